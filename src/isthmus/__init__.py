@@ -1,0 +1,1 @@
+"""Isthmus: concept bottleneck models, as rows of one table."""

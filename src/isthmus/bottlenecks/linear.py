@@ -1,0 +1,76 @@
+"""One linear score for each concept column, read as a probability, a hard decision, or a logit.
+
+Koh et al. 2020, Concept Bottleneck Models, section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from isthmus.given import Batch, Given, hold
+from isthmus.model import Bottleneck, Concepts
+from isthmus.space import ConceptSpace
+
+Reading = Literal["soft", "hard", "logit"]
+
+
+class LinearBottleneck(Bottleneck):
+    """z (B, D) -> logits (B, K) -> values: 'soft' probabilities, 'hard' decisions (straight-through), or 'logit'.
+
+    Continuous concepts are numbers in their own unit under each. A correction of a 'logit' bottleneck writes the 5th
+    or 95th percentile of the *training* logits, which ``fit`` reads off (the authors' code took them from test rows).
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, dim: int, space: ConceptSpace, reading: Reading = "soft") -> None:
+        super().__init__(space)
+        self.score = nn.Linear(dim, len(space))
+        self.reading = reading
+        self.register_buffer("low", torch.full((len(space),), -5.0))
+        self.register_buffer("high", torch.full((len(space),), 5.0))
+
+    def forward(self, z: Tensor, given: Given | None = None) -> Concepts:
+        logits = self.score(z)
+        values = self.space.activate(logits)
+        if self.reading == "hard":
+            decided = harden(values, self.space)
+            values = decided + (values - values.detach()) if self.training else decided
+        elif self.reading == "logit":
+            values = torch.where(self.space.continuous.to(z.device), values, logits)
+        written = None if given is None or self.reading != "logit" else self.value_of(given)
+        return Concepts(hold(values, given, self.space, written), logits)
+
+    def value_of(self, given: Given) -> Tensor:
+        if self.reading != "logit":
+            return given.values
+        spread = torch.lerp(self.low, self.high, given.values.to(self.low))
+        return torch.where(self.space.continuous.to(spread.device), given.values.to(spread), spread)
+
+    def fit(self, z: Tensor, batch: Batch) -> None:
+        """Read the 5th and 95th percentile of each column's training logits."""
+        logits = self.score(z.to(self.low.device))
+        for q, buffer in ((0.05, self.low), (0.95, self.high)):
+            buffer.copy_(torch.stack([column.quantile(q) for column in logits.T]))
+
+    def keep(self, index: Tensor, space: ConceptSpace) -> None:
+        self.score.weight = nn.Parameter(self.score.weight[index], self.score.weight.requires_grad)
+        self.score.bias = nn.Parameter(self.score.bias[index], self.score.bias.requires_grad)
+        self.score.out_features = len(index)
+        self.low, self.high, self.space = self.low[index], self.high[index], space
+
+
+def harden(values: Tensor, space: ConceptSpace) -> Tensor:
+    """Probabilities (B, K) -> decisions: 1 above one half, the likeliest state of a block; numbers stay."""
+    decided = (values > 0.5).to(values)
+    for index in space.blocks:
+        index = index.to(values.device)
+        block = values[..., index]
+        hot = F.one_hot(block.argmax(-1), block.shape[-1]).to(values)
+        decided = decided.index_copy(-1, index.flatten(), hot.flatten(-2))
+    return torch.where(space.continuous.to(values.device), values, decided) if "continuous" in space.kinds else decided

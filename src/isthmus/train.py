@@ -1,0 +1,309 @@
+"""How a model learns: an ordered list of stages, each a callable (model, fold) -> None. The only training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.errors import IsthmusError
+from isthmus.given import Batch, Givens, nothing
+from isthmus.model import ConceptModel, Output, feedforward
+from isthmus.space import Task
+
+CHUNK = 1024  # rows at a time where no gradient is needed
+
+
+class Rows(Protocol):
+    """What a stage needs of a table."""
+
+    x: Any
+
+    def __len__(self) -> int: ...
+    def take(self, index: Tensor) -> Rows: ...
+    def read(self) -> Any: ...
+    def batch(self, x: Tensor) -> Batch: ...
+
+
+class Fold(Protocol):
+    """Train and validation rows. A stage is never given test rows."""
+
+    @property
+    def train(self) -> Rows: ...
+    @property
+    def validation(self) -> Rows: ...
+
+
+Stage = Callable[[ConceptModel, Fold], None]
+Loss = Callable[[Output, Batch, Task], dict[str, Tensor]]
+
+
+class Checkpoint(Protocol):
+    """Where an unfinished stage keeps its state: named tensors and numbers."""
+
+    def load(self, stage: int) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
+    def save(self, stage: int, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Run:
+    """What surrounds a fit: who hears of progress, where to checkpoint, which stage runs."""
+
+    progress: Callable[[str, int, int, dict[str, float]], None] | None = None
+    checkpoint: Checkpoint | None = None
+    stage: int = 0
+
+
+RUN: ContextVar[Run | None] = ContextVar("isthmus_run", default=None)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch inside; the caller's generators are as they were afterwards."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def encoder(features: nn.Module) -> tuple[nn.Module | None, nn.Module]:
+    """(frozen prefix or None, part that may learn): features may offer ``prefix`` and ``neck``."""
+    prefix = getattr(features, "prefix", None)
+    return (prefix, features.get_submodule("neck")) if isinstance(prefix, nn.Module) else (None, features)
+
+
+@torch.no_grad()
+def encode(features: nn.Module, rows: Rows, device: torch.device | str = "cpu") -> Tensor:
+    """Features (n, ...) of all rows, in evaluation mode, a chunk at a time; the result stays where x was."""
+    was = features.training
+    features.eval()
+    parts: list[Tensor] = []
+    for index in torch.arange(len(rows)).split(CHUNK):
+        x = rows.take(index).read()
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            x = features.prepare(x)  # pyright: ignore[reportCallIssue]
+        moved = {k: v.to(device) for k, v in x.items()} if isinstance(x, dict) else x.to(device)
+        parts.append(features(moved).cpu())
+    features.train(was)
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Learn:
+    """Gradient stage: ``parts`` learn ``loss`` with these concepts ``given``; everything else is frozen.
+
+    Frozen features are computed once for the stage. Training stops after ``patience`` epochs without a better
+    validation loss and keeps the best weights; 0 turns that off. ``through='solver'`` trains through the model's
+    inference instead of one pass. ``schedule='onecycle'`` warms up to ``lr`` and anneals to zero.
+    """
+
+    loss: Loss
+    parts: tuple[str, ...] = ("features", "bottleneck", "head")
+    given: Givens = nothing
+    epochs: int = 100
+    lr: float = 1e-3
+    batch_size: int = 256
+    weight_decay: float = 0.0
+    patience: int = 10
+    through: Literal["feedforward", "solver"] = "feedforward"
+    schedule: Literal["constant", "onecycle"] = "constant"
+    name: str = "learn"
+    data: Fold | None = None
+
+    def __call__(self, model: ConceptModel, data: Fold) -> None:
+        data, run = self.data or data, RUN.get() or Run()
+        modules = self.learning(model)
+        train, validation = (self.inputs(model, rows) for rows in (data.train, data.validation))
+        parameters = [p for module in modules for p in module.parameters()]
+        if not parameters:
+            return
+        optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        steps = math.ceil(len(train.y) / self.batch_size)
+        state = _State(modules, optimizer, run)
+        for epoch in range(state.resume(), self.epochs):
+            if state.stale >= self.patience > 0:
+                break
+            self.freeze(model, modules)
+            total = 0.0
+            for number, index in enumerate(torch.randperm(len(train.y)).split(self.batch_size)):
+                if self.schedule == "onecycle":
+                    optimizer.param_groups[0]["lr"] = self.rate(epoch * steps + number, self.epochs * steps)
+                total += self.step(model, take(train, index, model.device), optimizer) * len(index)
+            row = {"loss": total / len(train.y), "validation": self.score(model, validation)}
+            model.history.append({"stage": self.name, "epoch": epoch, **row})
+            if self.patience > 0:
+                state.better(row["validation"])
+            state.save(epoch + 1)
+            if run.progress is not None:
+                run.progress(self.name, epoch + 1, self.epochs, row)
+        state.restore()
+        if run.progress is not None:
+            run.progress(self.name, self.epochs, self.epochs, {})
+
+    def rate(self, step: int, steps: int) -> float:
+        """One-cycle rate: cosine from lr / 25 up to lr over the first 30 % of the steps, then down to 0."""
+        warm = 0.3 * steps
+        low, part = (self.lr / 25, 1 - step / warm) if step < warm else (0.0, (step - warm) / (steps - warm))
+        return low + (self.lr - low) * (1 + math.cos(math.pi * part)) / 2
+
+    def learning(self, model: ConceptModel) -> list[nn.Module]:
+        """The modules that learn; of features with a frozen prefix, the neck."""
+        return [encoder(model.features)[1] if part == "features" else model.get_submodule(part) for part in self.parts]
+
+    def freeze(self, model: ConceptModel, modules: list[nn.Module]) -> None:
+        model.eval().requires_grad_(False)
+        for module in modules:
+            module.train().requires_grad_(True)
+
+    def inputs(self, model: ConceptModel, rows: Rows) -> Batch:
+        """All rows as one batch: x as the first learning module takes it."""
+        prefix = encoder(model.features)[0] if "features" in self.parts else model.features
+        if prefix is not None:
+            return rows.batch(encode(prefix, rows, model.device))
+        return rows.batch(rows.read())
+
+    def forward(self, model: ConceptModel, batch: Batch) -> Output:
+        z = batch.x
+        if "features" in self.parts:
+            prefix, neck = encoder(model.features)
+            z = model.encode(z) if prefix is None else neck(z)
+        held = self.given(batch)
+        return feedforward(model, z, held) if self.through == "feedforward" else model.solver(model, z, held)
+
+    def step(self, model: ConceptModel, batch: Batch, optimizer: torch.optim.Optimizer) -> float:
+        """One gradient step; returns the loss. A loss that is not finite stops the fit and names the term."""
+        out = self.forward(model, batch)
+        terms = self.loss(out, batch, model.task)
+        total = sum((*terms.values(), *out.concepts.penalties.values()), torch.zeros(()))
+        value = total.item()
+        if not math.isfinite(value):
+            every = {**terms, **out.concepts.penalties}
+            bad = [name for name, term in every.items() if not bool(term.isfinite())]
+            raise IsthmusError(f"{self.name}: the loss term {bad or ['total']} became {value}; lower lr ({self.lr:g})")
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+        return value
+
+    @torch.no_grad()
+    def score(self, model: ConceptModel, rows: Batch) -> float:
+        """The loss on rows, in evaluation mode, mean by row."""
+        model.eval()
+        total = 0.0
+        for index in torch.arange(len(rows.y)).split(CHUNK):
+            batch = take(rows, index, model.device)
+            with torch.set_grad_enabled(self.through == "solver"):
+                terms = self.loss(self.forward(model, batch), batch, model.task)
+            total += sum(float(term) for term in terms.values()) * len(index)
+        return total / len(rows.y)
+
+
+def take(batch: Batch, index: Tensor, device: torch.device) -> Batch:
+    """The rows at ``index``, on ``device``."""
+    pick = lambda t: None if t is None else t[index].to(device)  # noqa: E731
+    x = {k: v[index].to(device) for k, v in batch.x.items()} if isinstance(batch.x, dict) else batch.x[index].to(device)
+    return Batch(x, pick(batch.c), batch.y[index].to(device), batch.space, pick(batch.known), pick(batch.weight))
+
+
+class _State:
+    """Best weights so far, and everything a resumed stage needs to go on bit for bit."""
+
+    def __init__(self, modules: list[nn.Module], optimizer: torch.optim.Optimizer, run: Run) -> None:
+        self.modules, self.optimizer, self.run, self.stage = nn.ModuleList(modules), optimizer, run, run.stage
+        self.best: dict[str, Tensor] | None = None
+        self.lowest, self.stale = math.inf, 0
+
+    def better(self, score: float) -> None:
+        self.stale += 1
+        if score < self.lowest:
+            self.lowest, self.stale = score, 0
+            self.best = {name: tensor.clone() for name, tensor in self.modules.state_dict().items()}
+
+    def restore(self) -> None:
+        if self.best is not None:
+            self.modules.load_state_dict(self.best)
+
+    def save(self, epoch: int) -> None:
+        if self.run.checkpoint is None:
+            return
+        tensors = {f"now.{k}": v for k, v in self.modules.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in (self.best or {}).items()} | {"rng": torch.get_rng_state()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{key}": value for key, value in state.items()}
+        lowest = None if math.isinf(self.lowest) else self.lowest
+        self.run.checkpoint.save(self.stage, tensors, dict(epoch=epoch, lowest=lowest, stale=self.stale))
+
+    def resume(self) -> int:
+        """Load the stage's checkpoint; returns the epoch to go on from."""
+        found = None if self.run.checkpoint is None else self.run.checkpoint.load(self.stage)
+        if found is None:
+            return 0
+        tensors, numbers = found
+        part = lambda p: {k[len(p) :]: v for k, v in tensors.items() if k.startswith(p)}  # noqa: E731
+        self.modules.load_state_dict(part("now."))
+        self.best = part("best.") or None
+        self.lowest, self.stale = numbers["lowest"] if numbers["lowest"] is not None else math.inf, numbers["stale"]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in part("adam.").items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        torch.set_rng_state(tensors["rng"])
+        return int(numbers["epoch"])
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Closed-form stage: the part's own ``fit`` on the inputs it sees, without gradients.
+
+    A bottleneck's ``fit(z, batch)``, a head's ``fit(concepts, z, batch, task)``.
+    """
+
+    part: str
+    data: Fold | None = None
+
+    @torch.no_grad()
+    def __call__(self, model: ConceptModel, data: Fold) -> None:
+        rows = (self.data or data).train
+        z = encode(model.features, rows, model.device)
+        batch, part = rows.batch(z), model.eval().get_submodule(self.part)
+        fit: Callable[..., None] | None = getattr(part, "fit", None)
+        if fit is None:
+            raise IsthmusError(f"Solve({self.part!r}): {type(part).__name__} has no fit")
+        if self.part.startswith("head"):
+            fit(model.bottleneck(z), z, batch, model.task)
+        else:
+            fit(z, batch)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method is: a model and the stages that fit it. A dumb pair."""
+
+    model: ConceptModel
+    stages: Sequence[Stage]
+
+    def fit(
+        self,
+        data: Fold,
+        seed: int = 0,
+        *,
+        progress: Callable[[str, int, int, dict[str, float]], None] | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> ConceptModel:
+        """Run the stages in order on train and validation; the model comes back frozen, in evaluation mode."""
+        fold: Fold = getattr(data, "fold", data)
+        run = Run(progress, checkpoint)
+        token = RUN.set(run)
+        try:
+            with seeded(seed):
+                for run.stage, stage in enumerate(self.stages):
+                    stage(self.model, fold)
+        finally:
+            RUN.reset(token)
+        return self.model.eval().requires_grad_(False)
