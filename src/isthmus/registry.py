@@ -23,7 +23,7 @@ class Card:
 
     ``needs``: of 'concepts' (labels), 'vectors' (texts), or a resource option's name. ``exempt`` maps a law's number (3,
     5 or 7 only) to the reason; a method exempt from 5 is not sealed and its bypass is reported. ``tune``: for each
-    option, the values that validation may choose among. ``encoder``: what an encoder trained for it learns.
+    option, the values that validation may choose among. ``variants`` are rows of their own in a comparison. ``encoder``: what an encoder trained for it learns.
     """
 
     title: str
@@ -36,6 +36,7 @@ class Card:
     tasks: tuple[str, ...] = ("classes", "labels")
     exempt: dict[int, str] = field(default_factory=dict[int, str])
     tune: dict[str, tuple[Any, ...]] = field(default_factory=dict[str, tuple[Any, ...]])
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     encoder: str = "concepts"
     notes: str = ""
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from isthmus.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PIXELS = 25_000_000  # a picture above 25 megapixels is refused before it is decoded
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -28,24 +33,55 @@ class Rows(Protocol):
     def fingerprint(self) -> str: ...
 
 
-def read_image(source: Path | bytes, name: str, size: int | None = None) -> np.ndarray:
-    """One picture as uint8 (H, W, 3); EXIF orientation applied; ``size`` makes it square (bicubic)."""
-    from PIL import Image, ImageOps
+@contextmanager
+def opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
+    """The picture with its header read and its size checked; whatever goes wrong inside is a ``DataError`` naming it."""
+    from PIL import Image, UnidentifiedImageError
 
+    limit = f"{name}: expected at most {PIXELS / 1e6:g} megapixels"
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > PIXELS:
-                raise DataError(f"{name}: expected at most {PIXELS / 1e6:g} megapixels, got {width}x{height}; shrink it")
-            picture = ImageOps.exif_transpose(image).convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a decoder's remarks on damaged metadata; damage to the pixels raises
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > PIXELS:
+                    raise DataError(f"{limit}, got {width}x{height}; shrink it")
+                yield image
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"{name}: expected an image file, found none; check the path and the folder") from error
-    except (OSError, Image.DecompressionBombError, SyntaxError, EOFError) as error:
-        reason = str(error).split("\n")[0][:80]
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{limit}, got more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}; shrink it") from error
+    except Exception as error:  # a decoder may raise anything on a damaged file
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "an unknown or damaged format" if unknown else " ".join(str(error).split())[:80]
         raise DataError(f"{name}: expected a readable {'/'.join(FORMATS)} image, got {reason!r}; re-save it") from error
-    if size is not None:
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
-    return np.array(picture)
+
+
+def check_image(source: Path | bytes, name: str) -> None:
+    """Read the header only: a missing, unreadable or oversized picture is an error naming it."""
+    with opened(source, name):
+        pass
+
+
+def read_image(source: Path | bytes, name: str, size: int | None = None) -> np.ndarray:
+    """One picture as uint8 (H, W, 3); EXIF orientation applied; ``size`` makes it square (bicubic).
+
+    16-bit greyscale is scaled to 8 bits; 32-bit and floating-point pictures have no known range and are refused.
+    """
+    from PIL import Image, ImageOps
+
+    with opened(source, name) as image:
+        picture = ImageOps.exif_transpose(image)
+        if picture.mode in ("I", "F"):
+            raise DataError(f"{name}: expected 8 or 16 bits a channel, got 32-bit pixels; scale them to 0-255 and re-save")
+        if picture.mode.startswith("I;16"):  # a plain conversion would clip at 255 and paint the picture white
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        picture = picture.convert("RGB")
+        if size is not None:
+            picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+        return np.array(picture)
 
 
 class Images:
@@ -55,6 +91,11 @@ class Images:
     """
 
     def __init__(self, sources: Sequence[Path | bytes], *, size: int | None = None) -> None:
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DataError(f"images: expected size, a side in pixels of at least 1, got {size!r}")
+        for row, source in enumerate(sources):
+            if not isinstance(source, bytes | str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise DataError(f"x, row {row}: expected the path or bytes of an image, got {type(source).__name__}")
         self.sources: list[Path | bytes] = [s if isinstance(s, bytes) else Path(s) for s in sources]
         self.size = size
 
@@ -81,24 +122,17 @@ class Images:
 
     def check(self) -> None:
         """Open every header now: a missing, unreadable or oversized picture is an error before any work is done."""
-        from PIL import Image
-
         for row, source in enumerate(self.sources):
-            try:
-                with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-                    small = image.size[0] * image.size[1] <= PIXELS
-            except (OSError, Image.DecompressionBombError, SyntaxError, EOFError):
-                small = False
-            if not small:
-                read_image(source, self.name(row))  # raises the error that says why
+            check_image(source, self.name(row))
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(repr(self.size).encode())
-        for source in self.sources:
-            if isinstance(source, bytes):
-                digest.update(hashlib.sha256(source).digest())
-            else:
-                digest.update(hashlib.sha256(source.read_bytes()).digest())
+        for row, source in enumerate(self.sources):
+            try:
+                data = source if isinstance(source, bytes) else source.read_bytes()
+            except OSError as error:
+                raise DataError(f"{self.name(row)}: expected a readable image file, got {error.strerror}") from error
+            digest.update(hashlib.sha256(data).digest())
         return digest.hexdigest()
 
 
@@ -106,6 +140,8 @@ class Texts:
     """Texts; ``read`` gives them as a list."""
 
     def __init__(self, texts: Sequence[str]) -> None:
+        if isinstance(texts, str):
+            raise DataError("x: expected a list of texts, got one text; put it into a list")
         self.texts = list(texts)
         for row, text in enumerate(self.texts):
             if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -123,6 +159,6 @@ class Texts:
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for text in self.texts:
-            data = text.encode()
+            data = text.encode(errors="surrogatepass")
             digest.update(len(data).to_bytes(8, "little") + data)
         return digest.hexdigest()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.data.check import check
 from isthmus.data.rows import Rows
 from isthmus.errors import DataError
 from isthmus.given import Batch
@@ -59,15 +60,15 @@ class Table:
 
     def __post_init__(self) -> None:
         if not self.checked:
-            _check(self)
+            check(self)
             self.checked = True
 
     def __len__(self) -> int:
         return _length(self.x)
 
     def take(self, index: Tensor | Sequence[int] | np.ndarray) -> Table:
-        """The rows at ``index``, in that order."""
-        at = torch.as_tensor(index, dtype=torch.long)
+        """The rows at ``index``, in that order; or where ``index`` (B,) is True."""
+        at = _index(index, len(self))
         pick = lambda t: None if t is None else t[at]  # noqa: E731
         names = lambda s: None if s is None else [s[i] for i in at.tolist()]  # noqa: E731
         return Table(
@@ -86,7 +87,8 @@ class Table:
 
     def batch(self, x: Tensor) -> Batch:
         """All rows with these inputs, ready for training: unknown labels split into ``c`` and ``known``."""
-        assert self.y is not None
+        if self.y is None:
+            raise DataError("y: expected task labels to train on or to score, got a table without; pass y=")
         if self.c is None or not self.c.shape[1]:
             return Batch(x, None, self.y, self.space, None, self.weight)
         unknown = self.c.isnan()
@@ -110,6 +112,27 @@ def _length(x: Any) -> int:
     return len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
 
 
+def _index(index: Tensor | Sequence[int] | np.ndarray, n: int) -> Tensor:
+    """Row numbers as int64; a mask of booleans becomes the rows it marks instead of rows 0 and 1."""
+    at = torch.as_tensor(index)
+    if at.dtype == torch.bool and tuple(at.shape) == (n,):
+        return at.nonzero()[:, 0]
+    if not at.numel():
+        return torch.empty(0, dtype=torch.long)
+    if at.ndim != 1 or at.dtype == torch.bool or at.is_floating_point() or at.is_complex():
+        raise DataError(f"rows: expected row numbers, or {n} booleans, got {at.dtype} of shape {tuple(at.shape)}")
+    if int(at.min()) < -n or int(at.max()) >= n:
+        raise DataError(f"rows: expected row numbers below {n}, got {int(at.max() if at.max() >= n else at.min())}")
+    return at.long() % n
+
+
+def _shape(x: Any) -> str:
+    """What one row of x is, in words."""
+    if isinstance(x, dict):
+        return "{" + ", ".join(f"{name}: {_shape(x[name])}" for name in sorted(x)) + "}"
+    return f"{x.dtype} {tuple(x.shape[1:])}".removeprefix("torch.") if isinstance(x, Tensor) else type(x).__name__
+
+
 def _take(x: Any, at: Tensor) -> Any:
     if isinstance(x, dict):
         return {name: _take(part, at) for name, part in x.items()}
@@ -131,110 +154,6 @@ def _fingerprint(x: Any) -> str:
     return hashlib.sha256(head + x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def _check(table: Table) -> None:
-    """Refuse what would fail later, naming the column; normalise dtypes."""
-    parts = table.x if isinstance(table.x, dict) else {"x": table.x}
-    if not parts:
-        raise DataError("x: expected at least one input, got an empty dict")
-    n = _length(table.x)
-    for name, part in parts.items():
-        if not isinstance(part, Tensor | Rows):
-            raise DataError(f"{name}: expected a tensor, Images or Texts, got {type(part).__name__}; see data.from_arrays")
-        if isinstance(part, Tensor) and part.ndim < 2:
-            raise DataError(f"{name}: expected shape (rows, ...), got {tuple(part.shape)}; add the feature axis")
-        if len(part) != n:
-            raise DataError(f"{name}: expected {n} rows like the first input, got {len(part)}")
-        if isinstance(part, Tensor) and part.is_floating_point():
-            _finite(part, name)
-    if n == 0:
-        raise DataError("x: expected at least one row, got none; the table or split is empty")
-    if table.task is None:
-        raise DataError("task: expected a Task (classes, labels or value), got none; say what y means")
-    for name in ("where", "askable", "weight", "group", "ids", "y", "c"):
-        value = getattr(table, name)
-        if value is not None and len(value) != n:
-            raise DataError(f"{name}: expected {n} rows like x, got {len(value)}")
-    table.c = None if table.c is None else _concepts(table.c, table.space)
-    table.y = None if table.y is None else _targets(table.y, table.task)
-    if table.where is not None and tuple(table.where.shape[1:]) != (len(table.space), 4):
-        raise DataError(f"where: expected shape ({n}, {len(table.space)}, 4), got {tuple(table.where.shape)}")
-    if table.askable is not None:
-        if tuple(table.askable.shape) != (n, table.space.count):
-            raise DataError(f"askable: expected shape ({n}, {table.space.count}), got {tuple(table.askable.shape)}")
-        table.askable = table.askable.bool()
-    if table.weight is not None:
-        table.weight = table.weight.float()
-        if table.weight.ndim != 1 or not bool((table.weight.isfinite() & (table.weight >= 0)).all()):
-            raise DataError(f"weight: expected ({n},) finite numbers of at least 0")
-    if table.group is not None:
-        table.group = [str(g) for g in table.group]
-
-
-def _finite(x: Tensor, name: str) -> None:
-    bad = ~x.isfinite()
-    if bool(bad.any()):
-        at = bad.nonzero()[0].tolist()
-        raise DataError(
-            f"{name}, row {at[0]}, column {','.join(map(str, at[1:])) or 0}: expected a finite number, "
-            f"got {x[tuple(at)].item()}; fill or drop it ({int(bad.sum())} such cells)"
-        )
-
-
-def _concepts(c: Tensor, space: ConceptSpace) -> Tensor:
-    if c.ndim != 2 or c.shape[1] != len(space):
-        raise DataError(
-            f"c: expected shape (rows, {len(space)}), one column for each of the space, got {tuple(c.shape)}; "
-            "for one code a concept use space.encode"
-        )
-    c = c.float()
-    probable = ~space.continuous
-    bad = c.isinf() | (((c < 0) | (c > 1)) & probable)
-    if bool(bad.any()):
-        row, k = bad.nonzero()[0].tolist()
-        raise DataError(
-            f"concept {space.columns[k]!r}, row {row}: expected {'0 to 1' if probable[k] else 'a finite number'} "
-            f"or NaN for unknown, got {c[row, k].item():g}"
-        )
-    for concept, part in zip(space.concepts, space.slices, strict=True):
-        block = c[:, part]
-        if concept.kind == "categorical":
-            unknown, total = block.isnan(), block.nan_to_num().sum(1)
-            wrong = (unknown.any(1) & ~unknown.all(1)) | (~unknown.all(1) & ((total - 1).abs() > 1e-3))
-            if bool(wrong.any()):
-                row = int(wrong.nonzero()[0])
-                raise DataError(
-                    f"concept {concept.name!r}, row {row}: expected states that sum to 1 (or all NaN for unknown), "
-                    f"got {[round(v, 3) for v in block[row].tolist()]}"
-                )
-    return c
-
-
-def _targets(y: Tensor, task: Task) -> Tensor:
-    n = len(y)
-    if task.kind == "classes":
-        if y.ndim != 1:
-            raise DataError(f"y: expected one class index for each row, got shape {tuple(y.shape)}")
-        bad = ~torch.isfinite(y.double()) | (y.double() != y.double().nan_to_num().floor())
-        bad |= (y.double().nan_to_num() < 0) | (y.double().nan_to_num() >= task.width)
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0])
-            raise DataError(f"y, row {row}: expected a class index from 0 to {task.width - 1}, got {y[row].item():g}")
-        return y.long()
-    want = (n, task.width) if task.kind == "labels" else (n,)
-    y = y[:, 0] if task.kind == "value" and tuple(y.shape) == (n, 1) else y
-    if tuple(y.shape) != want:
-        raise DataError(f"y: expected shape {want} for task {task.kind!r}, got {tuple(y.shape)}")
-    y = y.float()
-    bad = y.isinf() | ((~y.isnan()) & (y != 0) & (y != 1)) if task.kind == "labels" else y.isinf()
-    if bool(bad.any()):
-        at = bad.nonzero()[0].tolist()
-        wanted = "0, 1 or NaN" if task.kind == "labels" else "a finite number or NaN"
-        raise DataError(f"y, row {at[0]}: expected {wanted}, got {y[tuple(at)].item():g}")
-    if bool(y.isnan().all()):
-        raise DataError("y: every value is unknown; expected at least one label")
-    return y
-
-
 @dataclass(eq=False)
 class Splits:
     """Train, validation and test, never optional; a group in two of them is an error.
@@ -251,6 +170,8 @@ class Splits:
     def __post_init__(self) -> None:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         for name, part in parts.items():
+            if not isinstance(part, Table):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise DataError(f"{name}: expected a Table, got {type(part).__name__}; validation and test are not optional")
             if len(part) == 0:
                 raise DataError(f"{name}: expected at least one row, got an empty split")
             if part.y is None:
@@ -259,6 +180,10 @@ class Splits:
                 raise DataError(f"{name}: expected the same concepts and task as train")
             if (part.c is None) != (self.train.c is None):
                 raise DataError(f"{name}: expected concept labels in every split or in none (unknown cells are NaN)")
+            if (part.group is None) != (self.train.group is None):
+                raise DataError(f"{name}: expected groups in every split or in none")
+            if _shape(part.x) != _shape(self.train.x):
+                raise DataError(f"{name}: expected x like train's, {_shape(self.train.x)}, got {_shape(part.x)}")
         seen: dict[str, str] = {}
         for name, part in parts.items():
             for group in set(part.group or ()):
@@ -313,10 +238,58 @@ def split(
 ) -> Splits:  # fmt: skip
     """Cut a table into train, validation and test by seed; whole groups stay together, class shares are kept.
 
-    ``validation`` and ``test`` are shares of the rows, above 0 and together below 1.
+    ``validation`` and ``test`` are shares of the rows (of the groups, where there are some), above 0 and together
+    below 1; in every class each share is kept to within one row.
     """
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise DataError(f"split: expected shares above 0 that sum below 1, got validation={validation}, test={test}")
+    part = _draw(table, (test, validation), seed, stratify)
+    for index, label in enumerate(("train", "test", "validation")):
+        if not (part == index).any():
+            units = len(table) if table.group is None else len(set(table.group))
+            what = "rows" if table.group is None else "groups"
+            raise DataError(f"split: {label} would be empty with {units} {what}; give more {what} or other shares")
+    train, tested, held = (table.take(np.flatnonzero(part == index)) for index in range(3))
+    return Splits(train, held, tested, name=name, card=card)
+
+
+MARKS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("validation", "valid", "val", "dev"), "validation"
+)
+
+
+def split_by(
+    table: Table, marks: Sequence[str], *, validation: float = 0.15, seed: int = 0, name: str = "data",
+    card: DataCard | None = None,
+) -> Splits:  # fmt: skip
+    """Cut a table by the mark on each row: 'train', 'validation' (or 'valid', 'val', 'dev'), 'test'; any case.
+
+    Without a validation mark that share of the training rows is drawn by seed: groups whole, classes in proportion.
+    """
+    if len(marks) != len(table):
+        raise DataError(f"split: expected {len(table)} marks, one for each row, got {len(marks)}")
+    found: list[str] = []
+    for row, mark in enumerate(marks):
+        if str(mark).strip().lower() not in MARKS:
+            raise DataError(f"split, row {row}: expected train, validation or test, got {str(mark)[:40]!r}")
+        found.append(MARKS[str(mark).strip().lower()])
+    part = np.array(found)
+    train = np.flatnonzero(part == "train")
+    if not (part == "validation").any() and len(train):
+        if not 0 < validation < 1:
+            raise DataError(f"split: expected validation above 0 and below 1, got {validation}")
+        part[train[_draw(table.take(train), (validation,), seed) == 1]] = "validation"
+    for label in ("train", "validation", "test"):
+        if not (part == label).any():
+            raise DataError(f"split: expected at least one {label} row, got none; mark some, or split by seed instead")
+    cut = [table.take(np.flatnonzero(part == label)) for label in ("train", "validation", "test")]
+    return Splits(cut[0], cut[1], cut[2], name=name, card=card)
+
+
+def _draw(table: Table, shares: tuple[float, ...], seed: int, stratify: bool = True) -> np.ndarray:
+    """(B,) 1, 2, ... on rows drawn for each of ``shares``, 0 on the rest; groups whole, classes in proportion."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise DataError(f"split: expected seed, a whole number of at least 0, got {seed!r}")
     generator = np.random.default_rng(seed)
     n = len(table)
     unit = np.arange(n) if table.group is None else np.unique(np.asarray(table.group), return_inverse=True)[1]
@@ -327,16 +300,12 @@ def split(
     if stratify and table.y is not None and table.task is not None and table.task.kind == "classes":
         stratum = table.y.numpy()[first]
     part = np.zeros(units, dtype=int)
-    cuts = np.array([test, test + validation])
+    cuts = np.cumsum(shares)
     shift = generator.random()
     for cls in np.unique(stratum):
         members = generator.permutation(np.flatnonzero(stratum == cls))
         # systematic positions: every stratum keeps its share to within one unit, and tiny strata take turns
         position = (np.arange(len(members)) + shift) / len(members)
-        part[members] = np.where(position < cuts[0], 2, np.where(position < cuts[1], 1, 0))
+        part[members] = (np.searchsorted(cuts, position, side="right") + 1) % (len(shares) + 1)
         shift = (shift + 0.618033988749895) % 1
-    for index, label in enumerate(("train", "validation", "test")):
-        if not (part == index).any():
-            raise DataError(f"split: {label} would be empty with {units} rows or groups; give more rows or other shares")
-    cut = [table.take(np.flatnonzero(part[unit] == index)) for index in range(3)]
-    return Splits(cut[0], cut[1], cut[2], name=name, card=card)
+    return part[unit]

@@ -15,8 +15,10 @@ class FeatureHead(Head):
 
     def __init__(self, dim: int, task: Task, kind: Literal["linear", "mlp"] = "linear", hidden: int = 128) -> None:
         super().__init__()
-        deep = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, task.width))
-        self.map = deep if kind == "mlp" else nn.Linear(dim, task.width)
+        if kind == "linear":
+            self.map: nn.Module = nn.Linear(dim, task.width)
+        else:
+            self.map = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, task.width))
 
     def forward(self, concepts: Concepts, z: Tensor) -> Tensor:
         return self.map(z)

@@ -23,6 +23,7 @@ CARD = Card(
     year=2020,
     code="yewsiang/ConceptBottleneck (MIT)",
     tasks=("classes", "labels", "value"),
+    variants={mode: {"mode": mode} for mode in ("joint", "sequential", "independent")},
     tune={"lr": (1e-3, 1e-2), "weight_decay": (0.0, 4e-5)},
     notes="Probabilities feed the head by default; reading='logit' is the paper's, corrected at training percentiles.",
 )

@@ -1,1 +1,32 @@
-"""Metrics."""
+"""Pure functions of arrays, each with unit, range and direction: ``accuracy(y, answer) -> float``."""
+
+from isthmus.metrics.concept import concept_accuracy, concept_all_right, concept_auroc, concept_error, concept_macro_f1
+from isthmus.metrics.core import Metric, interval, resamples
+from isthmus.metrics.intervention import COST, CURVE, area, bypass, smallest
+from isthmus.metrics.sparsity import nec
+from isthmus.metrics.task import accuracy, auroc, balanced_accuracy, macro_f1, mae, r2, rmse
+from isthmus.metrics.uncertainty import brier, concept_ece, ece
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "auroc": auroc,
+    "ece": ece,
+    "brier": brier,
+    "mae": mae,
+    "rmse": rmse,
+    "r2": r2,
+    "concept_accuracy": concept_accuracy,
+    "concept_macro_f1": concept_macro_f1,
+    "concept_auroc": concept_auroc,
+    "concept_all_right": concept_all_right,
+    "concept_error": concept_error,
+    "concept_ece": concept_ece,
+    **CURVE,
+    "bypass": bypass,
+    "nec": nec,
+    **COST,
+}
+
+__all__ = ["METRICS", "Metric", "area", "interval", "resamples", "smallest", *METRICS]

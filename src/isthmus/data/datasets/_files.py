@@ -1,4 +1,4 @@
-"""Where the files of a data set lie and how they are read; every failure names the file, what was expected, and what to do."""
+"""Where the files of a data set lie and how they are read; every failure names the file and what was expected."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,8 +35,8 @@ class Layout:
     def missing(self, file: str, root: Path) -> DataError:
         """The error for ``file`` not under ``root``."""
         return DataError(
-            f"{self.name}: expected {file!r} in {root}, found none; get the data from {self.link}, unpack it so that the "
-            f"folder holds {', '.join(self.files)}, and pass path=<that folder> or put it at ${VARIABLE}/{self.folder}"
+            f"{self.name}: expected {file!r} in {root}, found none; get the data from {self.link}, unpack it so that "
+            f"the folder holds {', '.join(self.files)}, and pass path=<folder> or put it at ${VARIABLE}/{self.folder}"
         )
 
 
@@ -116,19 +117,21 @@ def read_csv(place: Path, name: str, columns: Sequence[str] = ()) -> list[dict[s
     header = next(table, [])
     lacking = [column for column in columns if column not in header]
     if lacking:
-        raise DataError(f"{name}: expected column {lacking[0]!r} in {place}, got {', '.join(header[:12]) or 'no header'}")
+        raise DataError(
+            f"{name}: expected column {lacking[0]!r} in {place}, got {', '.join(header[:12]) or 'no header'}"
+        )
     rows: list[dict[str, str]] = []
     for cells in table:
         if len(cells) != len(header):
             raise DataError(
-                f"{name}: {place}, line {table.line_num}: expected {len(header)} cells as in the header, got {len(cells)}"
+                f"{name}: {place}, line {table.line_num}: expected {len(header)} cells as above, got {len(cells)}"
             )
         rows.append(dict(zip(header, cells, strict=True)))
     return rows
 
 
 def read_fields(place: Path, name: str, what: str, *, least: int, most: int | None = None) -> list[list[str]]:
-    """The fields of a text file split at blanks, ``least`` to ``most`` of them on a line; empty lines are passed over."""
+    """The fields of each line of a text file, split at blanks, ``least`` to ``most``; empty lines are left out."""
     rows: list[list[str]] = []
     for number, line in enumerate(_lines(place, name), 1):
         fields = line.split()
@@ -159,8 +162,10 @@ def pictures(arrays: dict[str, Array], name: str, size: int | None = None) -> Im
     """Lazy images from their encoded bytes, end to end in ``buf`` and cut at ``off`` (B + 1,)."""
     buffer, cuts = arrays["buf"], arrays["off"]
     if len(cuts) < 2 or cuts[0] != 0 or cuts[-1] > len(buffer) or bool((np.diff(cuts) <= 0).any()):
-        raise DataError(f"{name}: expected rising offsets from 0 to at most {len(buffer)} in 'off', got others; re-pack it")
-    return Images([buffer[a:b].tobytes() for a, b in zip(cuts[:-1], cuts[1:], strict=True)], size=size)
+        raise DataError(
+            f"{name}: expected rising offsets from 0 to at most {len(buffer)} in 'off', got others; re-pack it"
+        )
+    return Images([buffer[a:b].tobytes() for a, b in pairwise(cuts.tolist())], size=size)
 
 
 def features(place: Path, name: str, rows: int) -> npt.NDArray[np.float32]:
@@ -197,6 +202,6 @@ def codes(cells: Sequence[str], states: Sequence[str], place: Path, column: str)
     for row, cell in enumerate(cells):
         if cell not in index:
             raise DataError(
-                f"{place}, column {column!r}, row {row}: expected one of {', '.join(states)} or nothing, got {cell[:30]!r}"
+                f"{place}, column {column!r}, row {row}: expected {', '.join(states)} or nothing, got {cell[:30]!r}"
             )
     return np.array([index[cell] for cell in cells], dtype=np.float32)

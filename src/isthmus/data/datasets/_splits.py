@@ -1,4 +1,4 @@
-"""From marks on rows ('train', 'validation', 'test') to ``Splits``; validation is always cut from train, never from test."""
+"""From marks on rows ('train', 'validation', 'test') to ``Splits``; validation is cut from train, never from test."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from isthmus.data.table import DataCard, Splits, Table, split
 from isthmus.errors import DataError
 from isthmus.space import Task
 
-NAMES = {"train": "train", "val": "validation", "valid": "validation", "dev": "validation", "validation": "validation"} | {
-    "test": "test"
-}
+NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "validation": "validation",
+} | {"test": "test"}
 
 
 def named(marks: Sequence[str] | Array, name: str) -> Array:
@@ -29,9 +33,15 @@ def named(marks: Sequence[str] | Array, name: str) -> Array:
 
 
 def draw(
-    y: Tensor, task: Task, *, validation: float = 0.15, test: float = 0.2, seed: int = 0, group: Sequence[str] | None = None
+    y: Tensor,
+    task: Task,
+    *,
+    validation: float = 0.15,
+    test: float = 0.2,
+    seed: int = 0,
+    group: Sequence[str] | None = None,
 ) -> Array:
-    """Marks (B,) by seed for data without an official split: shares of rows, classes kept in proportion, groups whole."""
+    """Marks (B,) by seed for data without an official split: shares of rows, classes in proportion, groups whole."""
     rows = Table(torch.arange(len(y))[:, None], y=y, task=task, group=group)
     cut = split(rows, validation=validation, test=test, seed=seed)
     marks = np.full(len(y), "validation")

@@ -52,7 +52,9 @@ def _outline(suit: str) -> list[NDArray[np.float64]]:
     return [stem, middle, *(disc * 0.235 + np.array(at) for at in ((0.5, 0.235), (0.235, 0.58), (0.765, 0.58)))]
 
 
-def _symbol(face: ImageDraw.ImageDraw, suit: str, left: float, top: float, size: float, ink: tuple[int, int, int]) -> None:
+def _symbol(
+    face: ImageDraw.ImageDraw, suit: str, left: float, top: float, size: float, ink: tuple[int, int, int]
+) -> None:
     for polygon in _outline(suit):
         points = polygon * size + np.array([left, top])
         face.polygon([(float(x), float(y)) for x, y in points], fill=ink)
@@ -61,7 +63,7 @@ def _symbol(face: ImageDraw.ImageDraw, suit: str, left: float, top: float, size:
 def _glyph(face: Image.Image, text: str, box: tuple[float, float, float, float], ink: tuple[int, int, int]) -> None:
     """The rank ``text`` stretched to fill ``box`` (left, top, width, height)."""
     font = ImageFont.load_default(200)
-    stroke = 9
+    stroke = 5
     _, _, width, height = font.getbbox(text, stroke_width=stroke)
     mask = Image.new("L", (ceil(width) + 40, ceil(height) + 40))
     ImageDraw.Draw(mask).text((20, 20), text, fill=255, font=font, stroke_width=stroke)
@@ -76,12 +78,14 @@ def _face(card: int, width: int) -> Image.Image:
     size = (width * _FINE, round(width * _ASPECT) * _FINE)
     face = Image.new("RGBA", size, (*_PAPER, 0))
     draw = ImageDraw.Draw(face)
-    draw.rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), 3.5 * unit, (*_PAPER, 255), (*_EDGE, 255), round(0.8 * unit))
+    draw.rounded_rectangle(
+        (0, 0, size[0] - 1, size[1] - 1), 3.5 * unit, (*_PAPER, 255), (*_EDGE, 255), round(0.8 * unit)
+    )
     ink = _RED if suit in ("diamonds", "hearts") else _BLACK
-    wide = {"10": 15.5, "Q": 13.5, "A": 13.5, "K": 12.5, "J": 9.5}.get(_GLYPHS[rank], 11.0)
-    _glyph(face, _GLYPHS[rank], (3 * unit, 3.5 * unit, wide * unit, 17 * unit), ink)
-    _symbol(draw, suit, 3 * unit, 23 * unit, 10 * unit, ink)
-    _symbol(draw, suit, 13.5 * unit, 27 * unit, 18 * unit, ink)
+    wide = {"10": 16.5, "Q": 15.5, "A": 15.0, "K": 14.5, "J": 11.0}.get(_GLYPHS[rank], 13.0)
+    _glyph(face, _GLYPHS[rank], (3 * unit, 3.5 * unit, wide * unit, 20 * unit), ink)
+    _symbol(draw, suit, 3 * unit, 26 * unit, 10 * unit, ink)
+    _symbol(draw, suit, 14 * unit, 27.5 * unit, 17.5 * unit, ink)
     return face
 
 
@@ -155,13 +159,13 @@ def card_width(rotation: float) -> int:
 def lay(cards: Whole, rng: np.random.Generator, *, rotation: float = 0.0, overlap: float = 0.0) -> Layout:
     """Lay ``cards`` (n, H) in a row, left to right, each turned by up to ``rotation`` degrees either way.
 
-    ``overlap`` in 0..0.6 is the part of a card's width that its right neighbour covers; the rank and suit in the top
+    ``overlap`` in 0..0.5 is the part of a card's width that its right neighbour covers; the rank and suit in the top
     left corner stay in sight. At 0 no card touches another. Positions vary within the room that is left.
     """
     if not 0 <= rotation <= 180:
         raise OptionError(f"rotation: expected degrees in 0..180, got {rotation:g}; give the largest turn either way")
-    if not 0 <= overlap <= 0.6:
-        raise OptionError(f"overlap: expected a part of the card's width in 0..0.6, got {overlap:g}")
+    if not 0 <= overlap <= 0.5:
+        raise OptionError(f"overlap: expected a part of the card's width in 0..0.5, got {overlap:g}")
     n, count = cards.shape
     width = round(SLOT * count)
     deck = Deck(card_width(rotation))
@@ -208,7 +212,7 @@ def table(n: int, width: int, rng: np.random.Generator, background: str = "plain
         down, across = np.meshgrid(np.linspace(-1, 1, HEIGHT), np.linspace(-1, 1, width), indexing="ij")
         ramp = np.cos(tilt) * across[None, :, :, None] + np.sin(tilt) * down[None, :, :, None]
         part = (0.5 + ramp / 2.9).astype(np.float32)
-        return ends[:, 0] * (1 - part) + ends[:, 1] * part
+        return (ends[:, 0] * (1 - part) + ends[:, 1] * part).astype(np.float32)
     felt = np.broadcast_to(_FELT, (n, HEIGHT, width, 3)).copy()
     if background == "clutter":
         inks = np.array([_RED, _BLACK, _PAPER, (220, 180, 60), (70, 110, 190)], dtype=np.float32)

@@ -157,7 +157,7 @@ def figure(robot: Mapping[str, str], size: int = 64) -> Floats:
         sketch.polygon([(32 + x, y) for x, y in ear], role)
     sketch.trunk(robot["head"], 6, 21.5, 7.5)
     for side in (-1, 1):
-        sketch.oval(32 + side * 2.8, 11.5, 0.9, 0.9, _INK)
+        sketch.oval(32 + side * 2.8, 11.5, 1.1, 1.1, _INK)
     if robot["mouth"] == "open":
         sketch.polygon([(28.8, 15.3), (35.2, 15.3), (35.2, 18.3), (28.8, 18.3)], _PAPER)
     else:

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from isthmus.data.registry import dataset
 from isthmus.data.table import DataCard, Splits, Table
@@ -53,10 +54,16 @@ def hand_rank(cards: Whole) -> Whole:
     return result
 
 
-@lru_cache(maxsize=2)
 def all_hands(cards: int = 3) -> Whole:
     """Every hand of ``cards`` different cards, (22100, 3) or (2598960, 5), each in rising order."""
     return np.fromiter((c for hand in combinations(range(52), cards) for c in hand), dtype=np.int64).reshape(-1, cards)
+
+
+@lru_cache(maxsize=2)
+def ranked_hands(cards: int = 3) -> tuple[Whole, Whole]:
+    """Every hand and its rank, worked out once."""
+    pool = all_hands(cards)
+    return pool, hand_rank(pool)
 
 
 def fixed_hands_of(pool: Whole, ranks: Whole, each: int, seed: int) -> Whole:
@@ -87,7 +94,9 @@ class Hands:
     y: Whole
 
 
-def deal(n: int, rng: np.random.Generator, pool: Whole, ranks: Whole, shares: Floats | None = None) -> Whole:
+def deal(
+    n: int, rng: np.random.Generator, pool: Whole, ranks: Whole, shares: NDArray[np.float64] | None = None
+) -> Whole:
     """(n, H) hands from ``pool``, cards in random order; classes evenly, or with ``shares`` (Y,) that sum to 1."""
     classes = int(ranks.max()) + 1
     drawn = rng.permutation(np.arange(n) % classes) if shares is None else rng.choice(classes, n, p=shares)
@@ -178,7 +187,7 @@ def poker(
     card, so that every card gives the class away. ``concepts``: 'cards' is 52 binary concepts, 'suit-rank' the rank
     and suit of the card at each place. ``cards``: 3 (6 classes) or 5 (9 classes, 187 px wide). ``balanced``: classes
     drawn evenly, else as often as they are dealt. ``rotation``: largest turn of a card in degrees, 0..180.
-    ``overlap``: part of a card's width hidden by its neighbour, 0..0.6. ``background``: 'plain', 'gradient' or
+    ``overlap``: part of a card's width hidden by its neighbour, 0..0.5. ``background``: 'plain', 'gradient' or
     'clutter'. ``noise``: standard deviation in grey levels, 0..128. The three splits are drawn independently: one's
     size does not change another. With even classes rare hands repeat: there are only 48 straight flushes.
     """
@@ -187,14 +196,12 @@ def poker(
             raise unknown(option, value, known)
     if cards not in HANDS:
         raise OptionError(f"cards: expected {' or '.join(map(str, HANDS))}, got {cards}")
-    pool = all_hands(cards)
-    ranks = hand_rank(pool)
-    names = HANDS[cards]
+    pool, ranks = ranked_hands(cards)
     shares = None if balanced else np.bincount(ranks) / len(ranks)
     if hands == "fixed":
         pool = fixed_hands_of(pool, ranks, fixed_hands, seed).reshape(-1, cards)
         ranks = hand_rank(pool)
-    space, task = space_of(concepts, cards), Task.classes(names)
+    space, task = space_of(concepts, cards), Task.classes(HANDS[cards])
     look = {"rotation": rotation, "overlap": overlap, "noise": noise}
     tables: list[Table] = []
     for part, (name, n) in enumerate((("train", train), ("validation", validation), ("test", test))):
@@ -204,7 +211,9 @@ def poker(
         drawn = render(deal(n, rng, pool, ranks, shares), rng, background=background, **look)
         values, where = card_concepts(drawn) if concepts == "cards" else rank_suit_states(drawn)
         c, y = space.encode(torch.from_numpy(values)), torch.from_numpy(drawn.y)
-        tables.append(Table(torch.from_numpy(drawn.images), c=c, y=y, space=space, task=task, where=torch.from_numpy(where)))
+        tables.append(
+            Table(torch.from_numpy(drawn.images), c=c, y=y, space=space, task=task, where=torch.from_numpy(where))
+        )
     return Splits(*tables, name="poker", card=CARD)
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks by name: ``python -m bench`` runs every registered case and fails when a row passes its limit."""

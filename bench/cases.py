@@ -1,0 +1,91 @@
+"""What a benchmark is: a case gives rows, a row is a figure with its spread and, where one is promised, its limit."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: ``value`` in ``unit``, lower is better; None = not measured, and ``note`` says why.
+
+    ``spread`` holds the 5th and 95th percentile over repeats; above ``limit`` the row fails. ``beside`` are the figures
+    it was made of, by name and unit.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    spread: tuple[float, float] | None = None
+    limit: float | None = None
+    beside: dict[str, float] = field(default_factory=dict[str, float])
+    note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """False when a limit is promised and the value is above it, not a number, or missing."""
+        return self.limit is None or (self.value is not None and self.value <= self.limit)
+
+
+Run = Callable[[bool], Iterable[Row]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A registered benchmark: ``run(quick)`` gives its rows."""
+
+    name: str
+    summary: str
+    run: Run
+
+
+_found: dict[str, Case] = {}
+
+
+def case(name: str, summary: str) -> Callable[[Run], Run]:
+    """Register a function ``(quick) -> rows`` as a benchmark."""
+
+    def register(run: Run) -> Run:
+        if name in _found and _found[name].run.__module__ != run.__module__:
+            raise ValueError(f"benchmark {name!r} is registered by {_found[name].run.__module__} already; rename it")
+        _found[name] = Case(name, summary, run)
+        return run
+
+    return register
+
+
+def cases() -> dict[str, Case]:
+    """All registered benchmarks by name."""
+    return dict(_found)
+
+
+def alternate(runs: Mapping[str, Callable[[], Callable[[], object]]], repeats: int) -> dict[str, list[float]]:
+    """CPU seconds of each run, ``repeats`` times after one unmeasured round, taking turns in an order that reverses.
+
+    Each entry of ``runs`` sets up and returns what is timed. Taking turns lets the machine's drift cancel in ratios of
+    one round; process CPU time leaves out what other programs take (with one thread, it is wall time on a free machine).
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats + 1):
+        for name in list(runs) if turn % 2 else reversed(runs):
+            timed = runs[name]()
+            gc.collect()
+            start = time.process_time()
+            timed()
+            spent = time.process_time() - start
+            if turn:
+                seconds[name].append(spent)
+    return seconds
+
+
+def ratio(ours: list[float], theirs: list[float]) -> tuple[float, tuple[float, float]]:
+    """Median, and 5th and 95th percentile, of the ratios of paired times."""
+    every = [a / b for a, b in zip(ours, theirs, strict=True)]
+    low, high = np.quantile(every, (0.05, 0.95)).tolist()
+    return median(every), (low, high)

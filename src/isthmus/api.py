@@ -1,0 +1,248 @@
+"""The calls a person makes: fit, predict, intervene. (``evaluate``, ``compare``, ``report``, ``save`` have files of their own.)"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isthmus import plugins, registry
+from isthmus.data.registry import load as load_data
+from isthmus.data.table import Splits, Table
+from isthmus.encoders import Progress, encoded, learnable, resolve
+from isthmus.errors import DataError
+from isthmus.features import build
+from isthmus.files import CheckpointFolder
+from isthmus.given import Given, given
+from isthmus.interventions.policies import askable, entropy, policy
+from isthmus.model import ConceptModel
+from isthmus.space import ConceptSpace
+from isthmus.trace import run
+from isthmus.train import encode
+
+
+def methods() -> list[str]:
+    """Names of all methods: the library's, those of installed packages, those of loaded plugins."""
+    plugins.load_all()
+    return list(registry.methods())
+
+
+def fit(
+    method: str,
+    data: Splits | str,
+    *,
+    features: str | nn.Module | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    progress: Progress | None = None,
+    feature_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> ConceptModel:
+    """Fit a method on data; returns the model frozen, in evaluation mode.
+
+    ``features``: a builder's name, a module with ``dim``, or None for the default of the rows; weights that came with them
+    stay frozen and are encoded once, others learn with the method. ``options`` are the method's own. ``checkpoint``: a
+    folder from which an interrupted fit goes on bit for bit. Raises ``OptionError``, ``DataError``, ``UnknownName``.
+    """
+    plugins.load_all()
+    splits = load_data(data) if isinstance(data, str) else data
+    chosen = registry.get(method)
+    unmet = chosen.unmet(None if splits.train.c is None else splits.space, splits.task)
+    if unmet and not unmet.startswith("option"):
+        others = [name for name, m in registry.methods().items() if m.unmet(None, splits.task) is None]
+        raise DataError(f"method {method!r} needs {unmet}; this data runs {', '.join(others) or 'none'}")
+    chosen.checked(options)
+    module = resolve(features, splits, seed=seed, **(feature_options or {}))
+    frozen = not learnable(module)
+    seen = encoded(splits, module) if frozen else splits
+    inside = build("identity", dim=module.dim) if frozen else module
+    plan = chosen.make(inside, splits.space, splits.task, seed=seed, **options)
+    key = f"{splits.name}|{method}|{seed}|{sorted(plan.model.origin['options'].items())}|{len(splits.train)}"
+    place = None if checkpoint is None else CheckpointFolder(checkpoint, key)
+    model = plan.fit(seen, seed, progress=progress, checkpoint=place)
+    model.features = module.eval().requires_grad_(False)
+    return model
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """``decisions`` (n names, or numbers), ``probabilities`` (n, Y), ``concepts`` (n, K) named by ``columns``."""
+
+    decisions: list[str] | list[float] | list[list[str]]
+    probabilities: Tensor
+    concepts: Tensor
+    columns: tuple[str, ...]
+
+
+@torch.no_grad()
+def predict(model: ConceptModel, x: Any, *, given: Given | None = None) -> Prediction:
+    """Predict rows: a ``Table``, lazy rows, a tensor (n, ...), or what the model's features take."""
+    z = _features(model, x)
+    if given is not None:
+        given.check(model.space, len(z))
+    out = run(model, z, given)
+    answer = model.task.predict(out.logits)
+    return Prediction(_words(model, answer), model.task.probabilities(out.logits), out.concepts.values, model.space.columns)
+
+
+def _features(model: ConceptModel, x: Any) -> Tensor:
+    if isinstance(x, Table):
+        return encode(model.features, x, model.device)
+    if isinstance(x, Tensor) and x.ndim < 2:
+        raise DataError(f"x: expected rows of shape (n, ...), got {tuple(x.shape)}; for one row use x[None]")
+    if isinstance(x, Tensor) or hasattr(x, "read"):
+        return encode(model.features, _Rows(x), model.device)
+    return model.encode(x)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A tensor or lazy rows, as ``encode`` reads them."""
+
+    x: Any
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, index: Tensor) -> _Rows:
+        return _Rows(self.x[index] if isinstance(self.x, Tensor) else self.x.take(index))
+
+    def read(self) -> Any:
+        return self.x if isinstance(self.x, Tensor) else self.x.read()
+
+    def batch(self, x: Tensor) -> Any:
+        raise NotImplementedError
+
+
+def _words(model: ConceptModel, answer: Tensor) -> Any:
+    names = model.task.names
+    if model.task.kind == "classes":
+        return [names[i] for i in answer.tolist()]
+    if model.task.kind == "labels":
+        return [[name for name, on in zip(names, row, strict=True) if on] for row in answer.tolist()]
+    return answer.tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What a correction did to one row: answers ``before`` and ``after``, each step, and what to ask next."""
+
+    before: str
+    after: str
+    steps: list[dict[str, Any]]
+    ask_next: list[str]
+    probabilities: dict[str, tuple[float, float]]
+    moved: dict[str, tuple[float, float]]
+
+    @property
+    def text(self) -> str:
+        """The steps in words: 'ace of spades: 0.12 -> given 1; answer: pair -> three of a kind'."""
+        said = [f"{s['concept']}: {s['before']} → given {s['given']}" for s in self.steps]
+        return "; ".join([*said, f"answer: {self.before} → {self.after}"])
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+
+@torch.no_grad()
+def intervene(
+    model: ConceptModel,
+    x: Any,
+    known: Mapping[str, float | str | None] | None = None,
+    *,
+    truth: Tensor | None = None,
+    policy: str = "ucp",
+    budget: int = 0,
+) -> Told:
+    """Correct concepts of one row and say what changed. ``x``: one row (1, ...) or a table of one row.
+
+    ``known`` are corrections by name. ``truth`` (K,), NaN unknown, lets ``policy`` ('random', 'ucp') make ``budget`` more
+    from the labels. ``ask_next`` lists the concepts the policy would ask about next. Unknown names: "did you mean".
+    """
+    return intervene_on(model, _features(model, x), known, truth=truth, policy=policy, budget=budget)
+
+
+@torch.no_grad()
+def intervene_on(
+    model: ConceptModel,
+    z: Tensor,
+    known: Mapping[str, float | str | None] | None = None,
+    *,
+    truth: Tensor | None = None,
+    policy: str = "ucp",
+    budget: int = 0,
+) -> Told:
+    """``intervene`` on features z (1, D) computed before."""
+    if len(z) != 1:
+        raise DataError(f"intervene: expected one row, got {len(z)}; pass x[i:i+1]")
+    held = given(model.space, known or {})
+    if budget and truth is None:
+        raise DataError("intervene: a budget needs truth=, the labels the policy may reveal; or name corrections yourself")
+    if budget and truth is not None:
+        more = _policy(policy)(model, z, truth[None], askable(truth[None], model.space), budget)
+        free = more.mask & ~held.mask
+        held = Given(torch.where(free, more.values, held.values), held.mask | more.mask)
+    before, after = model.answer(z), model.answer(z, held)
+    a, b = (_answer(model, out.logits) for out in (before, after))
+    pa, pb = (model.task.probabilities(out.logits)[0].tolist() for out in (before, after))
+    return Told(
+        before=a,
+        after=b,
+        steps=steps(model.space, before.concepts.values[0], held),
+        ask_next=_next(model, z, held),
+        probabilities={name: (p, q) for name, p, q in zip(model.task.names, pa, pb, strict=True)},
+        moved=_moved(model, before.concepts.values[0], after.concepts.values[0], held),
+    )
+
+
+def _policy(name: str) -> Any:
+    return policy(name)
+
+
+def _answer(model: ConceptModel, logits: Tensor) -> str:
+    word = _words(model, model.task.predict(logits))[0]
+    if isinstance(word, float):
+        return f"{word:.4g}" + (f" {model.task.unit}" if model.task.unit else "")
+    return word if isinstance(word, str) else ", ".join(word) or "none"
+
+
+def steps(space: ConceptSpace, before: Tensor, held: Given) -> list[dict[str, Any]]:
+    """Each corrected concept in words: what was read, what is given."""
+    rows: list[dict[str, Any]] = []
+    for m, (concept, part) in enumerate(zip(space.concepts, space.slices, strict=True)):
+        if not bool(held.mask[0, part].any()):
+            continue
+        if concept.kind == "categorical":
+            read, told = before[part], torch.where(held.mask[0, part], held.values[0, part], before[part] * 0)
+            state, at = int(told.argmax()), int(read.argmax())
+            whole = bool(held.mask[0, part].all())
+            given = concept.states[state] if whole else ", ".join(
+                f"{s}={v:g}" for s, v, on in zip(concept.states, told.tolist(), held.mask[0, part].tolist(), strict=True) if on
+            )  # fmt: skip
+            rows.append({"concept": concept.name, "before": f"{concept.states[at]} ({float(read[at]):.2f})", "given": given})
+        else:
+            value = float(held.values[0, part].item())
+            unit = f" {concept.unit}" if concept.unit else ""
+            rows.append({"concept": space.names[m], "before": f"{float(before[part].item()):.2f}", "given": f"{value:g}{unit}"})
+    return rows
+
+
+def _next(model: ConceptModel, z: Tensor, held: Given, most: int = 3) -> list[str]:
+    """The least certain concepts that are not given yet."""
+    if not model.space.count:
+        return []
+    values = model.answer(z, held).concepts.values
+    score = entropy(values, model.space).masked_fill(model.space.narrow(held.mask), -1.0)[0]
+    order = score.argsort(descending=True, stable=True).tolist()
+    return [model.space.names[m] for m in order[:most] if score[m] > 0]
+
+
+def _moved(model: ConceptModel, before: Tensor, after: Tensor, held: Given) -> dict[str, tuple[float, float]]:
+    """Columns nobody gave that moved by more than .01: what a correction taught its neighbours."""
+    gap = ((after - before).abs() > 0.01) & ~held.mask[0]
+    return {model.space.columns[k]: (float(before[k]), float(after[k])) for k in gap.nonzero().flatten().tolist()}

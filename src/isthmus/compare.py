@@ -1,0 +1,351 @@
+"""Every method that the data allows, on the same features, with the black box beside: the main job."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from isthmus import metrics, plugins, registry
+from isthmus.data.registry import load
+from isthmus.data.table import Splits
+from isthmus.encoders import Encoder, encoded, encoders
+from isthmus.errors import OptionError, unknown
+from isthmus.evaluate import INTERVAL, MAIN, Scored, concept_rows, confusion, describe_data, main_form, scored
+from isthmus.examples import choose_rows, examples, replay
+from isthmus.features import build
+from isthmus.files import write, write_json
+from isthmus.interventions.curve import curve
+from isthmus.interventions.policies import policy
+from isthmus.model import ConceptModel
+from isthmus.registry import Method
+from isthmus.trace import Trace, run, trace
+
+Say = Callable[[str], None]
+SAME = 0.995  # two rows that agree on more test rows than this are flagged
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One row to be: a method with the options that make its variant."""
+
+    name: str
+    method: Method
+    options: dict[str, Any]
+
+
+@dataclass(eq=False)
+class Fitted:
+    """A row with what validation chose and, for each seed, the model and its trace."""
+
+    row: Row
+    chosen: dict[str, Any]
+    tuned: list[dict[str, Any]]
+    models: list[ConceptModel] = field(default_factory=list[ConceptModel])
+    traces: list[Trace] = field(default_factory=list[Trace])
+    seconds: float = 0.0
+
+
+@dataclass(eq=False)
+class Comparison:
+    """The result as plain data (schema ``isthmus.compare/1``), and the first seed's models by row name."""
+
+    data: dict[str, Any]
+    models: dict[str, ConceptModel] = field(default_factory=dict[str, ConceptModel])
+
+    def table(self) -> Any:
+        """A rich table for the terminal."""
+        from isthmus.report import table
+
+        return table(self.data)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write comparison.json, table.md and report.html; returns the report's path."""
+        from isthmus.report import html, markdown
+
+        folder = Path(folder)
+        write_json(folder / "comparison.json", self.data)
+        write(folder / "table.md", markdown(self.data).encode())
+        write(folder / "report.html", html(self.data).encode())
+        return folder / "report.html"
+
+
+def rows(names: Sequence[str] | None, data: Splits, common: dict[str, Any]) -> tuple[list[Row], list[dict[str, str]]]:
+    """The rows that the data allows, black box first, and the methods left out with the unmet need."""
+    space = None if data.train.c is None else data.space
+    found = registry.methods()
+    asked = {name: registry.get(name.split(":")[0]) for name in names} if names else dict(found)
+    if "blackbox" not in asked:
+        asked = {"blackbox": found["blackbox"], **asked}
+    for option in common:
+        if not any(option in m.options for m in asked.values()):
+            raise unknown("option of these methods", option, {o for m in asked.values() for o in m.options})
+    kept: list[Row] = []
+    left: list[dict[str, str]] = []
+    for name, method in asked.items():
+        unmet = method.unmet(space, data.task)
+        if unmet:
+            left.append({"method": name, "title": method.card.title, "unmet": unmet})
+            continue
+        shared = {k: v for k, v in common.items() if k in method.options}
+        wanted = name.split(":")[1] if ":" in name else None
+        variants = method.card.variants or {"": {}}
+        if wanted is not None and wanted not in variants:
+            raise unknown(f"variant of method {method.name!r}", wanted, variants)
+        for label, options in variants.items():
+            if wanted in (None, label):
+                kept.append(Row(f"{method.name} {label}".strip(), method, method.checked({**options, **shared})))
+    kept.sort(key=lambda row: (row.method.name != "blackbox", row.method.card.family != "yardstick"))
+    return kept, left
+
+
+def candidates(row: Row, budget: int) -> list[dict[str, Any]]:
+    """The same small budget for every row: the defaults first, then the grid of its card spread evenly."""
+    grid = {k: v for k, v in row.method.card.tune.items() if k not in row.options}
+    every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    default = {k: row.method.options[k].default for k in grid}
+    others = [options for options in every if options != default]
+    step = max(1, len(others) // max(budget - 1, 1))
+    return [default, *others[::step][: budget - 1]]
+
+
+def compare(
+    data: Splits | str,
+    *,
+    methods: Sequence[str] | None = None,
+    features: str | nn.Module | None = None,
+    seeds: Iterable[int] = (0, 1, 2),
+    budget: int = 4,
+    options: dict[str, Any] | None = None,
+    feature_options: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    policies: dict[str, Sequence[int]] | None = None,
+    out: str | Path | None = None,
+    command: str | None = None,
+    say: Say | None = None,
+) -> Comparison:
+    """Fit, tune on validation, and score every method that the data allows; the test rows are read once, at the end.
+
+    ``methods``: names, or 'cbm:sequential' for one variant; the black box is always beside. ``seeds``: at least three for a
+    claim. ``budget``: settings each row may try on validation, with the first seed. ``options`` go to every method that has
+    them, ``training`` (epochs, lr, batch_size) to encoders trained here. ``policies``: correction policies by name with the
+    budgets to score. ``out``: a folder for comparison.json, table.md and report.html.
+    """
+    plugins.load_all()
+    start, say = time.perf_counter(), say or (lambda text: None)
+    splits = load(data) if isinstance(data, str) else data
+    seeds = list(seeds)
+    if not seeds or budget < 1:
+        raise OptionError(f"compare: expected at least one seed and a budget of at least 1, got {seeds} and {budget}")
+    todo, left = rows(methods, splits, options or {})
+    labelled = splits.train.c is not None and len(splits.space) > 0
+    learns = {row.name: row.method.card.encoder if labelled else "task" for row in todo}
+    fitted = {row.name: Fitted(row, {}, []) for row in todo}
+    built: list[dict[str, Encoder]] = []
+    for number, seed in enumerate(seeds):
+        say(f"seed {seed}: features")
+        made = encoders(
+            features, splits, set(learns.values()), seed=seed, options=feature_options, **(training or {})
+        ) if not built or any(e.learns != "nothing" for e in built[0].values()) else built[0]  # fmt: skip
+        built.append(made)
+        seen = {name: encoded(splits, encoder.module) for name, encoder in made.items()}
+        for row in todo:
+            say(f"seed {seed}: {row.name}")
+            _fit(fitted[row.name], seen[learns[row.name]], seed, budget if number == 0 else 0)
+            fitted[row.name].models[-1].features = made[learns[row.name]].module
+    say("scores")
+    scores: dict[str, Scored] = {}
+    for name, done in fitted.items():
+        scores[name] = scored(done.traces, scores.get("blackbox"))
+    seen_test = {name: encoded_test(splits, built[0][name]) for name in set(learns.values())}
+    chosen_rows = choose_rows({name: done.traces[0] for name, done in fitted.items()})
+    made_rows = []
+    for name, done in fitted.items():
+        row = _row(done, scores[name], built[0][learns[name]])
+        z = seen_test[learns[name]]
+        row["examples"] = examples(done.models[0], splits.test, z, chosen_rows)
+        row["policies"] = _policies(done, splits, [b[learns[name]] for b in built], policies or {})
+        made_rows.append(row)
+    result = {
+        "schema": "isthmus.compare/1",
+        "title": splits.name,
+        **provenance(command or f"isthmus.compare({splits.name!r}, seeds={seeds}, budget={budget})"),
+        "seconds": round(time.perf_counter() - start, 1),
+        "data": describe_data(splits.test, splits.name, splits),
+        "seeds": seeds,
+        "budget": budget,
+        "interval": INTERVAL,
+        "encoders": _encoders(built[0], learns),
+        "main": MAIN[splits.task.kind],
+        "rows": made_rows,
+        "left_out": left,
+        "agreement": agreement({name: done.traces for name, done in fitted.items()}),
+    }
+    used = {name for row in made_rows for name in row["scores"]}
+    result["metrics"] = {name: m.described for name, m in metrics.METRICS.items() if name in used}
+    result["replay"] = replay({n: (d.models[0], seen_test[learns[n]]) for n, d in fitted.items()}, splits.test)
+    comparison = Comparison(result, {name: done.models[0] for name, done in fitted.items()})
+    if out is not None:
+        comparison.save(out)
+    return comparison
+
+
+def encoded_test(splits: Splits, encoder: Encoder) -> torch.Tensor:
+    """Features of the test rows."""
+    return encoded(splits, encoder.module).test.x
+
+
+def _fit(done: Fitted, seen: Splits, seed: int, budget: int) -> None:
+    """Fit one row with one seed; with a ``budget``, choose its settings on validation first."""
+    tries = candidates(done.row, budget) if budget else [done.chosen]
+    best: tuple[float, ConceptModel, float] | None = None
+    for options in tries:
+        start = time.perf_counter()
+        features = build("identity", dim=seen.train.x.shape[1])
+        plan = done.row.method.make(features, seen.space, seen.task, seed=seed, **{**done.row.options, **options})
+        model = plan.fit(seen, seed)
+        seconds = time.perf_counter() - start
+        done.seconds += seconds
+        score = _validation(model, seen) if budget else 0.0
+        if budget:
+            done.tuned.append({"options": options, "validation": round(score, 6)})
+        if best is None or score > best[0]:
+            best = (score, model, seconds)
+            done.chosen = options
+    assert best is not None
+    done.models.append(best[1])
+    done.traces.append(trace(best[1], seen.test, z=seen.test.x, seed=seed, seconds=best[2]))
+
+
+def _validation(model: ConceptModel, seen: Splits) -> float:
+    """The task's main score on validation."""
+    rows = seen.validation
+    assert rows.y is not None
+    made = Trace(model.task, model.space, rows.y.numpy(), np.zeros(0), np.zeros(0), None)
+    value = main_form(made, run(model, rows.x).logits.numpy()).under(np.ones((1, len(rows)), dtype=np.float32))[0]
+    return float(value) if np.isfinite(value) else -np.inf
+
+
+def _row(done: Fitted, result: Scored, encoder: Encoder) -> dict[str, Any]:
+    """A row of the result as plain data."""
+    card, model = done.row.method.card, done.models[0]
+    head = done.traces[0]
+    nec = result.scores.get("nec", {}).get("value")
+    main = MAIN[head.task.kind]
+    return {
+        "name": done.row.name,
+        "method": done.row.method.name,
+        "title": card.title,
+        "paper": card.paper,
+        "family": card.family,
+        "options": {**done.row.options, **done.chosen},
+        "encoder": encoder.name,
+        "sealed": card.sealed,
+        "exempt": {str(law): reason for law, reason in card.exempt.items()},
+        "notes": card.notes,
+        "tuned": done.tuned,
+        "scores": result.scores,
+        "curves": result.curves,
+        "concepts": concept_rows(done.traces),
+        "confusion": confusion(done.traces),
+        "nec_point": None if nec is None else {"nec": nec, main: result.scores[main].get("value")},
+        "history": model.history,
+        "seconds": round(done.seconds, 2),
+        "parameters": sum(p.numel() for part in (model.bottleneck, model.head) for p in part.parameters()),
+    }
+
+
+def _policies(
+    done: Fitted, splits: Splits, built: list[Encoder], wanted: dict[str, Sequence[int]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Scores after corrections by named policies, mean over seeds; a policy that does not fit the row says why."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, budgets in wanted.items():
+        c = splits.test.labels_for(done.models[0].space)
+        if c is None:
+            continue
+        lines = []
+        for model, encoder in zip(done.models, built, strict=True):
+            z = encoded_test(splits, encoder)
+            lines.append(curve(model, z, c, policy(name), tuple(budgets), allowed=splits.test.askable))
+        rows: list[dict[str, Any]] = []
+        for k, budget in enumerate(budgets):
+            traces = [
+                Trace(made.task, made.space, made.y, line.logits[k].numpy(), made.values, None, groups=made.groups)
+                for made, line in zip(done.traces, lines, strict=True)
+            ]
+            for made in traces:
+                made.crossed = np.zeros(len(made.y), dtype=bool)
+            scores = scored(traces).scores
+            names = [n for n in (MAIN[splits.task.kind], "balanced_accuracy") if "value" in scores.get(n, {})]
+            rows.append({"k": int(budget), **{n: scores[n] for n in names}})
+        found[name] = rows
+    return found
+
+
+def _encoders(built: dict[str, Encoder], learns: dict[str, str]) -> list[dict[str, Any]]:
+    named: dict[str, dict[str, Any]] = {}
+    for key, encoder in built.items():
+        entry = named.setdefault(
+            encoder.name,
+            {
+                "name": encoder.name,
+                "learns": encoder.learns,
+                "features": asdict(encoder.module.recipe) if encoder.module.recipe else None,
+                "dim": encoder.module.dim,
+                "seconds": round(encoder.seconds, 1),
+                "shared": [],
+            },
+        )
+        entry["shared"] += [name for name, wanted in learns.items() if wanted == key]
+    return list(named.values())
+
+
+def agreement(traces: dict[str, list[Trace]]) -> dict[str, Any]:
+    """Share of test rows on which two rows decide alike, mean over seeds; pairs above .995 are flagged with a reason."""
+    names = list(traces)
+    first = traces[names[0]][0]
+    if first.task.kind == "value":
+        return {"names": [], "matrix": [], "flagged": []}
+    answers = {name: [made.answers for made in found] for name, found in traces.items()}
+    share = lambda a, b: float(np.mean([(p == q).mean() for p, q in zip(answers[a], answers[b], strict=True)]))  # noqa: E731
+    matrix = [[round(share(a, b), 4) for b in names] for a in names]
+    flagged = []
+    for i, j in itertools.combinations(range(len(names)), 2):
+        if matrix[i][j] > SAME:
+            right = float(np.mean([(p == made.y).mean() for p, made in zip(answers[names[i]], traces[names[i]], strict=True)]))
+            why = "both decide nearly every row right, so they can hardly differ" if right > SAME else (
+                "unexplained: the rows may be one method; look at their options before reporting both"
+            )  # fmt: skip
+            flagged.append({"a": names[i], "b": names[j], "share": matrix[i][j], "why": why})
+    return {"names": names, "matrix": matrix, "flagged": flagged}
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """Who made a result: time, command, commit of the working tree, versions, threads."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=9"], capture_output=True, text=True, timeout=10
+        )  # fmt: skip
+        commit = found.stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        commit = None
+    return {
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "commit": commit,
+        "command": command,
+        "versions": {"isthmus": metadata.version("isthmus"), "torch": str(torch.__version__), "python": platform.python_version()},
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,259 @@
+"""Columns of any make (numpy, torch, pandas, lists) as numbers or texts, and concept columns as blocks of a space."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from isthmus.data.check import LARGEST, missing
+from isthmus.errors import DataError
+from isthmus.space import Concept, Kind
+
+YES = {"true": 1.0, "yes": 1.0, "t": 1.0, "y": 1.0, "1": 1.0, "present": 1.0, "false": 0.0, "no": 0.0, "f": 0.0, "n": 0.0}
+YES |= {"0": 0.0, "absent": 0.0}
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Cells(NamedTuple):
+    """One column read: what its known cells are, and ``values`` (B,) float64 with NaN, or str and None for texts.
+
+    ``states`` are the categories a pandas column declares.
+    """
+
+    kind: Literal["bool", "integer", "number", "text", "unknown"]
+    values: Array
+    states: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> Array:
+        """(B,) True where the cell is known."""
+        return np.array([v is not None for v in self.values]) if self.kind == "text" else ~np.isnan(self.values)
+
+
+def is_frame(raw: Any) -> bool:
+    """True for a pandas DataFrame (or its like): named columns, rows by position."""
+    return hasattr(raw, "iloc") and hasattr(raw, "columns")
+
+
+def show(value: Any) -> str:
+    """A value inside a one-line message."""
+    text = value if isinstance(value, str) else str(value)
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def to_array(raw: Any, place: str) -> Array:
+    """Numbers, texts or objects as one array; masked cells NaN; ``DataError`` when rows differ in length."""
+    if isinstance(raw, Tensor):
+        if raw.is_sparse or raw.is_quantized or str(raw.layout) != "torch.strided":
+            raise DataError(f"{place}: expected a dense array, got a {raw.layout} tensor; use .to_dense()")
+        raw = raw.detach().cpu()
+        return (raw.float() if raw.is_floating_point() and raw.element_size() < 4 else raw).numpy()
+    if isinstance(raw, np.ma.MaskedArray):
+        return np.where(np.ma.getmaskarray(raw), None, raw.astype(object)) if raw.mask is not np.ma.nomask else raw.data
+    if isinstance(raw, np.ndarray):
+        return raw
+    if hasattr(raw, "to_numpy"):
+        return raw.to_numpy() if isinstance(getattr(raw, "dtype", None), np.dtype) else raw.to_numpy(dtype=object)
+    if isinstance(raw, str | bytes | Mapping) or not isinstance(raw, Sequence):
+        todo = "; use .toarray()" if hasattr(raw, "toarray") else ""
+        raise DataError(f"{place}: expected an array, a frame or a list, got {type(raw).__name__}{todo}")
+    return _from_list(list(raw), place)
+
+
+def _from_list(rows: list[Any], place: str) -> Array:
+    if rows and all(isinstance(row, Tensor | np.ndarray) for row in rows):
+        rows = [to_array(row, place) for row in rows]
+        for number, row in enumerate(rows):
+            if row.shape != rows[0].shape:
+                raise DataError(f"{place}, row {number}: expected shape {rows[0].shape} like row 0, got {row.shape}")
+        return np.stack(rows)
+    lengths = {len(row) if isinstance(row, list | tuple) else -1 for row in rows}
+    if len(lengths) > 1:
+        odd = next(i for i, row in enumerate(rows) if (len(row) if isinstance(row, list | tuple) else -1) not in
+                   {len(rows[0]) if isinstance(rows[0], list | tuple) else -1})  # fmt: skip
+        raise DataError(f"{place}, row {odd}: expected as many values as in row 0; every row needs the same columns")
+    try:
+        found = np.asarray(rows)
+    except (ValueError, TypeError, OverflowError):
+        found = np.empty(0)
+    if found.dtype.kind in "biuf" and len(found) == len(rows):
+        return found
+    made = np.empty((len(rows), *([next(iter(lengths))] if lengths and lengths != {-1} else [])), dtype=object)
+    for number, row in enumerate(rows):
+        if made.ndim == 1:
+            made[number] = row
+        else:
+            for at, cell in enumerate(row):
+                made[number, at] = cell
+    return made
+
+
+def cells(raw: Any, place: str) -> Cells:
+    """Read one column; None, NaN, NA and blank texts are unknown. ``DataError`` names the row that does not fit."""
+    if str(getattr(raw, "dtype", "")) == "category":
+        return _categories(raw, place)
+    array = to_array(raw, place)
+    if array.ndim != 1:
+        raise DataError(f"{place}: expected one value for each row, got shape {array.shape}")
+    if array.dtype.kind in "biuf":
+        kind = {"b": "bool", "f": "number"}.get(array.dtype.kind, "integer")
+        with np.errstate(over="ignore"):
+            return _limited(kind, array.astype(np.float64), place)
+    if array.dtype.kind in "OUT":
+        return _objects(array.tolist(), place)
+    raise DataError(f"{place}: expected numbers, booleans or texts, got {array.dtype}; convert the column")
+
+
+def _categories(raw: Any, place: str) -> Cells:
+    declared = list(raw.cat.categories)
+    try:
+        declared = sorted(declared)
+    except TypeError:
+        declared = sorted(declared, key=str)
+    words = [None if missing(value) else str(value) for value in raw.to_numpy(dtype=object)]
+    kind = "text" if any(word is not None for word in words) else "unknown"
+    values = np.array(words, dtype=object) if kind == "text" else np.full(len(words), np.nan)
+    return Cells(kind, values, tuple(str(state) for state in declared))
+
+
+def _kind(value: Any) -> str:
+    if missing(value):
+        return "unknown"
+    if isinstance(value, bool | np.bool_):
+        return "bool"
+    if isinstance(value, numbers.Integral):
+        return "integer"
+    if isinstance(value, numbers.Real | Decimal):
+        return "number"
+    return "text" if isinstance(value, str) else ""
+
+
+def _objects(values: list[Any], place: str) -> Cells:
+    first: dict[str, int] = {}
+    for row, value in enumerate(values):
+        kind = _kind(value)
+        if not kind:
+            got = type(value).__name__
+            raise DataError(f"{place}, row {row}: expected a number, boolean or text, got {got}; convert the column")
+        first.setdefault(kind, row)
+    first.pop("unknown", None)
+    if "text" in first and len(first) > 1:
+        start, row = sorted(first.values())[:2]
+        a, b = show(values[start]), show(values[row])
+        raise DataError(f"{place}, row {row}: expected one type in the column, got {b} where row {start} has {a}; make it one")
+    if "text" in first:
+        return Cells("text", np.array([None if missing(value) else value for value in values], dtype=object))
+    made = np.full(len(values), np.nan)
+    for row, value in enumerate(values):
+        try:
+            made[row] = np.nan if missing(value) else float(value)
+        except (OverflowError, ValueError):
+            made[row] = np.inf
+    return _limited("number" if "number" in first else "integer" if "integer" in first else "bool", made, place)
+
+
+def _limited(kind: Any, values: Array, place: str) -> Cells:
+    bad = ~(np.isnan(values) | (np.abs(values) <= LARGEST))
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(
+            f"{place}, row {row}: expected a finite number within ±{LARGEST:g}, got {values[row]:g}; fix or rescale it"
+        )
+    return Cells("unknown" if len(values) and np.isnan(values).all() else kind, values)
+
+
+def codes(found: Cells, names: Sequence[str], place: str) -> Array:
+    """(B,) float64 index of each cell among ``names``, NaN unknown.
+
+    Texts are looked up. Numbers are looked up where every name is a number ("1", "2"), and are the index itself where
+    the names are words; False and True are 0 and 1.
+    """
+    if found.kind == "unknown":
+        return found.values
+    table: dict[Any, int] = {name: i for i, name in enumerate(names)}
+    if found.kind != "text":
+        numeric = _as_numbers(names)
+        table = {number: i for i, number in enumerate(numeric or range(len(names)))}
+    made = np.full(len(found.values), np.nan)
+    for row in np.flatnonzero(found.known):
+        value = found.values[row]
+        if value not in table:
+            near = get_close_matches(str(value), names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            raise DataError(f"{place}, row {row}: expected one of {some}, got {show(value)}{hint}")
+        made[row] = table[value]
+    return made
+
+
+def _as_numbers(names: Iterable[str]) -> list[float] | None:
+    try:
+        return [float(name) for name in names]
+    except ValueError:
+        return None
+
+
+def distinct(found: Cells) -> tuple[str, ...]:
+    """The names of the values of a column, in sorted order; declared categories also when no row has them."""
+    if found.states or found.kind == "unknown":
+        return found.states
+    if found.kind == "text":
+        return tuple(sorted(set(found.values[found.known])))
+    if found.kind == "bool":
+        return ("False", "True")
+    return tuple(f"{value:.15g}" for value in np.unique(found.values[found.known]))
+
+
+def concept_column(name: str, raw: Any, kind: Kind | Concept | None = None) -> tuple[Concept, Array]:
+    """One concept and its (B,) numbers: 0 or 1, a state's index, or the value; NaN unknown.
+
+    Without ``kind``: booleans and columns of only 0 and 1 are binary, texts categorical with sorted states, other numbers
+    continuous.
+    """
+    place = f"concept {name!r}"
+    found = cells(raw, place)
+    if kind is None:
+        if found.kind == "unknown" and not found.states:
+            raise DataError(f"{place}: every value is unknown, so its kind is too; drop the column or give its kind")
+        kind = _guess(found)
+    concept = kind if isinstance(kind, Concept) else None
+    kind = concept.kind if concept else kind
+    if kind == "categorical":
+        states = concept.states if concept else distinct(found)
+        if len(states) < 2:
+            raise DataError(f"{place}: expected two or more states, got {list(states)}; drop the column or declare its states")
+        return concept or Concept(name, "categorical", tuple(states)), codes(found, states, place)
+    if found.kind == "text" and kind == "binary":
+        return concept or Concept(name), _words(found, place)
+    if found.kind == "text":
+        row = int(found.known.argmax())
+        raise DataError(f"{place}, row {row}: expected a number, got {show(found.values[row])}; is it categorical?")
+    if kind == "binary":
+        bad = (found.values < 0) | (found.values > 1)
+        if bad.any():
+            row = int(bad.argmax())
+            raise DataError(f"{place}, row {row}: expected 0 to 1 or nothing for unknown, got {found.values[row]:g}")
+    return concept or Concept(name, kind), found.values
+
+
+def _guess(found: Cells) -> Kind:
+    if found.kind == "text" or found.states:
+        return "categorical"
+    known = found.values[found.known]
+    return "binary" if bool(((known == 0) | (known == 1)).all()) else "continuous"
+
+
+def _words(found: Cells, place: str) -> Array:
+    made = np.full(len(found.values), np.nan)
+    for row in np.flatnonzero(found.known):
+        word = str(found.values[row]).strip().lower()
+        if word not in YES:
+            raise DataError(f"{place}, row {row}: expected yes/no, true/false or 1/0, got {show(found.values[row])}")
+        made[row] = YES[word]
+    return made

@@ -1,0 +1,36 @@
+"""The demo: rendered poker hands, seven bottlenecks and two black boxes side by side, one correction replayed.
+
+One seed, said on the page; two encoders of one architecture: trained on the card concepts, and on the hand alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from isthmus.compare import Comparison, Say, compare
+from isthmus.data import load
+
+TRAINING: dict[str, Any] = {"epochs": 5, "lr": 4e-3, "batch_size": 64}
+METHODS = ("blackbox", "linear_probe", "random_concepts", "cbm", "cem", "sidechannel")
+# on true cards a linear head cannot see a pair, so every head has one hidden layer and offers no contributions
+OPTIONS: dict[str, Any] = {"head": "mlp", "hidden": 128, "epochs": 40, "patience": 8, "batch_size": 256}
+
+
+def main(
+    out: str | Path = "demo", *, train: int = 6000, test: int = 2000, seed: int = 0, say: Say | None = None, **training: Any
+) -> Comparison:
+    """Render the hands, fit, compare; writes report.html, comparison.json and table.md to ``out``."""
+    data = load("poker", train=train, validation=1000, test=test, seed=seed)
+    return compare(
+        data,
+        methods=METHODS,
+        features="cnn",
+        seeds=[seed],
+        budget=2,
+        options=OPTIONS,
+        training={**TRAINING, **training},
+        out=out,
+        command="isthmus demo",
+        say=say,
+    )

@@ -1,0 +1,211 @@
+"""Saved models: ``card.json``, ``space.json``, ``history.json``, ``weights.safetensors`` and a SHA-256 manifest.
+
+Nothing is pickled; the manifest is checked on load; a save is whole or leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from isthmus import registry
+from isthmus.errors import DataError, IntegrityError, IsthmusError, OptionError
+from isthmus.files import digest, write_json
+from isthmus.model import ConceptModel
+from isthmus.space import ConceptSpace, Task
+
+FORMAT = 1
+FILES = ("card.json", "space.json", "history.json", "weights.safetensors")
+MANIFEST = "manifest.json"
+
+
+def save(model: ConceptModel, folder: str | Path, *, extra: dict[str, Any] | None = None) -> Path:
+    """Write a fitted model to ``folder`` (made or replaced as a whole). ``extra`` goes into the card (JSON values).
+
+    Raises ``DataError`` when ``folder`` exists and is not a saved model: nothing of yours is overwritten.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    if folder.exists() and not (folder / MANIFEST).exists() and (folder.is_file() or any(folder.iterdir())):
+        raise DataError(f"{folder}: expected a new folder or a saved model, got other files; choose another place")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    try:
+        weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+        save_file(weights, fresh / "weights.safetensors")
+        write_json(fresh / "card.json", describe(model) | {"extra": extra or {}})
+        (fresh / "space.json").write_text(model.space.to_json())
+        write_json(fresh / "history.json", model.history)
+        write_json(fresh / MANIFEST, {name: digest(fresh / name) for name in FILES})
+        fresh.chmod(0o755)
+        _swap(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def describe(model: ConceptModel) -> dict[str, Any]:
+    """What a model's card says: format, versions, method with options and seed, features, task, number of concepts."""
+    if not model.origin:
+        raise OptionError("save: expected a model built by a registered method, got one put together by hand; register it")
+    recipe = getattr(model.features, "recipe", None)
+    options = {name: value for name, value in model.origin["options"].items() if _plain(value)}
+    method = registry.get(model.origin["method"])
+    return {
+        "format": FORMAT,
+        "isthmus": metadata.version("isthmus"),
+        "torch": str(torch.__version__),
+        "method": method.name,
+        "paper": method.card.paper,
+        "sealed": method.card.sealed,
+        "notes": method.card.notes,
+        "options": options,
+        "seed": model.origin["seed"],
+        "features": None if recipe is None else {"name": recipe.name, "options": dict(recipe.options)},
+        "task": asdict(model.task),
+        "concepts": model.space.count,
+        "columns": len(model.space),
+    }
+
+
+def _plain(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    """Put ``fresh`` where ``folder`` is; a reader finds the old or the new one (see ``_recover``)."""
+    old = folder.parent / f".{folder.name}.old"
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(folder: Path) -> None:
+    """Undo a save that was killed between its two renames."""
+    old = folder.parent / f".{folder.name}.old"
+    if not folder.exists() and (old / MANIFEST).exists():
+        os.replace(old, folder)
+
+
+def verify(folder: Path) -> None:
+    """Check every file against the manifest; the error names the first that is missing or changed."""
+    _recover(folder)
+    if not (folder / MANIFEST).is_file():
+        raise IntegrityError(f"{folder}: expected a saved model ({MANIFEST} and {', '.join(FILES)}), found none")
+    listed = _json(folder / MANIFEST)
+    if not isinstance(listed, dict) or set(listed) != set(FILES):
+        raise IntegrityError(f"{folder / MANIFEST}: expected the SHA-256 of {', '.join(FILES)}; copy the model again")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise IntegrityError(f"{folder / name}: listed in the manifest, but missing; copy the model again")
+        if digest(folder / name) != listed[name]:
+            raise IntegrityError(f"{folder / name}: changed or damaged since it was saved (SHA-256); copy the model again")
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path}: expected JSON, got {error}; copy the model again") from error
+
+
+def load(folder: str | Path, *, features: nn.Module | None = None) -> ConceptModel:
+    """Read a saved model: the builder is called with the saved space, resources None, then the weights are loaded.
+
+    ``features`` is needed only where the model was built on a module of your own. No network, no pickle.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from isthmus.features import Recipe, rebuild
+
+    folder = Path(folder)
+    verify(folder)
+    card, rows = _json(folder / "card.json"), (folder / "space.json").read_text()
+    try:
+        if card["format"] > FORMAT:
+            raise IntegrityError(f"{folder}: written by a newer isthmus ({card['isthmus']}); upgrade to read it")
+        space, task = ConceptSpace.from_json(rows), Task(**card["task"])
+        recipe, method, options, seed = card["features"], card["method"], card["options"], card["seed"]
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, IsthmusError):
+            raise
+        raise IntegrityError(f"{folder / 'card.json'}: expected a model card, got {error!r}") from error
+    if features is None:
+        if recipe is None:
+            raise OptionError(f"{folder}: built on features of your own; pass load(folder, features=...)")
+        features = rebuild(Recipe(recipe["name"], recipe["options"]))
+    model = registry.get(method).make(features, space, task, seed=seed, **options).model
+    if model.space != space and len(model.space) == len(space):
+        for part in (model, model.bottleneck, model.head):
+            if hasattr(part, "space"):
+                part.space = space
+    try:
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).replace("\n", " ")[:160]
+        raise IntegrityError(f"{folder}: the weights do not fit method {method!r} ({reason})") from error
+    model.history = _json(folder / "history.json")
+    return model.eval().requires_grad_(False)
+
+
+def card(folder: str | Path) -> dict[str, Any]:
+    """The card of a saved model, checked against the manifest."""
+    verify(Path(folder))
+    return _json(Path(folder) / "card.json")
+
+
+def save_pretrained(model: ConceptModel, folder: str | Path) -> Path:
+    """``save`` with a model card ``README.md`` beside it, as model hubs show."""
+    path = save(model, folder)
+    told = describe(model)
+    concepts = "\n".join(f"- {name}" for name in model.space.names[:200])
+    (path / "README.md").write_text(
+        f"---\nlibrary_name: isthmus\ntags: [concept-bottleneck, {told['method']}]\n---\n\n"
+        f"# {told['method']} on {told['concepts']} concepts\n\n{told['paper']}\n\n"
+        f"Predicts: {', '.join(model.task.names[:50])}\n\n"
+        f'```python\nimport isthmus as im\nmodel = im.from_pretrained("{path.name}")\n```\n\n## Concepts\n\n{concepts}\n'
+    )
+    return path
+
+
+def from_pretrained(name: str | Path, *, revision: str | None = None, features: nn.Module | None = None) -> ConceptModel:
+    """A model from a local folder, else from the model hub by repository name (needs a network, or its cache)."""
+    if Path(name).exists() or not isinstance(name, str) or name.count("/") != 1:
+        return load(name, features=features)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(name, revision=revision, allow_patterns=[*FILES, MANIFEST, "README.md"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).split("\n")[0][:120]
+        raise DataError(f"{name!r}: expected a local folder or a repository on the hub, got neither ({reason})") from error
+    return load(found, features=features)
+
+
+def push_to_hub(model: ConceptModel, name: str, *, private: bool = True, token: str | None = None) -> str:
+    """Upload a model as repository ``name`` ('owner/model'); returns the commit's address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    api.create_repo(name, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = save_pretrained(model, Path(scratch) / name.split("/")[-1])
+        return str(api.upload_folder(repo_id=name, folder_path=folder))

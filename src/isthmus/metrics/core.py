@@ -1,0 +1,133 @@
+"""What a metric is: a pure function of arrays with unit, range and direction, and its value under row weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Weighted(Protocol):
+    """A score that can be had for many row weightings at once (the bootstrap's resamples)."""
+
+    def under(self, weights: Array) -> Array:
+        """weights (R, n), how often each row counts -> (R,) scores, NaN where undefined."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A score that is a function of sums over rows: ``rows`` (n, q), ``finish`` (R, q) sums -> (R,)."""
+
+    rows: Array
+    finish: Callable[[Array], Array]
+
+    def under(self, weights: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.finish(weights @ self.rows)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of several scores, those undefined left out."""
+
+    parts: tuple[Weighted, ...]
+
+    def under(self, weights: Array) -> Array:
+        scores = np.stack([part.under(weights) for part in self.parts])
+        known = ~np.isnan(scores)
+        with np.errstate(invalid="ignore"):
+            return np.where(known, scores, 0).sum(0) / known.sum(0)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Area under the ROC curve of ``scores`` (n,) for ``positive`` (n,) bool, ties counted half; rows ``known``."""
+
+    scores: Array
+    positive: Array
+    known: Array
+
+    def under(self, weights: Array) -> Array:
+        at = np.flatnonzero(self.known)
+        order = at[np.argsort(self.scores[at], kind="stable")]
+        if not len(order):
+            return np.full(len(weights), np.nan)
+        ordered = self.scores[order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        w, yes = weights[:, order].astype(float), self.positive[order]
+        up = np.add.reduceat(w * yes, starts, axis=1)
+        down = np.add.reduceat(w * ~yes, starts, axis=1)
+        below = down.cumsum(1) - 0.5 * down
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (up * below).sum(1) / (up.sum(1) * down.sum(1))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named score. Call it with its arrays for the number; ``weighted`` gives the form that can be bootstrapped.
+
+    ``unit``, ``low`` to ``high`` and ``better`` ('up' or 'down') say how to read it; ``replicates`` caps the bootstrap
+    where one evaluation is dear.
+    """
+
+    weighted: Callable[..., Weighted]
+    title: str
+    unit: str
+    low: float
+    high: float
+    better: Literal["up", "down"]
+    of: Literal["task", "concepts", "correction", "strip", "cost"]
+    text: str
+    replicates: int = 1000
+
+    def __call__(self, *arrays: Any, **options: Any) -> float:
+        form = self.weighted(*arrays, **options)
+        return float(form.under(np.ones((1, self._rows(form)), dtype=float))[0])
+
+    @staticmethod
+    def _rows(form: Weighted) -> int:
+        while isinstance(form, Mean):
+            form = form.parts[0]
+        return len(form.rows if isinstance(form, Sums) else form.scores)  # type: ignore[attr-defined]
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """Plain data for reports."""
+        return {
+            "title": self.title,
+            "unit": self.unit,
+            "low": _finite(self.low),
+            "high": _finite(self.high),
+            "better": self.better,
+            "of": self.of,
+            "text": self.text,
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def resamples(n: int, count: int = 1000, seed: int = 0, groups: list[str] | None = None) -> Array:
+    """Bootstrap weights (count, n): how often each row is drawn; whole groups are drawn where ``groups`` is given."""
+    rng = np.random.default_rng(seed)
+    unit = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    units = int(unit.max()) + 1
+    counts = rng.multinomial(units, np.full(units, 1 / units), size=count)
+    return counts[:, unit].astype(np.float32)
+
+
+def interval(replicates: Array, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of bootstrap replicates; NaN where none is defined."""
+    kept = replicates[~np.isnan(replicates)]
+    if not len(kept):
+        return float("nan"), float("nan")
+    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,17 @@
+"""How many concepts a class uses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isthmus.metrics.core import Array, Metric, Sums
+
+
+def _nec(weights: Array) -> Sums:
+    return Sums((np.abs(weights) > 1e-5).sum(1)[:, None] / len(weights), lambda s: s[:, 0])
+
+
+nec = Metric(
+    _nec, "NEC", "concepts a class", 0, np.inf, "down", "strip",
+    "number of effective concepts: weights above 1e-5 in size, mean over classes (VLG-CBM); linear heads only",
+)  # fmt: skip
