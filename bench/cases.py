@@ -6,7 +6,6 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from statistics import median
 
 import numpy as np
 
@@ -15,13 +14,14 @@ import numpy as np
 class Row:
     """One figure: ``value`` in ``unit``, lower is better; None = not measured, and ``note`` says why.
 
-    ``spread`` holds the 5th and 95th percentile over repeats; above ``limit`` the row fails. ``beside`` are the figures
-    it was made of, by name and unit.
+    ``interval`` is the 95 % interval of the value, ``spread`` the 5th and 95th percentile of single rounds. Above
+    ``limit`` the row fails. ``beside`` are the figures it was made of, by name and unit.
     """
 
     name: str
     value: float | None
     unit: str
+    interval: tuple[float, float] | None = None
     spread: tuple[float, float] | None = None
     limit: float | None = None
     beside: dict[str, float] = field(default_factory=dict[str, float])
@@ -84,8 +84,19 @@ def alternate(runs: Mapping[str, Callable[[], Callable[[], object]]], repeats: i
     return seconds
 
 
-def ratio(ours: list[float], theirs: list[float]) -> tuple[float, tuple[float, float]]:
-    """Median, and 5th and 95th percentile, of the ratios of paired times."""
-    every = [a / b for a, b in zip(ours, theirs, strict=True)]
-    low, high = np.quantile(every, (0.05, 0.95)).tolist()
-    return median(every), (low, high)
+@dataclass(frozen=True)
+class Ratio:
+    """Median of the ratios of paired times, its 95 % interval (bootstrap over rounds), and how far rounds spread."""
+
+    value: float
+    interval: tuple[float, float]
+    spread: tuple[float, float]
+
+
+def ratio(ours: list[float], theirs: list[float], draws: int = 2000) -> Ratio:
+    """Ours over theirs, round by round."""
+    every = np.array(ours) / np.array(theirs)
+    index = np.random.default_rng(0).integers(len(every), size=(draws, len(every)))
+    low, high = np.quantile(np.median(every[index], axis=1), (0.025, 0.975)).tolist()
+    p5, p95 = np.quantile(every, (0.05, 0.95)).tolist()
+    return Ratio(float(np.median(every)), (low, high), (p5, p95))

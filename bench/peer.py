@@ -17,6 +17,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "cbm": ("ConceptBottleneckModel", {}),
     "cem": ("ConceptEmbeddingModel", {"embedding_size": 16}),
 }
+NOTES = {
+    "cbm": "the same layers",
+    "cem": "an encoder of half the size, without RandInt",
+}
 
 
 def release() -> str | None:

@@ -54,7 +54,9 @@ class Settings:
     weight_decay: float = 4e-5
 
 
-def train(model: nn.Module, x: Tensor, c: Tensor, y: Tensor, how: Settings, *, fused: bool | None = None) -> list[float]:
+def train(
+    model: nn.Module, x: Tensor, c: Tensor, y: Tensor, how: Settings, *, fused: bool | None = None
+) -> list[float]:
     """The loop without a thought for unknown labels; returns the loss of each step."""
     optimizer = torch.optim.Adam(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=fused)
     losses: list[float] = []

@@ -60,17 +60,19 @@ def number(value: float | None) -> str:
 def show(console: Console, title: str, found: Sequence[Row]) -> None:
     """One table for a case; a failed row is marked by a word, not by colour alone."""
     grid = Table(title=title, title_justify="left")
-    for column, justify in (("row", "left"), ("value", "right"), ("5-95 %", "right"), ("limit", "right")):
+    for column, justify in (("row", "left"), ("value", "right"), ("95 %", "right"), ("limit", "right")):
         grid.add_column(column, justify=justify, overflow="fold")
     grid.add_column("", overflow="fold")
     grid.add_column("beside", overflow="fold")
     for row in found:
-        spread = "" if row.spread is None else f"{number(row.spread[0])} to {number(row.spread[1])}"
+        interval = "" if row.interval is None else f"{number(row.interval[0])} to {number(row.interval[1])}"
         verdict = "" if row.limit is None else "[green]ok[/]" if row.ok else "[bold red]ABOVE[/]"
         parts = [f"{name} {number(value)}" for name, value in row.beside.items()]
         limit = "" if row.limit is None else number(row.limit)
+        if row.spread is not None:
+            parts.append(f"5-95 % of rounds {number(row.spread[0])} to {number(row.spread[1])}")
         beside = "; ".join(part for part in (*parts, row.note) if part)
-        grid.add_row(row.name, f"{number(row.value)} {row.unit}", spread, limit, verdict, beside)
+        grid.add_row(row.name, f"{number(row.value)} {row.unit}", interval, limit, verdict, beside)
     console.print(grid)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from isthmus import metrics, plugins, registry
-from isthmus.data.registry import load
+from isthmus.data.registry import datasets, load
 from isthmus.data.table import Splits
 from isthmus.encoders import Encoder, encoded, encoders
 from isthmus.errors import OptionError, unknown
@@ -111,13 +111,14 @@ def rows(names: Sequence[str] | None, data: Splits, common: dict[str, Any]) -> t
 
 
 def candidates(row: Row, budget: int) -> list[dict[str, Any]]:
-    """The same small budget for every row: the defaults first, then the grid of its card spread evenly."""
+    """The same small budget for every row: the defaults, then one tuned option changed at a time, then several."""
     grid = {k: v for k, v in row.method.card.tune.items() if k not in row.options}
-    every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     default = {k: row.method.options[k].default for k in grid}
+    every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     others = [options for options in every if options != default]
-    step = max(1, len(others) // max(budget - 1, 1))
-    return [default, *others[::step][: budget - 1]]
+    changed = lambda o: [o[k] != default[k] for k in grid]  # noqa: E731
+    others.sort(key=lambda o: (sum(changed(o)), [not c for c in changed(o)]))
+    return [default, *others][:budget]
 
 
 def compare(
@@ -125,6 +126,7 @@ def compare(
     *,
     methods: Sequence[str] | None = None,
     features: str | nn.Module | None = None,
+    data_options: dict[str, Any] | None = None,
     seeds: Iterable[int] = (0, 1, 2),
     budget: int = 4,
     options: dict[str, Any] | None = None,
@@ -140,11 +142,16 @@ def compare(
     ``methods``: names, or 'cbm:sequential' for one variant; the black box is always beside. ``seeds``: at least three for a
     claim. ``budget``: settings each row may try on validation, with the first seed. ``options`` go to every method that has
     them, ``training`` (epochs, lr, batch_size) to encoders trained here. ``policies``: correction policies by name with the
-    budgets to score. ``out``: a folder for comparison.json, table.md and report.html.
+    budgets to score. ``out``: a folder for comparison.json, table.md and report.html. A data set by name brings the
+    features, training and policies its card suggests, where you name none.
     """
     plugins.load_all()
     start, say = time.perf_counter(), say or (lambda text: None)
-    splits = load(data) if isinstance(data, str) else data
+    splits = load(data, **(data_options or {})) if isinstance(data, str) else data
+    known = datasets()[data].suggest if isinstance(data, str) else {}
+    features, policies = features or known.get("features"), policies or known.get("policies")
+    training = {**known.get("training", {}), **(training or {})} if features == known.get("features") else training
+    options = {**known.get("options", {}), **(options or {})}
     seeds = list(seeds)
     if not seeds or budget < 1:
         raise OptionError(f"compare: expected at least one seed and a budget of at least 1, got {seeds} and {budget}")
@@ -315,21 +322,32 @@ def _encoders(built: dict[str, Encoder], learns: dict[str, str]) -> list[dict[st
 def agreement(traces: dict[str, list[Trace]]) -> dict[str, Any]:
     """Share of test rows on which two rows decide alike, mean over seeds; pairs above .995 are flagged with a reason."""
     names = list(traces)
-    first = traces[names[0]][0]
-    if first.task.kind == "value":
+    if traces[names[0]][0].task.kind == "value":
         return {"names": [], "matrix": [], "flagged": []}
     answers = {name: [made.answers for made in found] for name, found in traces.items()}
     share = lambda a, b: float(np.mean([(p == q).mean() for p, q in zip(answers[a], answers[b], strict=True)]))  # noqa: E731
     matrix = [[round(share(a, b), 4) for b in names] for a in names]
-    flagged = []
-    for i, j in itertools.combinations(range(len(names)), 2):
-        if matrix[i][j] > SAME:
-            right = float(np.mean([(p == made.y).mean() for p, made in zip(answers[names[i]], traces[names[i]], strict=True)]))
-            why = "both decide nearly every row right, so they can hardly differ" if right > SAME else (
-                "unexplained: the rows may be one method; look at their options before reporting both"
-            )  # fmt: skip
-            flagged.append({"a": names[i], "b": names[j], "share": matrix[i][j], "why": why})
+    pairs = itertools.combinations(range(len(names)), 2)
+    flagged = [
+        {"a": names[i], "b": names[j], "share": matrix[i][j], "why": _why(traces[names[i]], traces[names[j]])}
+        for i, j in pairs
+        if matrix[i][j] > SAME
+    ]
     return {"names": names, "matrix": matrix, "flagged": flagged}
+
+
+def _why(a: list[Trace], b: list[Trace]) -> str:
+    """What the traces say about two rows that decide alike."""
+    right = float(np.mean([(made.answers == made.y).mean() for made in (*a, *b)]))
+    if right > SAME:
+        return f"both decide {right:.1%} of the rows right, so they can hardly differ"
+    if len(a[0].space) and a[0].space == b[0].space and a[0].values.shape == b[0].values.shape:
+        gap = float(np.mean([np.abs(p.values - q.values).mean() for p, q in zip(a, b, strict=True)]))
+        hard = float(np.mean([np.minimum(p.values, 1 - p.values).mean() for p in (*a, *b)])) if a[0].space.plain else 1.0
+        if gap < 0.02:
+            near = f", which lie {hard:.3f} from 0 or 1 on average" if hard < 0.05 else ""
+            return f"they read the same concept values (mean distance {gap:.4f}){near}: their heads see almost the same inputs"
+    return "unexplained: they may be one method; look at their options before reporting both"
 
 
 def provenance(command: str) -> dict[str, Any]:

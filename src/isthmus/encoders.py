@@ -123,12 +123,14 @@ def encoders(
 
 def encoded(data: Splits, encoder: Features, *, cache: bool = True) -> Splits:
     """The splits with x = features of a frozen encoder; weights that came from outside are cached on disk by content."""
-    from isthmus.data.cache import cached
-
     result = copy(data)
     for part in ("train", "validation", "test"):
         table = copy(getattr(data, part))
-        keep = cache and getattr(encoder, "pretrained", False)
-        table.x = cached(encoder, table.x) if keep else encode(encoder, table)
+        if cache and getattr(encoder, "pretrained", False):
+            from isthmus.data.cache import cached
+
+            table.x = cached(encoder, table.x)
+        else:
+            table.x = encode(encoder, table)
         setattr(result, part, table)
     return result

@@ -48,6 +48,8 @@ class Given:
     def check(self, space: ConceptSpace, rows: int) -> None:
         """Raise the error that names the first wrong concept: shape, NaN, range, or a block that cannot sum to 1."""
         for what, tensor in (("values", self.values), ("mask", self.mask)):
+            if not isinstance(tensor, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise DataError(f"given {what}: expected a tensor, got {type(tensor).__name__}; see isthmus.given by name")
             if tensor.ndim != 2 or tensor.shape[1] != len(space) or tensor.shape[0] not in (1, rows):
                 raise DataError(
                     f"given {what}: expected shape ({rows}, {len(space)}) or (1, {len(space)}), got {tuple(tensor.shape)}; "
@@ -84,31 +86,40 @@ class Given:
         return Given(self.values.to(device), self.mask.to(device))
 
 
-def given(space: ConceptSpace, known: Mapping[str, float | str | None], rows: int = 1) -> Given:
+def given(space: ConceptSpace, known: Mapping[str, float | str | None] | Mapping[int, float | str | None], rows: int = 1) -> Given:
     """Corrections by name: ``{"ace of spades": 1, "rank": "ace", "rank=two": 0, "age": 61}``; None = do not know.
 
     Returns a ``Given`` of shape (rows, K). A state given 1 fixes its block. Unknown names: "did you mean".
     """
     values, mask = torch.zeros(rows, len(space)), torch.zeros(rows, len(space), dtype=torch.bool)
     for name, value in known.items():
-        if value is None or value != value:
+        if value is None or (isinstance(value, float) and value != value):
             continue
+        name = space.names[space.index(name)] if isinstance(name, int) else name
         if name in space.names and (concept := space.concepts[space.names.index(name)]).kind == "categorical":
             if value not in concept.states:
                 raise unknown(f"state of {name!r}", str(value), concept.states)
             name, value = f"{name}={value}", 1.0
         if name not in space.columns:
             raise unknown("concept", name, (*space.names, *space.columns))
-        if isinstance(value, str):
-            raise DataError(f"given {name!r}: expected a number from 0 to 1 (or in its unit), got {value!r}")
+        number = _number(name, value)
         column = space.columns.index(name)
         part = space.slices[int(space.owner_of[column])]
-        if float(value) == 1.0 and part.stop - part.start > 1:
+        if number == 1.0 and part.stop - part.start > 1:
             values[:, part], mask[:, part] = 0.0, True
-        values[:, column], mask[:, column] = float(value), True
+        values[:, column], mask[:, column] = number, True
     result = Given(values, mask)
     result.check(space, rows)
     return result
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        if not isinstance(value, str):
+            return float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise DataError(f"given {name!r}: expected a number from 0 to 1 (or in its unit), got {str(value)[:40]!r}")
 
 
 def reveal(c: Tensor, chosen: Tensor, space: ConceptSpace) -> Given:

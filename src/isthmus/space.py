@@ -194,6 +194,8 @@ class ConceptSpace:
 
     def encode(self, values: Tensor) -> Tensor:
         """(B, M) one number for each concept (a state's index if categorical) -> (B, K); NaN = unknown, kept so."""
+        if values.ndim != 2 or values.shape[1] != self.count:
+            raise DataError(f"encode: expected shape (rows, {self.count}), one for a concept, got {tuple(values.shape)}")
         parts: list[Tensor] = []
         for m, concept in enumerate(self.concepts):
             column = values[:, m].float()

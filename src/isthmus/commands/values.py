@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from isthmus.errors import OptionError, unknown
 
 NOTHING = {"none", "null"}
+MANY = (list, tuple, Sequence, set, frozenset)
 
 
 def described(annotation: Any) -> str:
@@ -45,12 +47,16 @@ def loosened(text: str, annotation: Any) -> Any:
     """Text as far as an annotation needs it taken apart: none, a list (``64,32`` or JSON), a JSON object."""
     if text.lower() in NOTHING and _allows(annotation, lambda each: each is type(None)):
         return None
-    if _allows(annotation, lambda each: get_origin(each) is dict or each is dict) and text.startswith("{"):
+    if text.startswith("{") and _allows(annotation, lambda each: get_origin(each) in (dict, Mapping) or each is dict):
         return _json(text)
-    many = _allows(annotation, lambda each: get_origin(each) not in (None, Literal, Union, types.UnionType, dict))
-    if many or _allows(annotation, lambda each: each in (list, tuple)):
-        return _json(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
+    if _allows(annotation, lambda each: get_origin(each) in MANY or each in (list, tuple)):
+        inside = text[1:-1] if text[:1] + text[-1:] in ("[]", "()") else text
+        return _json(text) if text.startswith("[") and '"' in text else [_unquoted(part) for part in _parts(inside)]
     return text
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
 
 
 def _json(text: str) -> Any:
@@ -79,19 +85,19 @@ def typed(options: Mapping[str, str], build: Callable[..., Any], owner: str) -> 
     return clean
 
 
-def pair(text: str, place: str) -> tuple[str, str]:
-    """``name=value`` cut at the last '='; ``place`` names the option in errors."""
-    name, equals, value = text.rpartition("=")
+def pair(text: str, place: str, *, last: bool = False) -> tuple[str, str]:
+    """``name=value`` cut at the first '=' (``last``: at the last, for names that hold one); ``place`` names it in errors."""
+    name, equals, value = text.rpartition("=") if last else text.partition("=")
     if not equals or not name.strip():
         raise OptionError(f"{place}: expected name=value, got {text!r}")
     return name.strip(), value.strip()
 
 
-def pairs(texts: Iterable[str], place: str) -> dict[str, str]:
+def pairs(texts: Iterable[str], place: str, *, last: bool = False) -> dict[str, str]:
     """Repeated ``name=value``; a name given twice is refused."""
     found: dict[str, str] = {}
     for text in texts:
-        name, value = pair(text, place)
+        name, value = pair(text, place, last=last)
         if name in found:
             raise OptionError(f"{place}: {name!r} is given twice, as {found[name]!r} and as {value!r}; keep one")
         found[name] = value
@@ -100,18 +106,29 @@ def pairs(texts: Iterable[str], place: str) -> dict[str, str]:
 
 def named(text: str) -> tuple[str, dict[str, str]]:
     """``poker:cards=5,seed=1`` -> ('poker', {'cards': '5', 'seed': '1'}); commas inside brackets do not cut."""
-    name, _, rest = text.partition(":")
+    cut = re.search(r":(?=\s*\w+\s*=)", text)
+    if cut is None:
+        name, colon, rest = text.partition(":")
+        if colon and name.isidentifier():
+            raise OptionError(f"{text!r}: expected {name}:option=value,option=value, got {rest!r}")
+        return text, {}
+    options: dict[str, str] = {}
+    for part in _parts(text[cut.end() :]):
+        key, equals, value = part.partition("=")
+        if not equals or key.strip() in options:
+            got = "twice " + repr(key) if equals else repr(part)
+            raise OptionError(f"{text!r}: expected {text[: cut.start()]}:option=value,option=value, got {got}")
+        options[key.strip()] = value.strip()
+    return text[: cut.start()], options
+
+
+def _parts(text: str) -> list[str]:
+    """Cut at commas outside brackets; empty parts fall away."""
     parts, depth = [""], 0
-    for ch in rest:
-        depth += (ch in "[{") - (ch in "]}")
+    for ch in text:
+        depth += (ch in "[{(") - (ch in ")]}")
         if ch == "," and depth == 0:
             parts.append("")
         else:
             parts[-1] += ch
-    options: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in parts)):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise OptionError(f"{text!r}: expected {name}:option=value,option=value, got {part!r}")
-        options[key.strip()] = value.strip()
-    return name, options
+    return [part.strip() for part in parts if part.strip()]

@@ -1,4 +1,4 @@
-"""Columns of any make (numpy, torch, pandas, lists) as numbers or texts, and concept columns as blocks of a space."""
+"""Columns of any make (numpy, torch, pandas, lists) read as numbers or texts, with what is unknown marked."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from isthmus.data.check import LARGEST, missing
 from isthmus.errors import DataError
-from isthmus.space import Concept, Kind
 
-YES = {"true": 1.0, "yes": 1.0, "t": 1.0, "y": 1.0, "1": 1.0, "present": 1.0, "false": 0.0, "no": 0.0, "f": 0.0, "n": 0.0}
-YES |= {"0": 0.0, "absent": 0.0}
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -41,6 +39,11 @@ def is_frame(raw: Any) -> bool:
     return hasattr(raw, "iloc") and hasattr(raw, "columns")
 
 
+def is_category(raw: Any) -> bool:
+    """True for a pandas column that declares its categories."""
+    return str(getattr(raw, "dtype", "")) == "category"
+
+
 def show(value: Any) -> str:
     """A value inside a one-line message."""
     text = value if isinstance(value, str) else str(value)
@@ -55,7 +58,9 @@ def to_array(raw: Any, place: str) -> Array:
         raw = raw.detach().cpu()
         return (raw.float() if raw.is_floating_point() and raw.element_size() < 4 else raw).numpy()
     if isinstance(raw, np.ma.MaskedArray):
-        return np.where(np.ma.getmaskarray(raw), None, raw.astype(object)) if raw.mask is not np.ma.nomask else raw.data
+        shown = np.asarray(raw.data).astype(object)
+        shown[np.ma.getmaskarray(raw)] = None
+        return shown
     if isinstance(raw, np.ndarray):
         return raw
     if hasattr(raw, "to_numpy"):
@@ -73,30 +78,30 @@ def _from_list(rows: list[Any], place: str) -> Array:
             if row.shape != rows[0].shape:
                 raise DataError(f"{place}, row {number}: expected shape {rows[0].shape} like row 0, got {row.shape}")
         return np.stack(rows)
-    lengths = {len(row) if isinstance(row, list | tuple) else -1 for row in rows}
-    if len(lengths) > 1:
-        odd = next(i for i, row in enumerate(rows) if (len(row) if isinstance(row, list | tuple) else -1) not in
-                   {len(rows[0]) if isinstance(rows[0], list | tuple) else -1})  # fmt: skip
-        raise DataError(f"{place}, row {odd}: expected as many values as in row 0; every row needs the same columns")
+    widths = [len(row) if isinstance(row, list | tuple) else -1 for row in rows]
+    for number, width in enumerate(widths):
+        if width != widths[0]:
+            raise DataError(
+                f"{place}, row {number}: expected as many values as in row 0; every row needs the same columns"
+            )
     try:
         found = np.asarray(rows)
     except (ValueError, TypeError, OverflowError):
         found = np.empty(0)
     if found.dtype.kind in "biuf" and len(found) == len(rows):
         return found
-    made = np.empty((len(rows), *([next(iter(lengths))] if lengths and lengths != {-1} else [])), dtype=object)
+    made = np.empty((len(rows), *widths[:1]) if widths and widths[0] >= 0 else len(rows), dtype=object)
     for number, row in enumerate(rows):
         if made.ndim == 1:
             made[number] = row
-        else:
-            for at, cell in enumerate(row):
-                made[number, at] = cell
+        for at, cell in enumerate(row if made.ndim == 2 else ()):
+            made[number, at] = cell
     return made
 
 
 def cells(raw: Any, place: str) -> Cells:
     """Read one column; None, NaN, NA and blank texts are unknown. ``DataError`` names the row that does not fit."""
-    if str(getattr(raw, "dtype", "")) == "category":
+    if is_category(raw):
         return _categories(raw, place)
     array = to_array(raw, place)
     if array.ndim != 1:
@@ -111,7 +116,7 @@ def cells(raw: Any, place: str) -> Cells:
 
 
 def _categories(raw: Any, place: str) -> Cells:
-    declared = list(raw.cat.categories)
+    declared = list(getattr(raw, "cat", raw).categories)
     try:
         declared = sorted(declared)
     except TypeError:
@@ -146,7 +151,9 @@ def _objects(values: list[Any], place: str) -> Cells:
     if "text" in first and len(first) > 1:
         start, row = sorted(first.values())[:2]
         a, b = show(values[start]), show(values[row])
-        raise DataError(f"{place}, row {row}: expected one type in the column, got {b} where row {start} has {a}; make it one")
+        raise DataError(
+            f"{place}, row {row}: expected one type in the column, got {b} where row {start} has {a}; make it one"
+        )
     if "text" in first:
         return Cells("text", np.array([None if missing(value) else value for value in values], dtype=object))
     made = np.full(len(values), np.nan)
@@ -184,19 +191,22 @@ def codes(found: Cells, names: Sequence[str], place: str) -> Array:
     for row in np.flatnonzero(found.known):
         value = found.values[row]
         if value not in table:
-            near = get_close_matches(str(value), names, n=1)
+            got = value if found.kind == "text" else f"{value:g}"
+            near = get_close_matches(got, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-            raise DataError(f"{place}, row {row}: expected one of {some}, got {show(value)}{hint}")
+            some = ", ".join(map(show, names[:8])) + (", ..." if len(names) > 8 else "")
+            index = "" if found.kind == "text" or _as_numbers(names) else f" or an index from 0 to {len(names) - 1}"
+            raise DataError(f"{place}, row {row}: expected one of {some}{index}, got {show(got)}{hint}")
         made[row] = table[value]
     return made
 
 
 def _as_numbers(names: Iterable[str]) -> list[float] | None:
     try:
-        return [float(name) for name in names]
+        found = [float(name) for name in names]
     except ValueError:
         return None
+    return found if np.isfinite(found).all() else None
 
 
 def distinct(found: Cells) -> tuple[str, ...]:
@@ -210,50 +220,13 @@ def distinct(found: Cells) -> tuple[str, ...]:
     return tuple(f"{value:.15g}" for value in np.unique(found.values[found.known]))
 
 
-def concept_column(name: str, raw: Any, kind: Kind | Concept | None = None) -> tuple[Concept, Array]:
-    """One concept and its (B,) numbers: 0 or 1, a state's index, or the value; NaN unknown.
-
-    Without ``kind``: booleans and columns of only 0 and 1 are binary, texts categorical with sorted states, other numbers
-    continuous.
-    """
-    place = f"concept {name!r}"
-    found = cells(raw, place)
-    if kind is None:
-        if found.kind == "unknown" and not found.states:
-            raise DataError(f"{place}: every value is unknown, so its kind is too; drop the column or give its kind")
-        kind = _guess(found)
-    concept = kind if isinstance(kind, Concept) else None
-    kind = concept.kind if concept else kind
-    if kind == "categorical":
-        states = concept.states if concept else distinct(found)
-        if len(states) < 2:
-            raise DataError(f"{place}: expected two or more states, got {list(states)}; drop the column or declare its states")
-        return concept or Concept(name, "categorical", tuple(states)), codes(found, states, place)
-    if found.kind == "text" and kind == "binary":
-        return concept or Concept(name), _words(found, place)
-    if found.kind == "text":
-        row = int(found.known.argmax())
-        raise DataError(f"{place}, row {row}: expected a number, got {show(found.values[row])}; is it categorical?")
-    if kind == "binary":
-        bad = (found.values < 0) | (found.values > 1)
-        if bad.any():
-            row = int(bad.argmax())
-            raise DataError(f"{place}, row {row}: expected 0 to 1 or nothing for unknown, got {found.values[row]:g}")
-    return concept or Concept(name, kind), found.values
+def as_tensor(values: Array) -> Tensor:
+    """A copy as a float32 tensor."""
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(np.array(values, dtype=np.float32))
 
 
-def _guess(found: Cells) -> Kind:
-    if found.kind == "text" or found.states:
-        return "categorical"
-    known = found.values[found.known]
-    return "binary" if bool(((known == 0) | (known == 1)).all()) else "continuous"
-
-
-def _words(found: Cells, place: str) -> Array:
-    made = np.full(len(found.values), np.nan)
-    for row in np.flatnonzero(found.known):
-        word = str(found.values[row]).strip().lower()
-        if word not in YES:
-            raise DataError(f"{place}, row {row}: expected yes/no, true/false or 1/0, got {show(found.values[row])}")
-        made[row] = YES[word]
-    return made
+def same_rows(got: int, n: int, place: str) -> None:
+    """Refuse a column that is not as long as x."""
+    if got != n:
+        raise DataError(f"{place}: expected {n} rows like x, got {got}")

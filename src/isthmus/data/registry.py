@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -14,12 +14,19 @@ from isthmus.errors import OptionError, unknown
 
 @dataclass(frozen=True)
 class Dataset:
-    """A registered data set: ``summary`` in one line, ``build(**options)`` -> ``Splits``."""
+    """A registered data set: ``summary`` in one line, ``build(**options)`` -> ``Splits``.
+
+    ``suggest``: options of ``compare`` that suit it; ``parts``: options of each part that a comparison runs in turn;
+    ``published``: figures from its paper, shown beside ours.
+    """
 
     name: str
     summary: str
     build: Callable[..., Splits]
     synthetic: bool = False
+    suggest: dict[str, Any] = field(default_factory=dict[str, Any])
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    published: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
@@ -32,11 +39,11 @@ _found: dict[str, Dataset] = {}
 Build = TypeVar("Build", bound=Callable[..., Splits])
 
 
-def dataset(name: str, *, summary: str, synthetic: bool = False) -> Callable[[Build], Build]:
-    """Register a data set under ``name``."""
+def dataset(name: str, *, summary: str, synthetic: bool = False, **more: dict[str, Any]) -> Callable[[Build], Build]:
+    """Register a data set under ``name``; ``more`` are the further fields of ``Dataset``."""
 
     def register(build: Build) -> Build:
-        _found[name] = Dataset(name, summary, build, synthetic)
+        _found[name] = Dataset(name, summary, build, synthetic, **more)
         return build
 
     return register

@@ -171,7 +171,9 @@ class Splits:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         for name, part in parts.items():
             if not isinstance(part, Table):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise DataError(f"{name}: expected a Table, got {type(part).__name__}; validation and test are not optional")
+                raise DataError(
+                    f"{name}: expected a Table, got {type(part).__name__}; validation and test are not optional"
+                )
             if len(part) == 0:
                 raise DataError(f"{name}: expected at least one row, got an empty split")
             if part.y is None:
@@ -193,7 +195,8 @@ class Splits:
 
     def _calibrate(self) -> None:
         train = self.train
-        assert train.y is not None and train.task is not None
+        assert train.y is not None
+        assert train.task is not None
         space = train.space if train.c is None else train.space.fitted(train.c)
         task = train.task.fitted(train.y)
         self.train, self.validation, self.test = (
@@ -233,8 +236,8 @@ class Fold:
 
 
 def split(
-    table: Table, *, validation: float = 0.15, test: float = 0.2, seed: int = 0, stratify: bool = True, name: str = "data",
-    card: DataCard | None = None,
+    table: Table, *, validation: float = 0.15, test: float = 0.2, seed: int = 0, stratify: bool = True,
+    name: str = "data", card: DataCard | None = None,
 ) -> Splits:  # fmt: skip
     """Cut a table into train, validation and test by seed; whole groups stay together, class shares are kept.
 

@@ -1,6 +1,33 @@
-"""Features by name: ``build("mlp", 22)`` gives a module with ``dim``, ``recipe`` and ``prepare``."""
+"""Feature extractors by name: numbers, pictures and texts to z (B, D).
 
-from isthmus.features import tabular
-from isthmus.features.registry import Features, Recipe, build, entries, rebuild
+``build("resnet")``, ``rebuild(recipe)``, ``names()``; importing this package imports no optional dependency.
+"""
 
-__all__ = ["Features", "Recipe", "build", "entries", "rebuild", "tabular"]
+from isthmus.features.pretrained import mobilenetv2, resnet_cifar
+from isthmus.features.registry import Chain, Features, Recipe, build, chain, entries, features_builder, names, rebuild
+from isthmus.features.tabular import identity, mlp
+from isthmus.features.text import glove
+from isthmus.features.transformers import sentence_encoder, text_backbone, vision_backbone
+from isthmus.features.vision import cnn, resnet
+
+__all__ = [
+    "Chain",
+    "Features",
+    "Recipe",
+    "build",
+    "chain",
+    "cnn",
+    "entries",
+    "features_builder",
+    "glove",
+    "identity",
+    "mlp",
+    "mobilenetv2",
+    "names",
+    "rebuild",
+    "resnet",
+    "resnet_cifar",
+    "sentence_encoder",
+    "text_backbone",
+    "vision_backbone",
+]

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from os import PathLike, fspath
-from typing import Any, ClassVar, ParamSpec, TypeVar, cast
+from types import MappingProxyType
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ class Features(nn.Module):
 
     dim: int
     recipe: Recipe | None = None
-    resolved: ClassVar[dict[str, Any]] = {}
+    resolved: Mapping[str, Any] = MappingProxyType({})
 
     def prepare(self, raw: Any) -> Any:
         """Raw rows -> the float tensor, or dict of tensors, ``forward`` takes; float tensors pass unchanged."""

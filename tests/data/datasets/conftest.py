@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+
 def picture(place: Path, *, width: int = 20, height: int = 10, shade: int = 0) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((height, width, 3), shade, dtype=np.uint8)).save(place)
@@ -25,6 +26,7 @@ def write_cub(
     files = [f"{species[cls]}/Bird_{cls}_{i % each:04d}.png" for i, cls in enumerate(y)]
     present, certainty = generator.integers(0, 2, (count, attributes)), generator.integers(1, 5, (count, attributes))
     names = ["has_wing_color", "has_bill_shape", "has_size"]
+    seen = {2: "12.0 6.0 1", 13: "20.0 10.0 1"}  # the beak and the right wing; all other parts are hidden
     lines: dict[str, list[str]] = {
         "images.txt": [f"{i + 1} {file}" for i, file in enumerate(files)],
         "image_class_labels.txt": [f"{i + 1} {cls + 1}" for i, cls in enumerate(y)],
@@ -38,11 +40,8 @@ def write_cub(
             for i in range(count)
             for a in range(attributes)
         ],
-        # the beak at (12, 6), only the right wing at (20, 10); all other parts hidden
         "parts/part_locs.txt": [
-            f"{i + 1} {part} {dict([(2, '12.0 6.0 1'), (13, '20.0 10.0 1')]).get(part, '0.0 0.0 0')}"
-            for i in range(count)
-            for part in range(1, 16)
+            f"{i + 1} {part} {seen.get(part, '0.0 0.0 0')}" for i in range(count) for part in range(1, 16)
         ],
     }
     for file, rows in lines.items():
@@ -79,7 +78,8 @@ def write_celeba(root: Path, values: np.ndarray, *, partition: list[int]) -> tup
 
 
 DERM_ROWS = (
-    ("melanoma (in situ)", "atypical", "present", "linear irregular", "diffuse irregular", "irregular", "irregular", "combinations"),
+    ("melanoma (in situ)", "atypical", "present", "linear irregular", "diffuse irregular", "irregular", "irregular",
+     "combinations"),
     ("clark nevus", "typical", "absent", "comma", "diffuse regular", "absent", "regular", "absent"),
     ("basal cell carcinoma", "absent", "absent", "arborizing", "absent", "absent", "absent", "blue areas"),
     ("Seborrheic Keratosis", "absent", "absent", "hairpin", "localized irregular", "regular", "absent", "white areas"),

@@ -39,18 +39,23 @@ def test_canonical_class_labels_are_the_vote_of_train_rows(folder: Path, raw: An
     present, certainty, y = raw.cub(folder)
     splits = data.load("cub", path=folder.parent, size=16)  # the folder around it serves as well
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (12, 3, 6)
-    assert splits.space.names == tuple(f"has_{('wing_color', 'bill_shape', 'size')[a % 3]}::value_{a}" for a in CANONICAL)
+    assert splits.space.names == tuple(
+        f"has_{('wing_color', 'bill_shape', 'size')[a % 3]}::value_{a}" for a in CANONICAL
+    )
     assert splits.task.names == ("Bird_0", "Bird_1", "Bird_2")
     voters = [_at(name) for name in splits.train.ids or ()]
     wanted = vote(present[voters], certainty[voters], y[voters], 3)[:, list(CANONICAL)]
     for part in (splits.train, splits.validation, splits.test):
-        assert part.c is not None and part.y is not None
+        assert part.c is not None
+        assert part.y is not None
         assert torch.equal(part.c, torch.from_numpy(wanted[part.y.numpy()]).float())
     # the validation rows had no say
     everyone = vote(present, certainty, y, 3)[:, list(CANONICAL)]
     assert not np.array_equal(everyone, wanted)
     pixels = splits.test.read()
-    assert pixels.shape == (6, 3, 16, 16) and pixels[0, 0, 0, 0] == _at((splits.test.ids or ())[0])
+    assert pixels.shape == (6, 3, 16, 16)
+    assert splits.test.ids is not None
+    assert pixels[0, 0, 0, 0] == _at(splits.test.ids[0])
 
 
 def test_official_test_rows_are_never_used_before(folder: Path, raw: Any) -> None:
@@ -66,13 +71,17 @@ def test_official_test_rows_are_never_used_before(folder: Path, raw: Any) -> Non
 def test_tie_rule_changes_labels(folder: Path, raw: Any) -> None:
     raw.cub(folder)
     one, zero = (data.load("cub", path=folder, attributes="all", tie=tie).train.c for tie in ("one", "zero"))
-    assert one is not None and zero is not None
-    assert bool((one >= zero).all()) and bool((one > zero).any())
+    assert one is not None
+    assert zero is not None
+    assert bool((one >= zero).all())
+    assert bool((one > zero).any())
 
 
 def test_instance_and_soft_labels(folder: Path, raw: Any) -> None:
     present, certainty, _ = raw.cub(folder, attributes=9)
-    instance, soft = (_rows(data.load("cub", path=folder, attributes="all", labels=kind)) for kind in ("instance", "soft"))
+    instance, soft = (
+        _rows(data.load("cub", path=folder, attributes="all", labels=kind)) for kind in ("instance", "soft")
+    )
     for name, (part, i) in instance.items():
         assert part.c is not None
         assert part.c[i].tolist() == present[_at(name)].tolist()
@@ -86,15 +95,18 @@ def test_invisible_rules(folder: Path, raw: Any) -> None:
     _, certainty, _ = raw.cub(folder, attributes=9)
     kept = _rows(data.load("cub", path=folder, attributes="all"))
     found = {
-        rule: _rows(data.load("cub", path=folder, attributes="all", invisible=rule)) for rule in ("zero", "unknown", "unaskable")
+        rule: _rows(data.load("cub", path=folder, attributes="all", invisible=rule))
+        for rule in ("zero", "unknown", "unaskable")
     }
     for name, (part, i) in kept.items():
-        assert part.c is not None and part.askable is None
+        assert part.c is not None
+        assert part.askable is None
         hidden = torch.from_numpy(certainty[_at(name)] == 1)
         zero, unknown, unaskable = (found[rule][name] for rule in ("zero", "unknown", "unaskable"))
         assert torch.equal(zero[0].c[zero[1]], part.c[i] * ~hidden)  # pyright: ignore[reportOptionalSubscript]
         cells = unknown[0].c[unknown[1]]  # pyright: ignore[reportOptionalSubscript]
-        assert torch.equal(cells.isnan(), hidden) and torch.equal(cells[~hidden], part.c[i][~hidden])
+        assert torch.equal(cells.isnan(), hidden)
+        assert torch.equal(cells[~hidden], part.c[i][~hidden])
         assert torch.equal(unaskable[0].c[unaskable[1]], part.c[i])  # pyright: ignore[reportOptionalSubscript]
         assert torch.equal(unaskable[0].askable[unaskable[1]], ~hidden)  # pyright: ignore[reportOptionalSubscript]
 
@@ -163,7 +175,10 @@ def test_crop_reads_the_box(folder: Path, raw: Any) -> None:
     assert int(splits.train.read().min()) == 255
     assert int(data.load("cub", path=folder, attributes="all", size=12).train.read().min()) == 0
     # the fingerprint tells the two apart, and rows from rows
-    assert splits.train.fingerprint() != data.load("cub", path=folder, attributes="all", crop="bird", size=8).train.fingerprint()
+    assert (
+        splits.train.fingerprint()
+        != data.load("cub", path=folder, attributes="all", crop="bird", size=8).train.fingerprint()
+    )
     assert splits.train.x.take(torch.tensor([1])).sources == [splits.train.x.sources[1]]
 
 
@@ -176,7 +191,8 @@ def test_lines_with_a_sixth_column_are_read(folder: Path, raw: Any) -> None:
         rows[i] = " ".join([*fields[:4], "0", fields[4]])
     place.write_text("\n".join(rows) + "\n")
     for name, (part, i) in _rows(data.load("cub", path=folder, attributes="all", labels="instance")).items():
-        assert part.c is not None and part.c[i].tolist() == present[_at(name)].tolist()
+        assert part.c is not None
+        assert part.c[i].tolist() == present[_at(name)].tolist()
 
 
 @pytest.mark.parametrize(
@@ -212,9 +228,17 @@ def test_classes_file_is_optional_and_attributes_may_lie_beside(folder: Path, ra
         ("images.txt", "x a/b.png", "images.txt, row 1: expected a whole number, got 'x'"),
         ("images.txt", "2 001.Bird_0/Bird_0_0000.png", "expected each image id once"),
         ("image_class_labels.txt", "1", "image_class_labels.txt, line 1"),
-        ("image_class_labels.txt", "99 1", "image_class_labels.txt: expected a line for every image of images.txt, got none"),
+        (
+            "image_class_labels.txt",
+            "99 1",
+            "image_class_labels.txt: expected a line for every image of images.txt, got none",
+        ),
         ("attributes/image_attribute_labels.txt", "1 1 1", "image_attribute_labels.txt, line 1: expected '<image id>"),
-        ("attributes/image_attribute_labels.txt", "1 1 2 4 1.0", "image_attribute_labels.txt, line 1: expected '<image id>"),
+        (
+            "attributes/image_attribute_labels.txt",
+            "1 1 2 4 1.0",
+            "image_attribute_labels.txt, line 1: expected '<image id>",
+        ),
         ("attributes/image_attribute_labels.txt", "1 1 1 5 1.0", "of a known image, got '1 1 1 5 1.0'"),
         ("attributes/image_attribute_labels.txt", "99 1 1 4 1.0", "of a known image, got '99 1 1 4 1.0'"),
         ("attributes/image_attribute_labels.txt", "1 x 1 4 1.0", "of a known image, got '1 x 1 4 1.0'"),
@@ -233,7 +257,8 @@ def test_malformed_first_line_is_named(folder: Path, raw: Any, file: str, line: 
     place.write_text("\n".join([line, *place.read_text().splitlines()[1:]]) + "\n")
     with pytest.raises(DataError) as caught:
         data.load("cub", path=folder, attributes="all", where=True)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_empty_and_shortened_label_files(folder: Path, raw: Any) -> None:
@@ -241,7 +266,9 @@ def test_empty_and_shortened_label_files(folder: Path, raw: Any) -> None:
     place = folder / "attributes" / "image_attribute_labels.txt"
     rows = place.read_text().splitlines()
     place.write_text("\n".join(rows[:-1]) + "\n")
-    with pytest.raises(DataError, match="expected one line for each of 21 x 3 labels, got none for image 21, attribute 3"):
+    with pytest.raises(
+        DataError, match="expected one line for each of 21 x 3 labels, got none for image 21, attribute 3"
+    ):
         data.load("cub", path=folder, attributes="all")
     place.write_text("\n".join([*rows, rows[0]]) + "\n")
     with pytest.raises(DataError, match="got 64 lines"):
@@ -253,7 +280,13 @@ def test_empty_and_shortened_label_files(folder: Path, raw: Any) -> None:
 
 def test_wrong_options(folder: Path, raw: Any) -> None:
     raw.cub(folder, attributes=3)
-    for option, value in {"labels": "klass", "tie": "on", "invisible": "drop", "crop": "birds", "attributes": "112"}.items():
+    for option, value in {
+        "labels": "klass",
+        "tie": "on",
+        "invisible": "drop",
+        "crop": "birds",
+        "attributes": "112",
+    }.items():
         with pytest.raises(OptionError, match=f"{option} of data set 'cub': '{value}'"):
             data.load("cub", path=folder, **{option: value})
 

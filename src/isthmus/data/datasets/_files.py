@@ -86,12 +86,12 @@ def packed(path: str | Path | None, name: str, file: str, source: str) -> Path:
 def read_npz(place: Path, name: str, keys: Sequence[str]) -> dict[str, Array]:
     """The arrays ``keys`` of a NumPy archive; nothing pickled is read."""
     try:
-        with np.load(place, allow_pickle=False) as archive:
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             lacking = [key for key in keys if key not in archive.files]
             if lacking:
                 raise DataError(f"{name}: expected array {lacking[0]!r} in {place}, got {', '.join(archive.files)}")
             return {key: archive[key] for key in keys}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
         if isinstance(error, DataError):
             raise
         raise damaged(place, name, "a NumPy archive", error) from error

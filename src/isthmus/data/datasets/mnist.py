@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,13 @@ CARD = DataCard(
     citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998",
     notes="1,500 training and 700 test digits of each class, from the official parts.",
     share="share-alike",
+)
+ADDITION = replace(
+    CARD,
+    name="mnist_addition",
+    title="MNIST addition: sums of digits side by side",
+    citation=f"{CARD.citation}; Manhaeve et al.: DeepProbLog, NeurIPS 2018",
+    notes="Strips made by seed from the digits of data set 'mnist'; no digit serves in two splits.",
 )
 SIDE = 28
 
@@ -131,7 +139,7 @@ def mnist_addition(
         where=_boxes(c, space),
     )
     parts = np.repeat(["train", "validation", "test"], [train, validation, test])
-    return official(table, parts, name="mnist_addition", card=CARD)
+    return official(table, parts, name="mnist_addition", card=ADDITION)
 
 
 def _deal(values: Array, usable: Array, tops: Sequence[int], count: int, generator: np.random.Generator) -> Array:

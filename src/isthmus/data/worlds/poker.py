@@ -30,7 +30,7 @@ HANDS = {
         "straight flush",
     ),
 }
-"""Class names by the number of cards, weakest first; with three cards a straight beats a flush, with five it does not."""
+"""Class names by the number of cards, weakest first: with three cards a straight beats a flush, with five not."""
 PLACES = {3: ("left", "middle", "right"), 5: ("first", "second", "third", "fourth", "fifth")}
 
 

@@ -1,4 +1,4 @@
-"""``robot``: drawn robots with the published rule and sampling of the concept-benchmark Robot data, pictures our own."""
+"""``robot``: rule and sampling of the published concept-benchmark Robot data, drawn by this package."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def boards(n: int, rng: np.random.Generator, *, valid: float = 0.5, changes: int
 
 
 def encode(grids: Whole, encoding: str) -> Floats:
-    """(n, 9, 9) -> 'digits' (n, 81) in 1..9, 'onehot' (n, 729), or 'counts' (n, 243): each digit's count in each unit."""
+    """(n, 9, 9) -> 'digits' (n, 81) in 1..9, 'onehot' (n, 729), or 'counts' (n, 243) of digits by unit."""
     n = len(grids)
     if encoding == "digits":
         return grids.reshape(n, 81).astype(np.float32)

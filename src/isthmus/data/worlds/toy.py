@@ -52,7 +52,7 @@ def trig_rows(n: int, rng: np.random.Generator) -> Drawn:
 
 
 def dot_rows(n: int, rng: np.random.Generator) -> Drawn:
-    """Two plane vectors v, w of independent normals (sd 2); x = (v + w, v - w); c = (sum v > 0, sum w < 0); y = v.w > 0."""
+    """Two plane vectors v, w of normals (sd 2); x = (v + w, v - w); c = (sum v > 0, sum w < 0); y = v.w > 0."""
     v, w = rng.normal(0, 2, (2, n, 2))
     c = np.stack([v.sum(1) > 0, w.sum(1) < 0], 1)
     return np.hstack([v + w, v - w]).astype(np.float32), c.astype(np.float32), ((v * w).sum(1) > 0).astype(np.int64)

@@ -1,0 +1,198 @@
+"""``demo``, ``compare`` and ``report``: methods side by side, and the pages that show them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from isthmus.commands.console import complain, console, emit, one_line, say
+from isthmus.commands.options import ConceptColumns, DataName, FeatureName, Json, Label, Plugins, TableFile, Verbose
+from isthmus.commands.values import hints_of, loosened, pairs, typed
+from isthmus.errors import DataError, IntegrityError, OptionError, unknown
+
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write report.html, comparison.json and table.md here.")]
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where report.html, comparison.json and table.md go.")] = Path("demo"),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the hands, the encoders and the methods.")] = 0,
+    small: Annotated[bool, typer.Option("--small", help="A tenth of the hands, in under a minute; the scores mean little.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Methods and the black box side by side on rendered playing cards, with a report: six minutes on two cores."""
+    from isthmus.commands.train import writable
+    from isthmus.demo import main
+    from isthmus.progress import Bar
+
+    writable(out)
+    size: dict[str, Any] = {"train": 600, "test": 200, "epochs": 2} if small else {}
+    start = time.perf_counter()
+    with Bar("demo", verbose=True) as bar:
+        result = main(out, seed=seed, say=bar.say, **size)
+    _tell(result, out, as_json, time.perf_counter() - start)
+
+
+def compare(
+    data: DataName,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", metavar="NAME", help="A method, or a variant as in cbm:joint; repeatable. Default: all.")
+    ] = None,
+    features: FeatureName = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds, from 0; three or more for a claim.")] = 3,
+    budget: Annotated[int, typer.Option("--budget", min=1, help="Settings that each row may try on validation.")] = 4,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option for every method that has it; repeatable.")
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option("--encoder", metavar="NAME=VALUE", help="How features are trained here: epochs, lr, batch_size; repeatable."),
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", metavar="NAME=1,3", help="Also score a correction policy at these budgets; repeatable.")
+    ] = None,
+    out: Out = None,
+    label: Label = None,
+    concepts: ConceptColumns = None,
+    table_file: TableFile = None,
+    plugin: Plugins = None,
+    verbose: Verbose = False,
+    as_json: Json = False,
+) -> None:
+    """Every method that the data allows, on the same features and with the same tuning, the black box beside them."""
+    from isthmus import plugins, registry
+    from isthmus.commands.source import read
+    from isthmus.commands.train import feature_choice, writable
+    from isthmus.compare import compare as run
+    from isthmus.encoders import train_encoder
+    from isthmus.progress import Bar
+
+    plugins.load_all(plugin or ())
+    chosen = [registry.get(name.split(":")[0]) for name in method or registry.methods()]
+    options = _options(settings or (), chosen)
+    training = typed(pairs(encoder or (), "--encoder"), train_encoder, "the encoder")
+    policies = {name: _budgets(name, text) for name, text in pairs(policy or (), "--policy").items()}
+    feature, feature_options = feature_choice(features)
+    if out is not None:
+        writable(out)
+    splits = read(data, label=label, concepts=concepts, table=table_file).splits
+    start = time.perf_counter()
+    with Bar(splits.name, verbose=verbose) as bar:
+        result = run(
+            splits,
+            methods=method,
+            features=feature,
+            feature_options=feature_options,
+            seeds=range(seeds),
+            budget=budget,
+            options=options,
+            training=training,
+            policies=policies,
+            out=out,
+            command=shlex.join(["isthmus", *sys.argv[1:]]),
+            say=bar.say,
+        )
+    if seeds < 3:
+        complain("note", f"{seeds} of the three seeds that a claim needs")
+    _tell(result, out, as_json, time.perf_counter() - start)
+
+
+def _tell(result: Any, out: Path | None, as_json: bool, seconds: float) -> None:
+    """Print a comparison, where it was written, and one correction in words."""
+    if as_json:
+        emit(result.data)
+        return
+    console().print(result.table())
+    replayed = result.data.get("replay")
+    if replayed:
+        say(f"{replayed['method']}, test row {replayed['row']}: {one_line(replayed['text'])}")
+    for row in result.data["left_out"]:
+        say(f"left out: {row['method']} needs {row['unmet']}")
+    say(f"{seconds:.0f} s" + (f"; report: {out / 'report.html'}" if out is not None else "; --out FOLDER writes the report"))
+
+
+def _options(texts: Any, methods: list[Any]) -> dict[str, Any]:
+    """Options for every method that has them, taken apart as the first such method declares them."""
+    found: dict[str, Any] = {}
+    for name, text in pairs(texts, "--set").items():
+        owner = next((m for m in methods if name in m.options), None)
+        if owner is None:
+            raise unknown("option of these methods", name, {option for m in methods for option in m.options})
+        found[name] = loosened(text, hints_of(owner.build).get(name, str))
+        for each in methods:
+            if name in each.options:
+                each.checked({name: found[name]})
+    return found
+
+
+def _budgets(name: str, text: str) -> list[int]:
+    from isthmus.interventions.policies import policy
+
+    policy(name)
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 0:
+        raise OptionError(f"--policy {name}: expected numbers of corrections as in {name}=1,3, got {text!r}")
+    return found
+
+
+def report(
+    what: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run of fit, the folder of a comparison, or a JSON file of one.")],
+    data: Annotated[str | None, typer.Option("--data", metavar="DATA", help="For a run: the data; default: what it was fitted on.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="Default: report.html in or beside what was given.")] = None,
+    label: Label = None,
+    concepts: ConceptColumns = None,
+    table_file: TableFile = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained page about a run or a comparison; it opens offline."""
+    from isthmus.commands.train import writable
+    from isthmus.files import write
+
+    if not what.exists():
+        raise DataError(f"{what}: expected a run, a comparison's folder or a JSON file, found nothing")
+    source = what / "comparison.json" if (what / "comparison.json").is_file() else what
+    default = source.with_suffix(".html") if source.is_file() and source.name != "comparison.json" else source.parent / "report.html"
+    place = out or (default if source.is_file() else Path(f"{str(what).rstrip('/')}.html"))
+    if place.is_dir():
+        raise OptionError(f"--out {place}: expected a file that ends in .html, got a folder")
+    writable(place.parent)
+    if source.is_file():
+        write(place, _page(source).encode())
+    else:
+        from isthmus.commands.runs import open_run, part_of
+        from isthmus.pages import report as page
+
+        opened = open_run(what, plugin or ())
+        loaded = opened.data(data, label=label, concepts=concepts, table=table_file)
+        part_of(opened, loaded, "test")
+        page(opened.model, loaded.splits, place)
+    if as_json:
+        emit({"schema": "isthmus.report/1", "report": str(place)})
+    else:
+        say(f"{place}")
+
+
+def _page(file: Path) -> str:
+    """The page of a comparison or evaluation, from its JSON file."""
+    from isthmus.report import html
+
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{file}: expected the JSON of a comparison or evaluation, got {one_line(error)[:80]}") from error
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if schema not in ("isthmus.compare/1", "isthmus.evaluation/1"):
+        raise DataError(f"{file}: expected schema isthmus.compare/1 or isthmus.evaluation/1, got {schema!r}")
+    try:
+        return html(found)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{file}: {type(error).__name__} {one_line(error)[:60]} where the schema has more; write it again") from error

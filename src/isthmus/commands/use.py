@@ -1,0 +1,211 @@
+"""``predict``, ``evaluate`` and ``intervene``: what a saved model says, how well, and what a correction changes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from isthmus.commands.console import emit, number, plain, say, table
+from isthmus.commands.options import ConceptColumns, Json, Label, Plugins, RunFolder, TableFile
+from isthmus.commands.values import pairs
+from isthmus.errors import DataError, OptionError
+
+OptionalData = Annotated[
+    str | None, typer.Argument(metavar="[DATA]", help="A data set as in fit; default: the one that the model was fitted on.")
+]
+Split = Annotated[Literal["train", "validation", "test"], typer.Option("--split", help="Which rows.")]
+TOLD = 4  # concepts shown for a row on a terminal
+
+
+def predict(
+    run: RunFolder,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Images or a folder of them; a CSV, Parquet, NPY or NPZ file of rows; a text file."),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file that ends in .csv or .json.")] = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Predict rows: decision, probability and concepts, as CSV into a file or pipe and as a table on a terminal."""
+    from isthmus.api import predict as ask
+    from isthmus.commands.runs import open_run, rows_of
+
+    if out is not None and out.suffix.lower() not in (".csv", ".json"):
+        raise OptionError(f"--out {out}: expected a file that ends in .csv or .json")
+    opened = open_run(run, plugin or ())
+    names, x = rows_of(opened, files)
+    made = ask(opened.model, x)
+    task = opened.model.task
+    rows = [
+        {
+            "row": name,
+            "decision": decision,
+            "probability": None if task.kind == "value" else max(chances) if task.kind == "classes" else None,
+            "probabilities": {} if task.kind == "value" else dict(zip(task.names, chances, strict=True)),
+            "concepts": dict(zip(made.columns, values, strict=True)),
+        }
+        for name, decision, chances, values in zip(
+            names, made.decisions, made.probabilities.tolist(), made.concepts.tolist(), strict=True
+        )
+    ]
+    told = {"schema": "isthmus.predictions/1", "run": str(run), "task": task.kind, "rows": rows}
+    if out is not None:
+        _write(out, told, task.kind)
+    if as_json:
+        emit(told)
+    elif out is not None:
+        say(f"{len(rows)} rows in {out}")
+    elif sys.stdout.isatty():
+        _print(rows)
+    else:
+        sys.stdout.write(_csv(rows, task.kind))
+
+
+def _write(out: Path, told: dict[str, Any], kind: str) -> None:
+    from isthmus.files import write, write_json
+
+    if out.suffix.lower() == ".json":
+        write_json(out, plain(told))
+    else:
+        write(out, _csv(told["rows"], kind).encode())
+
+
+def _csv(rows: list[dict[str, Any]], kind: str) -> str:
+    """row, decision, probability (of the decided class, or of each label), and a column for each concept column."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    chances = [f"p({name})" for name in rows[0]["probabilities"]] if kind == "labels" else ["probability"] if kind == "classes" else []
+    table.writerow(["row", "decision", *chances, *rows[0]["concepts"]])
+    for row in rows:
+        decision = "; ".join(row["decision"]) if isinstance(row["decision"], list) else row["decision"]
+        values = row["probabilities"].values() if kind == "labels" else [row["probability"]] if kind == "classes" else []
+        table.writerow([row["row"], decision, *(f"{v:.6g}" for v in (*values, *row["concepts"].values()))])
+    return text.getvalue()
+
+
+def _print(rows: Iterable[dict[str, Any]]) -> None:
+    def most(row: dict[str, Any]) -> str:
+        first = sorted(row["concepts"].items(), key=lambda item: -item[1])[:TOLD]
+        return ", ".join(f"{name} {value:.2f}" for name, value in first)
+
+    table(
+        ("row", "decision", "probability", "highest concepts"),
+        [(r["row"], _joined(r["decision"]), number(r["probability"]), most(r)) for r in rows],
+        right="probability",
+    )
+
+
+def _joined(decision: Any) -> str:
+    if isinstance(decision, float):
+        return f"{decision:.4g}"
+    return decision if isinstance(decision, str) else ", ".join(decision) or "none"
+
+
+def evaluate(
+    run: RunFolder,
+    data: OptionalData = None,
+    split: Split = "test",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the random orders of corrections.")] = 0,
+    label: Label = None,
+    concepts: ConceptColumns = None,
+    table_file: TableFile = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Score a saved model: task, concepts, correction curve, bypass, calibration, each with its interval."""
+    from isthmus.commands.runs import open_run, part_of
+    from isthmus.evaluate import evaluate as score
+
+    opened = open_run(run, plugin or ())
+    loaded = opened.data(data, label=label, concepts=concepts, table=table_file)
+    rows = part_of(opened, loaded, split)
+    told = score(opened.model, rows, seed=seed, name=loaded.splits.name).data
+    told["split"] = split
+    if as_json:
+        emit(told)
+        return
+    lines = []
+    for name, found in told["scores"].items():
+        about = told["metrics"].get(name, {})
+        if "value" in found:
+            interval = f"{number(found['low'])} to {number(found['high'])}" if found.get("low") is not None else ""
+            better = {"up": "higher", "down": "lower"}.get(about.get("better", ""), "")
+            lines.append((about.get("title", name), number(found["value"]), interval, better, about.get("text", "")))
+        else:
+            lines.append((about.get("title", name), "-", "", "", f"not applicable: {found['not_applicable']}"))
+    title = f"{told['title']} on {loaded.splits.name}, {len(rows)} {split} rows"
+    table(("score", "value", "95 % interval", "better", "what"), lines, title=title, right="value")
+    for level, points in told["curves"].items():
+        steps = ", ".join(f"{p['k']}: {number(p['value'])}" for p in points)
+        say(f"{told['main']} after correcting k {'groups' if level == 'group' else 'concepts'} in random order: {steps}")
+
+
+def intervene(
+    run: RunFolder,
+    data: OptionalData = None,
+    row: Annotated[int, typer.Option("--row", help="Number of the row in the split, from 0.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="CONCEPT=VALUE", help="A correction: 0, 1, a state or a number; repeatable.")
+    ] = None,
+    policy: Annotated[str, typer.Option("--policy", help="Which concepts --budget reveals: ucp, random or kflip.")] = "ucp",
+    budget: Annotated[int, typer.Option("--budget", min=0, help="How many concepts the policy reveals from the labels.")] = 0,
+    split: Split = "test",
+    label: Label = None,
+    concepts: ConceptColumns = None,
+    table_file: TableFile = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Correct concepts of one row and see what the answer becomes, and what to ask next."""
+    from isthmus.api import intervene as tell
+    from isthmus.commands.runs import open_run, part_of
+
+    known = {name: _value(text) for name, text in pairs(settings or (), "--set", last=True).items()}
+    opened = open_run(run, plugin or ())
+    loaded = opened.data(data, label=label, concepts=concepts, table=table_file)
+    rows = part_of(opened, loaded, split)
+    if not 0 <= row < len(rows):
+        raise OptionError(f"--row {row}: expected 0 to {len(rows) - 1}, the {split} rows of {loaded.splits.name}")
+    one = rows.take([row])
+    labels = one.labels_for(opened.model.space)
+    if budget and labels is None:
+        raise DataError(f"--budget {budget}: expected concept labels for the policy to reveal, got none; use --set")
+    told = tell(opened.model, one, known, truth=None if labels is None else labels[0], policy=policy, budget=budget)
+    truth = _truth(one)
+    if as_json:
+        result = {"before": told.before, "after": told.after, "changed": told.changed, "truth": truth, "steps": told.steps}
+        result |= {"probabilities": {name: {"before": p, "after": q} for name, (p, q) in told.probabilities.items()}}
+        result |= {"moved": {name: {"before": p, "after": q} for name, (p, q) in told.moved.items()}, "ask_next": told.ask_next}
+        emit({"schema": "isthmus.intervention/1", "run": str(run), "split": split, "row": row, **result, "text": told.text})
+        return
+    say(told.text, f"truth: {truth}")
+    for name, (before, after) in told.moved.items():
+        say(f"also moved: {name}: {before:.2f} → {after:.2f}")
+    if told.ask_next:
+        say(f"ask next: {', '.join(told.ask_next)}")
+
+
+def _value(text: str) -> float | str | None:
+    """A correction: a number, a state's name, or None for 'do not know'."""
+    if text.lower() in ("none", "nan", "unknown", ""):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}.get(text.lower(), text)
+
+
+def _truth(one: Any) -> str:
+    from isthmus.commands.writing import label_cells
+
+    cells = label_cells(one, 0)
+    if one.task.kind == "labels":
+        return ", ".join(name for name, cell in zip(one.task.names, cells, strict=True) if cell == "1") or "none"
+    return cells[0]

@@ -1,0 +1,150 @@
+"""How a result was made: tuning, methods, encoders, every score with its meaning, command, seeds, versions, licence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isthmus.report import bars
+from isthmus.report.clean import finite
+from isthmus.report.columns import score, seal
+from isthmus.report.numbers import count, listed, percent, seconds, significant
+from isthmus.report.page import Page, Row
+from isthmus.report.sections import Context, cell
+
+
+def tuning(page: Page) -> Context | None:
+    """What validation tried and chose for each method; None when nothing was tuned."""
+    if not any(row.data.get("tuned") for row in page.rows):
+        return None
+    budget = page.data.get("budget")
+    same = f"Every method tried at most {count(budget, 'setting')}" if isinstance(budget, int) else "Every method tried the same"
+    words = f"{same} on validation rows, with the first seed; the test rows chose nothing."
+    return {"words": words, "lines": [_tuned(page, row) for row in page.rows]}
+
+
+def chosen(page: Page, row: Row) -> int:
+    """The place of the setting that validation chose: the first best."""
+    tried: list[Context] = row.data.get("tuned") or []
+    scores = [finite(each.get("validation")) for each in tried]
+    known = [s for s in scores if s is not None]
+    return scores.index(max(known)) if known else -1
+
+
+def _tuned(page: Page, row: Row) -> Context:
+    tried: list[Context] = row.data.get("tuned") or []
+    best, parameters = chosen(page, row), finite(row.data.get("parameters"))
+    return {
+        "name": row.name,
+        "swatch": bars.swatch(row),
+        "tried": [
+            {
+                "options": options(each.get("options")) or "defaults",
+                "score": page.main.show(finite(each.get("validation"))),
+                "chosen": i == best,
+            }
+            for i, each in enumerate(tried)
+        ],
+        "parameters": "n/a" if parameters is None else f"{parameters:,.0f}",
+        "seconds": seconds(finite(row.data.get("seconds"))),
+    }
+
+
+def options(found: Any) -> str:
+    """``lr 0.001, weight_decay 0``; nothing without options."""
+    return ", ".join(f"{key} {_plain(value)}" for key, value in (found or {}).items()) if isinstance(found, dict) else ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float) and finite(value) is not None:
+        return f"{value:g}"
+    return str(value)
+
+
+def everything(page: Page) -> list[Context]:
+    """One line for each metric that the dict describes or any row has, with every row's cell."""
+    keys = [key for key in page.metrics if any(key in row.scores for row in page.rows)]
+    return [
+        {
+            "title": page.metrics[key].title,
+            "cells": [cell(score(row, key, page)) for row in page.rows],
+            "unit": page.metrics[key].unit,
+            "range": page.metrics[key].range,
+            "better": "higher" if page.metrics[key].better == "up" else "lower",
+            "text": page.metrics[key].text,
+        }
+        for key in keys
+    ]
+
+
+def cards(page: Page) -> list[Context]:
+    """What each method is, where it comes from, and with which options it ran."""
+    return [
+        {
+            "name": row.name,
+            "swatch": bars.swatch(row),
+            "title": row.title,
+            "paper": row.data.get("paper") or "",
+            "seal": "" if row.sealed is None else f"{'Sealed' if row.sealed else 'Not sealed'}: {seal(row)[1]}.",
+            "notes": row.data.get("notes") or "",
+            "options": options(row.data.get("options")),
+        }
+        for row in page.rows
+    ]
+
+
+def encoders(page: Page) -> list[Context]:
+    """What turned the rows into features, what it learned, and who shares it."""
+    found: list[Context] = []
+    for each in page.data.get("encoders") or []:
+        features = each.get("features")
+        built = features.get("name") if isinstance(features, dict) else features
+        learns = str(each.get("learns") or "")
+        parts = [
+            f"built by {built}" if built else "",
+            f"{each['dim']} features" if isinstance(each.get("dim"), int) else "",
+            {"nothing": "weights as they came, nothing trained", "": ""}.get(learns, f"trained on the {learns}"),
+            seconds(finite(each.get("seconds"))) if each.get("seconds") else "",
+            f"shared by {listed([str(name) for name in each.get('shared') or []], 40)}" if each.get("shared") else "",
+        ]
+        found.append({"name": str(each.get("name")), "words": "; ".join(part for part in parts if part) + "."})
+    return found
+
+
+def facts(page: Page) -> list[tuple[str, str]]:
+    """Command, seeds, commit, versions, time, data and licence, each in words; what is not known is left out."""
+    data, about = page.data, page.about
+    rows: dict[str, Any] = about.get("rows") or {}
+    versions: dict[str, Any] = data.get("versions") or {}
+    complete, threads = finite(about.get("complete")), data.get("threads")
+    found = [
+        ("command", data.get("command")),
+        ("data", page.name + (" (synthetic)" if about.get("synthetic") else "")),
+        ("rows", ", ".join(f"{count:,} {part}" for part, count in rows.items() if isinstance(count, int))),
+        ("target", _target(about.get("task") or {})),
+        ("concept labels", "" if complete is None else f"{percent(complete)} known"),
+        ("licence", about.get("licence")),
+        ("terms", about.get("terms")),
+        ("seeds", ", ".join(map(str, page.seeds))),
+        ("interval", data.get("interval")),
+        ("commit", data.get("commit")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ("time", _time(data)),
+        ("threads", "" if threads is None else str(threads)),
+    ]
+    return [(key, str(value)) for key, value in found if value]
+
+
+def _target(task: Context) -> str:
+    names = [str(name) for name in task.get("names") or []]
+    unit = f", in {task['unit']}" if task.get("unit") else ""
+    return listed(names, 12) + unit if names else ""
+
+
+def _time(data: Context) -> str:
+    took = finite(data.get("seconds"))
+    return ", ".join(part for part in (str(data.get("created") or ""), "" if took is None else f"took {seconds(took)}") if part)
+
+
+def size(value: float | None) -> str:
+    """A count of parameters."""
+    return "n/a" if value is None else significant(value)

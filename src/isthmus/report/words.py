@@ -1,0 +1,229 @@
+"""The answer in words: which bottleneck, what it costs, and how sure these rows make us."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isthmus.report.numbers import count, listed, number, percent, seconds
+from isthmus.report.page import Page, Row, Score
+from isthmus.report.svg import Markup, el, join
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number for the head of the page: ``label`` above, ``value``, its ``interval``, and one line ``note`` below."""
+
+    label: str
+    value: str
+    interval: str
+    note: str
+    tone: str = ""
+
+
+def strong(text: object) -> Markup:
+    """A name or number that the eye should find."""
+    return el("strong", text)
+
+
+def summary(page: Page) -> list[Markup]:
+    """The answer in sentences, the first one leading."""
+    return _one(page) if page.single else _several(page)
+
+
+def facts(page: Page) -> list[Fact]:
+    """The numbers at the head of the page."""
+    return _one_facts(page) if page.single else _several_facts(page)
+
+
+def overlapping(page: Page, best: Row) -> list[Row]:
+    """The bottlenecks whose intervals overlap that of ``best``."""
+    a = best.main
+    if a.low is None or a.high is None:
+        return []
+    found: list[Row] = []
+    for row in page.bottlenecks:
+        low, high = row.main.low, row.main.high
+        if row is not best and low is not None and high is not None and low <= a.high and high >= a.low:
+            found.append(row)
+    return found
+
+
+def cheapest(page: Page) -> Row | None:
+    """The sealed bottleneck that fits in the least time; None when there is none."""
+    known = [row for row in page.bottlenecks if row.sealed and row.main.value is not None and _fit(row) is not None]
+    return min(known, key=lambda row: _fit(row) or 0.0, default=None)
+
+
+def _fit(row: Row) -> float | None:
+    return row.scores["fit_seconds"].value if "fit_seconds" in row.scores else None
+
+
+def _several(page: Page) -> list[Markup]:
+    best = page.best(page.bottlenecks)
+    if best is None:
+        black = page.black
+        lead = "No bottleneck could be scored on these data."
+        return [join([lead, "" if black is None else f" The black box reaches {black.main.both}."])]
+    said = [_lead(page, best), _order(page, best), _cheap(page, best), _open(best), _control(page, best), _refits(page)]
+    return [each for each in said if each is not None]
+
+
+def _lead(page: Page, best: Row) -> Markup:
+    many = len([row for row in page.bottlenecks if row.main.value is not None])
+    of = f"Of {many} bottlenecks, " if many > 1 else "The only bottleneck here, "
+    does = " does best: " if many > 1 else ", has "
+    first = [of, strong(best.name), does, page.main.title, " ", strong(best.main.text), " ", best.main.interval, ". "]
+    if page.black is None:
+        return join([*first, "No black box stands beside it, so what the strip costs is not known."])
+    then = ["The black box reaches ", strong(page.black.main.text), " ", page.black.main.interval, ". "]
+    return join([*first, *then, _cost(page, best)])
+
+
+def _cost(page: Page, best: Row) -> Markup:
+    """The paired difference in words; an interval that holds zero is called open."""
+    gap = best.main.difference
+    if gap is None:
+        return join(["Their difference was not measured row by row."])
+    value, low, high = gap
+    worse = (value < 0) == (page.main.better == "up")
+    size, rows = page.main.show(abs(value)), f"{page.test_rows:,} test rows" if page.test_rows else "these rows"
+    if low is None or high is None:
+        return join([f"The difference is {best.main.gap}; it has no interval."])
+    if low <= 0 <= high:
+        return join(["The difference, ", strong(best.main.gap), f", is too small to tell from none on {rows}."])
+    if worse:
+        return join(["So the strip costs ", strong(size), f" (paired difference {best.main.gap})."])
+    return join(["It does better by ", strong(size), f" (paired difference {best.main.gap})."])
+
+
+def _order(page: Page, best: Row) -> Markup | None:
+    near = overlapping(page, best)
+    if not near:
+        return None
+    names = listed([row.name for row in near])
+    verb = "has an interval that overlaps" if len(near) == 1 else "have intervals that overlap"
+    return join([strong(names), f" {verb} with that of {best.name}: take their order as open."])
+
+
+def _cheap(page: Page, best: Row) -> Markup | None:
+    row = cheapest(page)
+    if row is None:
+        return join(["No sealed bottleneck is among the methods: in each of them x can reach the answer beside the strip."])
+    same = "It is also the cheapest sealed one" if row is best else "The cheapest sealed one is "
+    name = [] if row is best else [strong(row.name)]
+    cost = f": {seconds(_fit(row))} to fit" + _encoder_seconds(page, row)
+    score = "." if row is best else f"; {page.main.title} {row.main.both}."
+    return join([same, *name, cost, score])
+
+
+def _encoder_seconds(page: Page, row: Row) -> str:
+    for encoder in page.data.get("encoders") or []:
+        if encoder.get("name") == row.encoder and isinstance(encoder.get("seconds"), int | float) and encoder["seconds"]:
+            many = len(encoder.get("shared") or [])
+            return f", after {seconds(encoder['seconds'])} for its encoder" + (f", which {many} methods share" if many > 1 else "")
+    return ""
+
+
+def _open(best: Row) -> Markup | None:
+    bypass = best.scores.get("bypass")
+    if best.sealed is not False:
+        return None
+    share = "" if bypass is None or bypass.value is None else f" ({percent(bypass.value)} of the decisions change)"
+    return join([strong(f"{best.name} is not sealed"), f": {best.leak}{share}."])
+
+
+def _control(page: Page, best: Row) -> Markup | None:
+    """Read the best bottleneck against concepts that mean nothing."""
+    rows = [row for row in page.rows if row.control and row.main.value is not None]
+    control = page.best(rows)
+    if control is None or control.main.value is None or best.main.value is None:
+        return None
+    up = page.main.better == "up"
+    edge, mine = (control.main.high, best.main.low) if up else (control.main.low, best.main.high)
+    clear = edge is not None and mine is not None and (mine > edge if up else mine < edge)
+    text = f"The control, {control.name} (concepts that mean nothing), reaches {control.main.both}"
+    end = ": the named concepts do more than their number." if clear else ": by score alone the named concepts are not shown to matter."
+    return join([text, end])
+
+
+def _refits(page: Page) -> Markup | None:
+    if len(page.seeds) == 1:
+        return join([strong("One seed"), ": how far another training run would move these numbers was not measured."])
+    return None
+
+
+def _several_facts(page: Page) -> list[Fact]:
+    best, black, cheap = page.best(page.bottlenecks), page.black, cheapest(page)
+    found: list[Fact] = []
+    if black is not None:
+        found.append(Fact("Best black box" if _blacks(page) > 1 else "Black box", *_said(black.main), black.name))
+    if best is not None:
+        seal = {True: ", sealed", False: ", not sealed", None: ""}[best.sealed]
+        found.append(Fact("Best bottleneck", *_said(best.main), best.name + seal))
+    if best is not None and best.main.difference is not None:
+        value, low, high = best.main.difference
+        show = [page.main.show(v, sign=True) for v in (value, low, high)]
+        even = low is None or high is None or low <= 0 <= high
+        good = (value > 0) == (page.main.better == "up")
+        note = "not told apart from none" if even else "better than the black box" if good else "what the strip costs"
+        found.append(Fact("Difference", show[0], f"[{show[1]}, {show[2]}]" if low is not None else "", note, "" if even else "told"))
+    if cheap is not None:
+        found.append(Fact("Cheapest sealed", seconds(_fit(cheap)), "to fit", f"{cheap.name}: {cheap.main.text}"))
+    return found
+
+
+def _blacks(page: Page) -> int:
+    return sum(row.black for row in page.rows)
+
+
+def _said(score: Score) -> tuple[str, str]:
+    return score.text, score.interval
+
+
+def _one(page: Page) -> list[Markup]:
+    row = page.rows[0]
+    rows = f" on {page.test_rows:,} rows" if page.test_rows else ""
+    lead = [strong(row.title), " has ", page.main.title, " ", strong(row.main.text), f" {row.main.interval}{rows}."]
+    if page.majority is not None and page.main.key == "accuracy":
+        lead.append(f" Answering the commonest class every time has {number(page.majority)}.")
+    return [each for each in (join(lead), _read(page, row), _gain(row), _passes(row)) if each is not None]
+
+
+def _read(page: Page, row: Row) -> Markup | None:
+    f1, right = row.scores.get("concept_macro_f1"), row.scores.get("concept_all_right")
+    if f1 is None or f1.value is None:
+        return None
+    beside = "" if page.absent is None else f" (the commonest answer for each gets {number(page.absent)} of the labels right)"
+    whole = f"; all of them are right on {percent(right.value)} of the rows" if right is not None and right.value is not None else ""
+    return join(["It reads the concepts with macro F1 ", strong(f1.text), f" {f1.interval}{whole}{beside}."])
+
+
+def _gain(row: Row) -> Markup | None:
+    gain = row.scores.get("gain_all")
+    if gain is None or gain.value is None:
+        return None
+    k95 = row.scores.get("k95")
+    soon = f"; 95 % of that with {percent(k95.value)} of them" if k95 is not None and k95.value is not None else ""
+    return join(["Correcting every concept moves the score by ", strong(gain.measure.show(gain.value, sign=True)), f"{soon}."])
+
+
+def _passes(row: Row) -> Markup | None:
+    if row.sealed:
+        return join([strong("Sealed"), ": nothing but the concepts reaches the answer."])
+    return _open(row)
+
+
+def _one_facts(page: Page) -> list[Fact]:
+    row = page.rows[0]
+    found = [Fact(page.main.title.capitalize(), *_said(row.main), f"{count(page.test_rows, 'row')}")]
+    for key, name in (("concept_macro_f1", "Concept macro F1"), ("gain_all", "Gain by correcting"), ("bypass", "Bypass")):
+        score = row.scores.get(key)
+        if score is not None:
+            found.append(Fact(name, score.text, score.interval, score.reason if score.value is None else _note(key, page)))
+    return found
+
+
+def _note(key: str, page: Page) -> str:
+    if key == "concept_macro_f1":
+        return "mean over concepts" if page.absent is None else f"commonest answers: {number(page.absent)} right"
+    return {"gain_all": "every concept given", "bypass": "decisions that go around"}.get(key, "")

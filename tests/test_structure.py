@@ -1,0 +1,305 @@
+"""The shape of the project: tools that measure it, files that fit a reader, nothing dangerous, cards and docs complete."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import import_time
+import pytest
+import reading_cost
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src"
+PACKAGE = SOURCE / "isthmus"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES = 400
+
+# Machine paths, and hosts of package registries, must stand nowhere: they are true on one machine, or for one day.
+PLACES = re.compile(r"(?<![\w.~/-])/(?:home|root|Users|work|juice|mnt)/\w")
+HOSTS = re.compile("|".join(re.escape(".".join(parts)) for parts in (("pypi", "org"), ("pythonhosted", "org"))) + r"|download\.pytorch")
+
+
+def texts() -> Iterator[Path]:
+    """Every text file of the project, generated folders aside."""
+    for place in ("src", "tests", "tools", "docs", "bench", "examples", "claims", ".ci"):
+        for path in sorted((ROOT / place).rglob("*")):
+            if path.is_file() and path.suffix in {".py", ".md", ".toml", ".yml", ".json", ".html", ".css", ".js", ".txt", ""}:
+                yield path
+    yield from (path for path in sorted(ROOT.iterdir()) if path.is_file() and path.name != ".DS_Store")
+
+
+# reading cost
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package whose reading cost from ``methods/m.py`` is known by counting."""
+    files = {
+        "p/__init__.py": "'''Lazy.'''\n" + "X = {'a': 'p.a'}\n" * 4,
+        "p/methods/__init__.py": "'''Doc only.'''\n",
+        "p/methods/m.py": "from p.a import f\nfrom .. import b\nimport p.deep.c\nimport json\n",  # 4
+        "p/methods/unrelated.py": "x = 1\n" * 100,
+        "p/a.py": "def f():\n    from p.late import g\n    return g\n",  # 3
+        "p/late.py": "from importlib import import_module\nimport_module('p.named')\n",  # 2
+        "p/named.py": "x = 1\n",  # 1
+        "p/b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.typed import T\n",  # 3
+        "p/typed.py": "T = int\nU = int\n",  # 2
+        "p/deep/__init__.py": "'''Code.'''\nfrom p.deep.d import y\n",  # 2
+        "p/deep/c.py": "x = 1\n",  # 1
+        "p/deep/d.py": "y = 1\n",  # 1
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_reading_cost_follows_every_import(package: Path) -> None:
+    cost = reading_cost.reading_cost(package / "p/methods/m.py", package)
+    found = {str(file.relative_to(package / "p")): lines for file, lines in cost.lines.items()}
+    assert found == {
+        "methods/m.py": 4,
+        "a.py": 3,
+        "b.py": 3,
+        "late.py": 2,
+        "named.py": 1,
+        "typed.py": 2,
+        "deep/__init__.py": 2,
+        "deep/c.py": 1,
+        "deep/d.py": 1,
+    }
+    assert cost.total == 19 and cost.lazy == 5
+
+
+def test_a_top_init_that_imports_is_counted(package: Path) -> None:
+    (package / "p/__init__.py").write_text("from p.methods import unrelated\n")
+    cost = reading_cost.reading_cost(package / "p/methods/m.py", package)
+    assert cost.lines[package / "p/__init__.py"] == 1 and cost.lines[package / "p/methods/unrelated.py"] == 100
+    assert cost.lazy == 0
+
+
+def test_reading_cost_budgets(package: Path) -> None:
+    cost = reading_cost.reading_cost(package / "p/methods/m.py", package)
+    assert cost.within(19, 9) and not cost.within(18, 9) and not cost.within(19, 8)
+
+
+def test_reading_cost_of_the_joint_cbm() -> None:
+    cost = reading_cost.reading_cost(reading_cost.START, SOURCE)
+    names = {file.name for file in cost.lines}
+    assert {"cbm.py", "train.py", "model.py", "space.py", "given.py"} <= names
+    assert cost.within(), f"{cost.total} lines in {len(cost.lines)} files"
+
+
+# import time
+
+TRACE = """import time: self [us] | cumulative | imported package
+import time:       500 |        500 |   torch._C
+import time:      1000 |       1500 | torch
+import time:       200 |        200 |     numpy
+import time:      3000 |       3200 |   isthmus.space
+import time:       100 |       3300 | isthmus
+import time:       700 |        700 | atexit
+"""
+
+
+def test_import_time_is_what_comes_after_torch() -> None:
+    own = import_time.added(TRACE)
+    assert own == {"numpy": 200e-6, "isthmus.space": 3000e-6, "isthmus": 100e-6}
+
+
+def test_import_time_needs_both() -> None:
+    with pytest.raises(ValueError, match="expected 'torch'"):
+        import_time.added(TRACE.replace("| torch\n", "| other\n"))
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    """The seconds are a matter of the machine, and of ``make check``; the modules are not."""
+    code = "import isthmus, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"transformers", "sklearn", "pandas", "scipy.stats", "huggingface_hub", "typer", "jinja2", "PIL", "torchvision"}
+    assert "isthmus" in loaded and not heavy & set(loaded)
+
+
+# files
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_file_says_what_it_is_and_fits_a_reader(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.count("\n") <= MAX_LINES
+    assert ast.get_docstring(ast.parse(text)), "the first line of a file says what it holds"
+
+
+def test_no_machine_paths_and_no_registry_hosts() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
+        for path in texts()
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        if PLACES.search(line) or HOSTS.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_scan_for_places_sees_them() -> None:
+    assert PLACES.search("open('" + "/".join(("", "home", "me", "x.csv")) + "')") and not PLACES.search("a/work/b ~/home/x")
+    assert HOSTS.search("https://" + ".".join(("files", "pythonhosted", "org")) + "/x")
+
+
+# nothing dangerous
+
+FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "torchvision", "timm"}
+FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save", "np.save", "numpy.save", "os.system"}
+
+
+def dangers(tree: ast.AST) -> Iterator[str]:
+    """Imports and calls that run what a file says, or that break an install."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in FORBIDDEN_CALLS:
+                yield f"line {node.lineno}: {called}"
+            for word in node.keywords:
+                value = word.value.value if isinstance(word.value, ast.Constant) else None
+                if (word.arg, value) in {("allow_pickle", True), ("weights_only", False), ("trust_remote_code", True)}:
+                    yield f"line {node.lineno}: {word.arg}={value}"
+            continue
+        else:
+            continue
+        yield from (f"line {node.lineno}: {n}" for n in names if n.split(".")[0] in FORBIDDEN_IMPORTS or n in FORBIDDEN_CALLS)
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_nothing_that_runs_what_a_file_says(file: Path) -> None:
+    assert not list(dangers(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import torch\ntorch.load(path)",
+        "from torch import load",
+        "eval(text)",
+        "np.load(path, allow_pickle=True)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "import torchvision.transforms",
+    ],
+)
+def test_the_scan_for_dangers_sees_them(line: str) -> None:
+    assert list(dangers(ast.parse(line)))
+    assert not list(dangers(ast.parse("import torch\nmodel.eval()\nnp.load(path, allow_pickle=False)\nloads(text)")))
+
+
+# direction: what import-linter cannot say
+
+
+@pytest.mark.parametrize("folder", ["data/datasets", "data/worlds"])
+def test_one_data_set_never_imports_another(folder: str) -> None:
+    """Shared helpers have a name with an underscore, or register no data set."""
+    files = [file for file in (PACKAGE / folder).glob("*.py") if file.name != "__init__.py"]
+    sets = {file.stem for file in files if re.search(r"^@dataset\(", file.read_text(encoding="utf-8"), re.MULTILINE)}
+    assert sets
+    prefix = "isthmus." + folder.replace("/", ".") + "."
+    for file in files:
+        names = reading_cost.imported(ast.parse(file.read_text(encoding="utf-8")), file, SOURCE)
+        reached = {name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)}
+        assert not reached & sets, f"{file.stem} imports the data set {reached & sets}"
+
+
+# dependencies
+
+
+def test_no_extra_brings_torchvision_or_timm_and_nothing_pins_torch() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(line for lines in extras.values() for line in lines)]
+    constraints = (ROOT / "constraints.txt").read_text()
+    assert not [line for line in [*wanted, *constraints.split()] if re.match(r"torchvision|timm\b", line)]
+    assert [line for line in wanted if re.match(r"torch\b", line)] == ["torch>=2.6"]
+    pinned = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"^([\w.-]+)==", constraints, re.MULTILINE)}
+    named = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", line).group()).lower() for line in wanted}  # type: ignore[union-attr]
+    assert named - {"isthmus"} <= pinned, "a dependency has no line in constraints.txt"
+
+
+def test_extras_that_errors_name_exist() -> None:
+    """``require(module, "vision")`` promises ``pip install 'isthmus[vision]'``."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named: set[str] = set()
+    for file in MODULES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "require" and len(node.args) > 1:
+                named.add(ast.literal_eval(node.args[1]))
+    assert named and named <= set(extras), f"no such extra: {named - set(extras)}"
+
+
+# cards
+
+
+def test_every_registered_method_has_a_whole_card() -> None:
+    from isthmus import plugins, registry
+
+    plugins.load_all()
+    found = registry.methods()
+    assert {"blackbox", "linear_probe", "random_concepts", "cbm", "cem", "sidechannel"} <= set(found)
+    for name, method in found.items():
+        card = method.card
+        assert card.title and card.paper and card.family and card.tasks and card.kinds, name
+        assert card.year == 0 or 1980 < card.year < 2100, name
+        assert set(card.exempt) <= {3, 5, 7} and all(len(reason) > 20 for reason in card.exempt.values()), name
+        assert all(default.default is not default.empty for default in method.options.values() if default.name in card.tune)
+        assert method.build.__doc__, f"{name}: the builder says what its options do"
+
+
+# docs
+
+
+def test_every_relative_link_leads_somewhere() -> None:
+    pages = [*sorted((ROOT / "docs").rglob("*.md")), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
+    broken = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if not re.match(r"\w+:", target) and not (page.parent / target).exists() and not _generated(page, target):
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not broken, "\n".join(broken)
+
+
+def _generated(page: Path, target: str) -> bool:
+    """Pages made from the cards when the site is built."""
+    place = (page.parent / target).resolve()
+    return place.is_relative_to(ROOT / "docs" / "methods")
+
+
+def test_contributing_is_short() -> None:
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 80
+
+
+# the rule about missing data
+
+
+@pytest.fixture
+def rule(request: pytest.FixtureRequest) -> object:
+    """The conftest module of all tests, as pytest loaded it."""
+    return next(p for p in request.config.pluginmanager.get_plugins() if hasattr(p, "missing_data"))
+
+
+def test_a_skip_for_missing_data_is_a_failure_where_the_data_should_be(rule, tmp_path: Path) -> None:
+    with pytest.raises(pytest.skip.Exception, match=r"^data: tabular/x\.npz not found under ISTHMUS_DATA \(not set\)"):
+        rule.data_file("tabular/x.npz", {})
+    with pytest.raises(pytest.skip.Exception) as skipped:
+        rule.data_file("tabular/x.npz", {"ISTHMUS_DATA": str(tmp_path)})
+    reason = f"Skipped: {skipped.value}"
+    assert rule.missing_data(reason, {"ISTHMUS_DATA": str(tmp_path)}) and not rule.missing_data(reason, {})
+    assert not rule.missing_data("Skipped: needs a GPU", {"ISTHMUS_DATA": str(tmp_path)})
+    (tmp_path / "x.npz").touch()
+    assert rule.data_file("x.npz", {"ISTHMUS_DATA": str(tmp_path)}) == tmp_path / "x.npz"
