@@ -1,8 +1,8 @@
 """Settings of all tests: one thread, an own cache, no network; and tests on real data that cannot be lost unnoticed.
 
-A test on real data asks for its file: ``def test_x(isthmus_data): path = isthmus_data("tabular/ctg.npz")``. It is skipped
-when ISTHMUS_DATA is not set; when it is set and the file is not there, the skip is turned into a failure. So is every
-other skip whose reason starts with ``data:`` or names ISTHMUS_DATA.
+A test on real data asks for its file: ``def test_x(isthmus_data): path = isthmus_data("tabular/zoo.csv.gz")``. It is
+skipped when ISTHMUS_DATA is not set; when it is set and the file is not there, the skip is turned into a failure. So is
+every other skip whose reason starts with ``data:`` or names ISTHMUS_DATA.
 """
 
 from __future__ import annotations
@@ -82,5 +82,5 @@ def pytest_make_collect_report() -> Generator[None, Any, Any]:
 
 @pytest.fixture(scope="session")
 def isthmus_data() -> Callable[[str], Path]:
-    """``isthmus_data("tabular/ctg.npz")`` -> its path; skips the test when the file is not there."""
+    """``isthmus_data("tabular/zoo.csv.gz")`` -> its path; skips the test when the file is not there."""
     return data_file

@@ -6,14 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isthmus import plugins, registry, testing
+from isthmus import registry, testing
 from isthmus.given import Given
 from isthmus.losses import ConceptLoss
 from isthmus.model import Bottleneck, Concepts, ConceptModel
 from isthmus.registry import Card
 from isthmus.train import Learn, Plan
-
-plugins.load_all()
 
 
 @pytest.mark.parametrize("name", list(registry.methods()))

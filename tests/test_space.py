@@ -1,4 +1,4 @@
-"""ConceptSpace: blocks and columns, encode, activate, statistics, keep, and the JSON round trip. Task: fitted, predict."""
+"""ConceptSpace: blocks, columns, encode, activate, statistics, keep and JSON. Task: fitted, predict, probabilities."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import import_time
 import pytest
+
+import docs_pages
+import import_time
 import reading_cost
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,14 +25,27 @@ MAX_LINES = 400
 
 # Machine paths, and hosts of package registries, must stand nowhere: they are true on one machine, or for one day.
 PLACES = re.compile(r"(?<![\w.~/-])/(?:home|root|Users|work|juice|mnt)/\w")
-HOSTS = re.compile("|".join(re.escape(".".join(parts)) for parts in (("pypi", "org"), ("pythonhosted", "org"))) + r"|download\.pytorch")
+REGISTRIES = (("pypi", "org"), ("pythonhosted", "org"), ("download", "pytorch", "org"))
+HOSTS = re.compile("|".join(re.escape(".".join(parts)) for parts in REGISTRIES))
+SUFFIXES = {".py", ".md", ".toml", ".yml", ".json", ".html", ".css", ".js", ".txt", ""}
 
 
 def texts() -> Iterator[Path]:
     """Every text file of the project, generated folders aside."""
     for place in ("src", "tests", "tools", "docs", "bench", "examples", "claims", ".ci"):
         for path in sorted((ROOT / place).rglob("*")):
-            if path.is_file() and path.suffix in {".py", ".md", ".toml", ".yml", ".json", ".html", ".css", ".js", ".txt", ""}:
+            if path.is_file() and path.suffix in {
+                ".py",
+                ".md",
+                ".toml",
+                ".yml",
+                ".json",
+                ".html",
+                ".css",
+                ".js",
+                ".txt",
+                "",
+            }:
                 yield path
     yield from (path for path in sorted(ROOT.iterdir()) if path.is_file() and path.name != ".DS_Store")
 
@@ -122,7 +138,17 @@ def test_importing_loads_nothing_heavy() -> None:
     """The seconds are a matter of the machine, and of ``make check``; the modules are not."""
     code = "import isthmus, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"transformers", "sklearn", "pandas", "scipy.stats", "huggingface_hub", "typer", "jinja2", "PIL", "torchvision"}
+    heavy = {
+        "transformers",
+        "sklearn",
+        "pandas",
+        "scipy.stats",
+        "huggingface_hub",
+        "typer",
+        "jinja2",
+        "PIL",
+        "torchvision",
+    }
     assert "isthmus" in loaded and not heavy & set(loaded)
 
 
@@ -147,13 +173,26 @@ def test_no_machine_paths_and_no_registry_hosts() -> None:
 
 
 def test_the_scan_for_places_sees_them() -> None:
-    assert PLACES.search("open('" + "/".join(("", "home", "me", "x.csv")) + "')") and not PLACES.search("a/work/b ~/home/x")
+    assert PLACES.search("open('" + "/".join(("", "home", "me", "x.csv")) + "')") and not PLACES.search(
+        "a/work/b ~/home/x"
+    )
     assert HOSTS.search("https://" + ".".join(("files", "pythonhosted", "org")) + "/x")
 
 
 # nothing dangerous
 
-FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "torchvision", "timm"}
+FORBIDDEN_IMPORTS = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "yaml",
+    "torchvision",
+    "timm",
+}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save", "np.save", "numpy.save", "os.system"}
 
 
@@ -175,7 +214,9 @@ def dangers(tree: ast.AST) -> Iterator[str]:
             continue
         else:
             continue
-        yield from (f"line {node.lineno}: {n}" for n in names if n.split(".")[0] in FORBIDDEN_IMPORTS or n in FORBIDDEN_CALLS)
+        yield from (
+            f"line {node.lineno}: {n}" for n in names if n.split(".")[0] in FORBIDDEN_IMPORTS or n in FORBIDDEN_CALLS
+        )
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -257,7 +298,9 @@ def test_every_registered_method_has_a_whole_card() -> None:
         assert card.title and card.paper and card.family and card.tasks and card.kinds, name
         assert card.year == 0 or 1980 < card.year < 2100, name
         assert set(card.exempt) <= {3, 5, 7} and all(len(reason) > 20 for reason in card.exempt.values()), name
-        assert all(default.default is not default.empty for default in method.options.values() if default.name in card.tune)
+        assert all(
+            default.default is not default.empty for default in method.options.values() if default.name in card.tune
+        )
         assert method.build.__doc__, f"{name}: the builder says what its options do"
 
 
@@ -284,6 +327,18 @@ def test_contributing_is_short() -> None:
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 80
 
 
+def test_every_method_has_a_page_with_its_options_and_exemptions() -> None:
+    from isthmus import plugins, registry
+
+    plugins.load_all()
+    index = docs_pages.index(registry.methods())
+    for name, method in registry.methods().items():
+        page = docs_pages.page(method)
+        assert f"({name}.md)" in index and page.startswith(f"# {method.card.title}\n")
+        assert all(f"\n| `{option}` |" in page for option in method.options), name
+        assert all(reason in page for reason in method.card.exempt.values()), name
+
+
 # the rule about missing data
 
 
@@ -303,3 +358,38 @@ def test_a_skip_for_missing_data_is_a_failure_where_the_data_should_be(rule, tmp
     assert not rule.missing_data("Skipped: needs a GPU", {"ISTHMUS_DATA": str(tmp_path)})
     (tmp_path / "x.npz").touch()
     assert rule.data_file("x.npz", {"ISTHMUS_DATA": str(tmp_path)}) == tmp_path / "x.npz"
+
+
+def test_a_run_fails_when_data_is_missing_that_should_be_there(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "test_one.py").write_text("def test_x(isthmus_data):\n    isthmus_data('gone.npz')\n")
+    (tmp_path / "test_two.py").write_text("import pytest\npytest.skip('data: gone', allow_module_level=True)\n")
+    (tmp_path / "test_three.py").write_text("import pytest\ndef test_y():\n    pytest.skip('no GPU')\n")
+    command = [sys.executable, "-m", "pytest", str(tmp_path), "-q", "-c", "/dev/null", f"--rootdir={tmp_path}"]
+    command += ["--continue-on-collection-errors", "-p", "no:cacheprovider", "-o", "addopts="]
+
+    def run(**more: str) -> tuple[int, str]:
+        environment = {k: v for k, v in os.environ.items() if k != "ISTHMUS_DATA" and not k.startswith("PYTEST_")}
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment | more, cwd=tmp_path
+        )
+        return done.returncode, done.stdout
+
+    code, said = run(ISTHMUS_DATA=str(tmp_path))
+    assert code == 1 and "1 skipped" in said and "1 failed" in said and "1 error" in said, said
+    assert "ISTHMUS_DATA is set, so this must run, but: Skipped: data: gone.npz not found" in said
+    code, said = run()
+    assert code == 0 and "3 skipped" in said, said
+
+
+# the page about adding a method
+
+
+def test_the_method_of_the_documentation_keeps_the_laws(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+    first = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    (tmp_path / "near.py").write_text(first)
+    code = "from isthmus import plugins, testing\nprint(plugins.load_file('near.py'))\n"
+    code += "testing.check_method('near', fresh=False)\nprint('holds')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[:2] == ["['near']", "holds"], done.stderr[-2000:]

@@ -34,7 +34,9 @@ def added(trace: str, package: str = "isthmus", after: str = "torch") -> dict[st
         begun = begun or (name == after and len(indent) == 1)
         if begun and name == package and len(indent) == 1:
             return own
-    raise ValueError(f"trace: expected {after!r} and then {package!r} at the top level, got {len(trace)} characters without")
+    raise ValueError(
+        f"trace: expected {after!r} and then {package!r} at the top level, got {len(trace)} characters without"
+    )
 
 
 def main() -> int:

@@ -73,7 +73,9 @@ def imported(tree: ast.AST, file: Path, source: Path) -> Iterator[str]:
 
 
 def _called(function: ast.expr) -> str:
-    return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    return (
+        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    )
 
 
 def _run_by(name: str, source: Path) -> Iterator[Path]:

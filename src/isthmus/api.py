@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isthmus import plugins, registry
+from isthmus import registry
 from isthmus.data.registry import load as load_data
 from isthmus.data.table import Splits, Table
 from isthmus.encoders import Progress, encoded, learnable, resolve
@@ -27,7 +27,6 @@ from isthmus.train import encode
 
 def methods() -> list[str]:
     """Names of all methods: the library's, those of installed packages, those of loaded plugins."""
-    plugins.load_all()
     return list(registry.methods())
 
 
@@ -48,7 +47,6 @@ def fit(
     stay frozen and are encoded once, others learn with the method. ``options`` are the method's own. ``checkpoint``: a
     folder from which an interrupted fit goes on bit for bit. Raises ``OptionError``, ``DataError``, ``UnknownName``.
     """
-    plugins.load_all()
     splits = load_data(data) if isinstance(data, str) else data
     chosen = registry.get(method)
     unmet = chosen.unmet(None if splits.train.c is None else splits.space, splits.task)

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from isthmus import __version__
-from isthmus.commands import catalogue, data, features, health, study, train, use
+from isthmus.commands import catalogue, claims, data, doctor, dynamic, features, study, train, use
 from isthmus.commands.console import MEANING, Code, code_of, complain, one_line, warned
 
 _USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
@@ -31,7 +31,7 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, train.command_for(rest) if name == "fit" else command, rest
+        return name, dynamic.command_for(rest) if name == "fit" else command, rest
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **named: Any) -> Any:
         """Run and exit with a code of ``isthmus.commands.console.Code``."""
@@ -111,8 +111,8 @@ app.command("report", rich_help_panel=_MODELS)(study.report)
 app.command("show", rich_help_panel=_ABOUT)(catalogue.show)
 app.add_typer(data.app, name="data", rich_help_panel=_ABOUT)
 app.add_typer(features.app, name="features", rich_help_panel=_ABOUT)
-app.command("claims", rich_help_panel=_ABOUT)(health.claims)
-app.command("doctor", rich_help_panel=_ABOUT)(health.doctor)
+app.command("claims", rich_help_panel=_ABOUT)(claims.claims)
+app.command("doctor", rich_help_panel=_ABOUT)(doctor.doctor)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from isthmus import metrics, plugins, registry
+from isthmus import metrics, registry
 from isthmus.data.registry import datasets, load
 from isthmus.data.table import Splits
 from isthmus.encoders import Encoder, encoded, encoders
@@ -145,7 +145,6 @@ def compare(
     budgets to score. ``out``: a folder for comparison.json, table.md and report.html. A data set by name brings the
     features, training and policies its card suggests, where you name none.
     """
-    plugins.load_all()
     start, say = time.perf_counter(), say or (lambda text: None)
     splits = load(data, **(data_options or {})) if isinstance(data, str) else data
     known = datasets()[data].suggest if isinstance(data, str) else {}

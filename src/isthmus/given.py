@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ class Given:
         """Raise the error that names the first wrong concept: shape, NaN, range, or a block that cannot sum to 1."""
         for what, tensor in (("values", self.values), ("mask", self.mask)):
             if not isinstance(tensor, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise DataError(f"given {what}: expected a tensor, got {type(tensor).__name__}; see isthmus.given by name")
+                raise DataError(f"given {what}: expected a tensor, got {type(tensor).__name__}; given() takes names")
             if tensor.ndim != 2 or tensor.shape[1] != len(space) or tensor.shape[0] not in (1, rows):
                 raise DataError(
                     f"given {what}: expected shape ({rows}, {len(space)}) or (1, {len(space)}), got {tuple(tensor.shape)}; "
@@ -86,10 +86,11 @@ class Given:
         return Given(self.values.to(device), self.mask.to(device))
 
 
-def given(space: ConceptSpace, known: Mapping[str, float | str | None] | Mapping[int, float | str | None], rows: int = 1) -> Given:
+def given(space: ConceptSpace, known: Mapping[Any, float | str | None], rows: int = 1) -> Given:
     """Corrections by name: ``{"ace of spades": 1, "rank": "ace", "rank=two": 0, "age": 61}``; None = do not know.
 
-    Returns a ``Given`` of shape (rows, K). A state given 1 fixes its block. Unknown names: "did you mean".
+    Returns a ``Given`` of shape (rows, K). A state given 1 fixes its block. An index may stand for a name; unknown
+    names: "did you mean".
     """
     values, mask = torch.zeros(rows, len(space)), torch.zeros(rows, len(space), dtype=torch.bool)
     for name, value in known.items():

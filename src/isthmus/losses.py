@@ -54,4 +54,5 @@ class Both:
     weight: float = 1.0
 
     def __call__(self, out: Output, batch: Batch, kind: Task) -> dict[str, Tensor]:
-        return task(out, batch, kind) | {"concept": self.weight * concept(out, batch, kind)["concept"]}
+        terms = task(out, batch, kind) | concept(out, batch, kind)
+        return terms if self.weight == 1 else terms | {"concept": self.weight * terms["concept"]}

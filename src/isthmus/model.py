@@ -52,11 +52,12 @@ class Concepts:
         """
         if self.logits is None and self.draws is None:
             raise DataError("concepts: expected logits or draws to score labels against, got a bottleneck with neither")
-        if known is None and bool(c.isnan().any()):
+        if known is None and bool(c.sum().isnan()):  # one NaN makes the sum NaN, and a sum costs less than a search
             known, c = ~c.isnan(), c.nan_to_num()
         scale = weight if rows is None else rows[:, None] if weight is None else rows[:, None] * weight
         if known is not None:
-            scale = known.to(c.dtype) if scale is None else known * scale
+            known = known.to(c.dtype)
+            scale = known if scale is None else known * scale
         if self.draws is None and space.plain and self.logits is not None:
             if scale is None:
                 return F.binary_cross_entropy_with_logits(self.logits, c, pos_weight=pos_weight)

@@ -20,8 +20,8 @@ EVERY = 5.0  # seconds between two lines of a stage where there is no terminal
 class Bar:
     """``with Bar("cbm") as bar: plan.fit(data, progress=bar)``.
 
-    A call is (stage, epoch from 1, epochs, {loss, validation}). ``verbose`` prints lines where ``stream`` (stderr) is no
-    terminal; on a terminal a bar is drawn in either case.
+    A call is (stage, epoch from 1, epochs, {loss, validation}). ``verbose`` prints lines where ``stream`` (stderr) is
+    no terminal; on a terminal a bar is drawn in either case.
     """
 
     def __init__(self, title: str = "", *, verbose: bool = False, stream: TextIO | None = None) -> None:
@@ -33,13 +33,15 @@ class Bar:
 
     def __enter__(self) -> Self:
         if self.drawn:
-            self._bar = _bar(self.stream)
-            self._bar.start()
+            bar = self._bar = _bar(self.stream)
+            bar.start()
             if self.title:
-                self._tasks[""] = self._bar.add_task(self.title, total=None, numbers="")
+                self._tasks[""] = bar.add_task(self.title, total=None, numbers="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib import import_module
 from typing import Any, get_type_hints
 
 from torch import nn
@@ -124,14 +125,22 @@ def method(card: Card) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     return register
 
 
+def _discover(done: list[bool] = []) -> None:  # noqa: B006
+    """Once: register the library's methods and those of installed packages."""
+    if not done:
+        done.append(True)
+        import_module("isthmus.plugins").load_all()
+
+
 def methods() -> dict[str, Method]:
     """All registered methods by name, in order of registration."""
+    _discover()
     return dict(_found)
 
 
 def get(name: str) -> Method:
     """A method by name; an unknown one is answered with 'did you mean'."""
-    if name not in _found:
+    if name not in methods():
         raise unknown("method", name, _found)
     return _found[name]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal, Protocol
 
 import torch
@@ -179,10 +180,10 @@ class Learn:
         """One gradient step; returns the loss. A loss that is not finite stops the fit and names the term."""
         out = self.forward(model, batch)
         terms = self.loss(out, batch, model.task)
-        total = sum((*terms.values(), *out.concepts.penalties.values()), torch.zeros(()))
+        every = {**terms, **out.concepts.penalties}
+        total = reduce(torch.add, every.values())
         value = total.item()
         if not math.isfinite(value):
-            every = {**terms, **out.concepts.penalties}
             bad = [name for name, term in every.items() if not bool(term.isfinite())]
             raise IsthmusError(f"{self.name}: the loss term {bad or ['total']} became {value}; lower lr ({self.lr:g})")
         optimizer.zero_grad(set_to_none=True)

@@ -69,14 +69,21 @@ def _show(card: Mapping[str, Any], build: Callable[..., Any], as_json: bool) -> 
     if as_json:
         emit(card)
         return
-    facts = [(key, value) for key, value in card.items() if key not in ("schema", "options", "doc") and value not in ("", None, {})]
+    facts = [
+        (key, value)
+        for key, value in card.items()
+        if key not in ("schema", "options", "doc") and value not in ("", None, {})
+    ]
     table(("", ""), [(key, _words(value)) for key, value in facts])
     if card["doc"]:
         say(card["doc"], "")
     if card["options"]:
         tuned: Mapping[str, Any] = card.get("tune", {})
         rows = [(o["name"], o["type"], o["shown"], _words(tuned.get(o["name"], ""))) for o in card["options"]]
-        table(("option", "type", "default", *(("validation may choose",) if tuned else ())), [r if tuned else r[:3] for r in rows])
+        table(
+            ("option", "type", "default", *(("validation may choose",) if tuned else ())),
+            [r if tuned else r[:3] for r in rows],
+        )
 
 
 def _words(value: Any) -> str:
@@ -115,7 +122,9 @@ def method_json(method: Method) -> dict[str, Any]:
 
     card = {key: value for key, value in card_json(method.name).items() if key != "options"}
     doc = inspect.getdoc(method.build) or ""
-    return plain({"schema": "isthmus.method/1", **card, "doc": doc, "options": options_json(method.options, method.build)})
+    return plain(
+        {"schema": "isthmus.method/1", **card, "doc": doc, "options": options_json(method.options, method.build)}
+    )
 
 
 def dataset_json(name: str) -> dict[str, Any]:

@@ -89,7 +89,12 @@ def console(*, stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     return Console(
-        file=stream, markup=False, highlight=False, emoji=False, soft_wrap=False, width=None if stream.isatty() else WIDTH
+        file=stream,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=False,
+        width=None if stream.isatty() else WIDTH,
     )
 
 
@@ -105,7 +110,7 @@ def plain(value: Any) -> Any:
         return [plain(each) for each in cast("Iterable[Any]", value)]
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
-    if hasattr(value, "tolist"):
+    if hasattr(value, "tolist") and not isinstance(value, type):
         return plain(value.tolist())
     return str(value) if isinstance(value, PurePath) else repr(value)
 
@@ -120,7 +125,9 @@ def say(*lines: str) -> None:
     print(*lines, sep="\n")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, right: str = "") -> None:
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, right: str = ""
+) -> None:
     """Print a table; ``right`` names the columns set flush right, separated by blanks."""
     from rich import box
     from rich.table import Table

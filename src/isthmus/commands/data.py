@@ -31,7 +31,10 @@ def listing(as_json: Json = False) -> None:
     if as_json:
         emit({"schema": "isthmus.datasets/1", "datasets": [dataset_json(name) for name in found]})
         return
-    table(("data set", "kind", "what"), [(d.name, "generated" if d.synthetic else "real", d.summary) for d in found.values()])
+    table(
+        ("data set", "kind", "what"),
+        [(d.name, "generated" if d.synthetic else "real", d.summary) for d in found.values()],
+    )
     say("isthmus data show NAME reads one; isthmus show NAME lists its options, to be written as poker:cards=5,seed=1")
 
 
@@ -42,13 +45,15 @@ def show(
     concepts: ConceptColumns = None,
     table_file: TableFile = None,
     everything: Annotated[bool, typer.Option("--all", help=f"Show every concept, not only the first {MOST}.")] = False,
-    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a sheet of sample images.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a sheet of sample images.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Describe a data set: rows, classes, concepts with their rates, licence, warnings."""
-    from isthmus.commands.writing import image_sheet
     from isthmus.commands.source import read
     from isthmus.commands.survey import survey
+    from isthmus.commands.writing import image_sheet
 
     if sheet is not None and sheet.suffix.lower() != ".png":
         from isthmus.errors import OptionError
@@ -64,10 +69,18 @@ def show(
         return
     rows = ", ".join(f"{count} {part}" for part, count in told["rows"].items())
     facts = [("rows", rows), ("inputs", told["inputs"]), ("task", told["task"]["kind"]), ("groups", told["groups"])]
-    facts += [(key, told["card"][key]) for key in ("licence", "source", "terms", "notes") if told["card"] and told["card"][key]]
+    facts += [
+        (key, told["card"][key])
+        for key in ("licence", "source", "terms", "notes")
+        if told["card"] and told["card"][key]
+    ]
     table(("", ""), facts, title=told["title"])
     if told["classes"]:
-        table(("class", "share of train"), [(c["name"], number(c["share"])) for c in told["classes"]], right="share of train")
+        table(
+            ("class", "share of train"),
+            [(c["name"], number(c["share"])) for c in told["classes"]],
+            right="share of train",
+        )
     if told["value"]:
         say("target: " + ", ".join(f"{key} {number(value)}" for key, value in told["value"].items()))
     _concepts(told["concepts"], everything)
@@ -93,16 +106,19 @@ def _concepts(rows: list[dict[str, object]], everything: bool) -> None:
 @app.command("make")
 def make(
     name: DataName,
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A new folder for table.csv, images/, data.json and sheet.png.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FOLDER", help="A new folder for table.csv, images/, data.json and sheet.png."),
+    ],
     label: Label = None,
     concepts: ConceptColumns = None,
     table_file: TableFile = None,
     as_json: Json = False,
 ) -> None:
     """Write a data set as files: a table, its images, and what it holds; `fit` and `compare` read the folder again."""
-    from isthmus.commands.writing import write_folder
+    from isthmus.commands.places import writable
     from isthmus.commands.source import read
-    from isthmus.commands.train import writable
+    from isthmus.commands.writing import write_folder
     from isthmus.errors import DataError
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

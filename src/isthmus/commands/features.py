@@ -31,7 +31,7 @@ def listing(as_json: Json = False) -> None:
         return
     rows = [(name, ", ".join(entry.options) or "none", entry.summary) for name, entry in found.items()]
     table(("features", "options", "what"), rows)
-    say("isthmus show NAME: defaults. Options are written as mlp:dim=32. isthmus features compute NAME DATA fills the cache.")
+    say("isthmus show NAME: defaults. Options: mlp:dim=32. isthmus features compute NAME DATA.")
 
 
 @app.command("compute")
@@ -43,7 +43,7 @@ def compute(
     table_file: TableFile = None,
     as_json: Json = False,
 ) -> None:
-    """Compute features of all rows of a data set; those of pretrained weights are kept on disk for every later command."""
+    """Compute features of all rows of a data set; those of pretrained weights are kept on disk for later commands."""
     from isthmus.commands.source import read
     from isthmus.commands.train import feature_choice
     from isthmus.encoders import encoded, learnable, resolve
@@ -53,7 +53,9 @@ def compute(
     splits = read(data, label=label, concepts=concepts, table=table_file).splits
     module = resolve(chosen, splits, **options)
     if learnable(module):
-        raise OptionError(f"features {chosen!r} learn with the method, so there is nothing to compute before; use them in fit")
+        raise OptionError(
+            f"features {chosen!r} learn with the method, so there is nothing to compute before; use them in fit"
+        )
     start = time.perf_counter()
     seen = encoded(splits, module)
     told = {
@@ -69,4 +71,19 @@ def compute(
         emit(told)
         return
     kept = "kept in the cache" if told["cached"] else "not kept: they cost nothing to compute again"
-    say(f"{chosen} on {splits.name}: {sum(told['rows'].values())} rows of {module.dim} columns in {told['seconds']} s, {kept}")
+    say(
+        f"{chosen} on {splits.name}: {len(splits.train)} train rows, {module.dim} columns in {told['seconds']} s, {kept}"
+    )
+
+
+@app.command("clear")
+def clear(as_json: Json = False) -> None:
+    """Empty the feature cache; what is needed again is computed again."""
+    from isthmus.data.cache import FeatureCache
+
+    cache = FeatureCache()
+    freed = cache.clear()
+    if as_json:
+        emit({"schema": "isthmus.cache-cleared/1", "folder": str(cache.folder), "bytes": freed})
+    else:
+        say(f"{cache.folder}: {freed / 2**20:.1f} MiB freed")

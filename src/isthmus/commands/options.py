@@ -16,23 +16,29 @@ DataName = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A data set by name, with options as in poker:cards=5,seed=1; or a CSV or Parquet file; or a folder of images.",
+        help="A data set, with options as in poker:cards=5,seed=1; or a CSV or Parquet file; or a folder of images.",
     ),
 ]
 Label = Annotated[
-    str | None, typer.Option("--label", metavar="COLUMN", help="For a file or folder: the column to predict; several by comma.")
+    str | None,
+    typer.Option("--label", metavar="COLUMN", help="For a file or folder: the column to predict; several by comma."),
 ]
 ConceptColumns = Annotated[
     str | None,
-    typer.Option("--concepts", metavar="COLUMNS", help="For a file or folder: concept columns by comma; leave out for none."),
+    typer.Option(
+        "--concepts", metavar="COLUMNS", help="For a file or folder: concept columns by comma; leave out for none."
+    ),
 ]
 TableFile = Annotated[
-    Path | None, typer.Option("--table", metavar="FILE", help="For a folder of images: the CSV or Parquet file of its labels.")
+    Path | None,
+    typer.Option("--table", metavar="FILE", help="For a folder of images: the CSV or Parquet file of its labels."),
 ]
 FeatureName = Annotated[
     str | None,
     typer.Option(
-        "--features", metavar="NAME", help="Features by name, with options as in mlp:dim=32; see isthmus features. Default by rows."
+        "--features",
+        metavar="NAME",
+        help="Features by name, with options as in mlp:dim=32; see isthmus features. Default by rows.",
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Report progress in lines where stderr is no terminal.")]

@@ -1,4 +1,4 @@
-"""A saved run: its model, and the rows it is asked about (the data it was fitted on, another data set, or plain files)."""
+"""A saved run: its model, and the rows it is asked about (the data it was fitted on, other data, or plain files)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,12 @@ class Run:
         if not source.get("name"):
             raise OptionError(f"{self.folder}: does not say what it was fitted on; name the data set")
         table = source.get("table")
-        return read(source["name"], label=source["label"], concepts=source["concepts"], table=None if table is None else Path(table))
+        return read(
+            source["name"],
+            label=source["label"],
+            concepts=source["concepts"],
+            table=None if table is None else Path(table),
+        )
 
 
 def open_run(folder: Path, plugin: Iterable[Path] = ()) -> Run:
@@ -51,7 +56,9 @@ def open_run(folder: Path, plugin: Iterable[Path] = ()) -> Run:
     from isthmus import hub, plugins
 
     if not folder.is_dir():
-        raise DataError(f"{folder}: expected a folder written by isthmus fit, found {'a file' if folder.exists() else 'nothing'}")
+        raise DataError(
+            f"{folder}: expected a folder written by isthmus fit, found {'a file' if folder.exists() else 'nothing'}"
+        )
     plugins.load_all(plugin)
     try:
         model = hub.load(folder)
@@ -66,15 +73,13 @@ def part_of(run: Run, loaded: Loaded, split: Literal["train", "validation", "tes
     task, ours = table.task, run.model.task
     assert task is not None
     if (task.kind, task.names) != (ours.kind, ours.names):
-        names = lambda t: ", ".join(t.names[:4]) + (" ..." if len(t.names) > 4 else "")  # noqa: E731
-        raise DataError(
-            f"{loaded.splits.name}: expected {ours.kind} {names(ours)} as {run.folder} predicts, got {task.kind} {names(task)}"
-        )
+        want, got = (f"{t.kind} {', '.join(t.names[:4])}{' ...' if len(t.names) > 4 else ''}" for t in (ours, task))
+        raise DataError(f"{loaded.splits.name}: expected {want} as {run.folder} predicts, got {got}")
     return table
 
 
 def rows_of(run: Run, files: Sequence[Path]) -> tuple[list[str], Any]:
-    """(names of rows, prepared inputs (n, ...)) of image files, of one table or array file, or of one text file (a text a line)."""
+    """(names of rows, prepared inputs (n, ...)) of image files, tables, arrays, or texts line by line."""
     found = [file for given in files for file in _expanded(given)]
     kinds = {_kind(file) for file in found}
     if len(kinds) > 1:
@@ -134,7 +139,10 @@ def _table(run: Run, file: Path) -> Any:
         from isthmus.errors import require
 
         frame = require("pandas", "data").read_parquet(file)
-        header, columns = [str(name) for name in frame.columns], {str(name): frame[name].tolist() for name in frame.columns}
+        header, columns = (
+            [str(name) for name in frame.columns],
+            {str(name): frame[name].tolist() for name in frame.columns},
+        )
     else:
         header, rows = _csv(file)
         columns = {name: [row[at] for row in rows] for at, name in enumerate(header)}
@@ -145,7 +153,9 @@ def _table(run: Run, file: Path) -> Any:
         if name not in columns:
             raise DataError(f"{file}: {unknown('input column', name, header)}")
     if width is not None and len(wanted) != width:
-        raise DataError(f"{file}: expected {width} columns as the model was fitted on, got {len(wanted)}; leave the others out")
+        raise DataError(
+            f"{file}: expected {width} columns as the model was fitted on, got {len(wanted)}; leave the others out"
+        )
     values = [[_number(cell, file, name, row) for row, cell in enumerate(columns[name])] for name in wanted]
     if not values[0]:
         raise DataError(f"{file}: expected at least one row, got only a header")

@@ -45,6 +45,15 @@ def read(text: str, *, label: str | None = None, concepts: str | None = None, ta
     return _named(name, options)
 
 
+def pinned(text: str, *, label: str | None, concepts: str | None, table: Path | None) -> dict[str, str | None]:
+    """The same data argument with files by their whole path, as a saved model keeps it to find its data again."""
+    name = text if Path(text).exists() else named(text)[0]
+    whole = f"{Path(name).resolve()}{text[len(name) :]}" if Path(name).exists() else text
+    if table is not None and not (Path(name) / table).exists():
+        table = table.resolve()
+    return {"name": whole, "label": label, "concepts": concepts, "table": None if table is None else str(table)}
+
+
 def _named(name: str, options: dict[str, str]) -> Loaded:
     from isthmus.data import datasets, load
 
@@ -54,7 +63,9 @@ def _named(name: str, options: dict[str, str]) -> Loaded:
         raise type(error)(f"{error}; or a file that ends in {', '.join(TABLES[:2])} or .parquet, or a folder of images")
     for key in ("label", "concepts", "table"):
         if key in options and key not in known[name].options:
-            raise OptionError(f"--{key}: {name!r} is a data set with columns of its own; --{key} goes with a file or a folder")
+            raise OptionError(
+                f"--{key}: {name!r} is a data set with columns of its own; --{key} goes with a file or a folder"
+            )
     return Loaded(load(name, **typed(options, known[name].build, f"data set {name!r}")))
 
 
@@ -80,7 +91,9 @@ def _folder(place: Path, options: dict[str, str]) -> Loaded:
 
 def _label(place: Path, options: dict[str, str]) -> None:
     if "label" not in options:
-        raise OptionError(f"{place}: expected --label COLUMN, the column to predict (and --concepts for the concept columns)")
+        raise OptionError(
+            f"{place}: expected --label COLUMN, the column to predict (and --concepts for the concept columns)"
+        )
 
 
 def _written(place: Path, options: dict[str, str]) -> Loaded:
@@ -95,7 +108,11 @@ def _written(place: Path, options: dict[str, str]) -> Loaded:
         table = place / how["table"]
         concepts = {
             name: Concept(
-                name, kind, tuple(how["states"].get(name, ())), group=how["groups"].get(name), unit=how["units"].get(name)
+                name,
+                kind,
+                tuple(how["states"].get(name, ())),
+                group=how["groups"].get(name),
+                unit=how["units"].get(name),
             )
             for name, kind in how["kinds"].items()
         }
@@ -108,10 +125,14 @@ def _written(place: Path, options: dict[str, str]) -> Loaded:
             "card": None if told["card"] is None else DataCard(**told["card"]),
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataError(f"{note}: expected the note of isthmus data make, got {one_line(repr(error))[:80]}; or pass --table") from error
+        raise DataError(
+            f"{note}: expected the note of isthmus data make, got {one_line(repr(error))[:80]}; or pass --table"
+        ) from error
     given = typed(options, folder if how["file"] else file, f"folder {place.name!r}")
     if how["file"]:
-        return Loaded(folder(place, **{"table": how["table"], "image": how["file"], "size": how["size"], **asked, **given}))
+        return Loaded(
+            folder(place, **{"table": how["table"], "image": how["file"], "size": how["size"], **asked, **given})
+        )
     if how["text"]:
         asked["features"] = how["text"]
     splits = file(table, **{**asked, **given})

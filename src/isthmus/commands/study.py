@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,17 +17,23 @@ from isthmus.commands.options import ConceptColumns, DataName, FeatureName, Json
 from isthmus.commands.values import hints_of, loosened, pairs, typed
 from isthmus.errors import DataError, IntegrityError, OptionError, unknown
 
-Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write report.html, comparison.json and table.md here.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="Write report.html, comparison.json and table.md here.")
+]
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where report.html, comparison.json and table.md go.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Where report.html, comparison.json and table.md go.")
+    ] = Path("demo"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the hands, the encoders and the methods.")] = 0,
-    small: Annotated[bool, typer.Option("--small", help="A tenth of the hands, in under a minute; the scores mean little.")] = False,
+    small: Annotated[
+        bool, typer.Option("--small", help="A tenth of the hands, in under a minute; the scores mean little.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Methods and the black box side by side on rendered playing cards, with a report: six minutes on two cores."""
-    from isthmus.commands.train import writable
+    from isthmus.commands.places import writable
     from isthmus.demo import main
     from isthmus.progress import Bar
 
@@ -41,20 +48,31 @@ def demo(
 def compare(
     data: DataName,
     method: Annotated[
-        list[str] | None, typer.Option("--method", metavar="NAME", help="A method, or a variant as in cbm:joint; repeatable. Default: all.")
+        list[str] | None,
+        typer.Option(
+            "--method", metavar="NAME", help="A method, or a variant as in cbm:joint; repeatable. Default: all."
+        ),
     ] = None,
     features: FeatureName = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds, from 0; three or more for a claim.")] = 3,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="How many seeds, from 0; three or more for a claim.")
+    ] = 3,
     budget: Annotated[int, typer.Option("--budget", min=1, help="Settings that each row may try on validation.")] = 4,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option for every method that has it; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="An option for every method that has it; repeatable."),
     ] = None,
     encoder: Annotated[
         list[str] | None,
-        typer.Option("--encoder", metavar="NAME=VALUE", help="How features are trained here: epochs, lr, batch_size; repeatable."),
+        typer.Option(
+            "--encoder", metavar="NAME=VALUE", help="How features are trained here: epochs, lr, batch_size; repeatable."
+        ),
     ] = None,
     policy: Annotated[
-        list[str] | None, typer.Option("--policy", metavar="NAME=1,3", help="Also score a correction policy at these budgets; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--policy", metavar="NAME=1,3", help="Also score a correction policy at these budgets; repeatable."
+        ),
     ] = None,
     out: Out = None,
     label: Label = None,
@@ -66,8 +84,9 @@ def compare(
 ) -> None:
     """Every method that the data allows, on the same features and with the same tuning, the black box beside them."""
     from isthmus import plugins, registry
+    from isthmus.commands.places import writable
     from isthmus.commands.source import read
-    from isthmus.commands.train import feature_choice, writable
+    from isthmus.commands.train import feature_choice
     from isthmus.compare import compare as run
     from isthmus.encoders import train_encoder
     from isthmus.progress import Bar
@@ -76,7 +95,9 @@ def compare(
     chosen = [registry.get(name.split(":")[0]) for name in method or registry.methods()]
     options = _options(settings or (), chosen)
     training = typed(pairs(encoder or (), "--encoder"), train_encoder, "the encoder")
-    policies = {name: _budgets(name, text) for name, text in pairs(policy or (), "--policy").items()}
+    policies: dict[str, Sequence[int]] = {
+        name: _budgets(name, text) for name, text in pairs(policy or (), "--policy").items()
+    }
     feature, feature_options = feature_choice(features)
     if out is not None:
         writable(out)
@@ -113,7 +134,10 @@ def _tell(result: Any, out: Path | None, as_json: bool, seconds: float) -> None:
         say(f"{replayed['method']}, test row {replayed['row']}: {one_line(replayed['text'])}")
     for row in result.data["left_out"]:
         say(f"left out: {row['method']} needs {row['unmet']}")
-    say(f"{seconds:.0f} s" + (f"; report: {out / 'report.html'}" if out is not None else "; --out FOLDER writes the report"))
+    say(
+        f"{seconds:.0f} s"
+        + (f"; report: {out / 'report.html'}" if out is not None else "; --out FOLDER writes the report")
+    )
 
 
 def _options(texts: Any, methods: list[Any]) -> dict[str, Any]:
@@ -144,9 +168,17 @@ def _budgets(name: str, text: str) -> list[int]:
 
 
 def report(
-    what: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run of fit, the folder of a comparison, or a JSON file of one.")],
-    data: Annotated[str | None, typer.Option("--data", metavar="DATA", help="For a run: the data; default: what it was fitted on.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="Default: report.html in or beside what was given.")] = None,
+    what: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|FILE", help="A run of fit, the folder of a comparison, or a JSON file of one."),
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="For a run: the data; default: what it was fitted on.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.html", help="Default: report.html in or beside what was given."),
+    ] = None,
     label: Label = None,
     concepts: ConceptColumns = None,
     table_file: TableFile = None,
@@ -154,13 +186,17 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one self-contained page about a run or a comparison; it opens offline."""
-    from isthmus.commands.train import writable
+    from isthmus.commands.places import writable
     from isthmus.files import write
 
     if not what.exists():
         raise DataError(f"{what}: expected a run, a comparison's folder or a JSON file, found nothing")
     source = what / "comparison.json" if (what / "comparison.json").is_file() else what
-    default = source.with_suffix(".html") if source.is_file() and source.name != "comparison.json" else source.parent / "report.html"
+    default = (
+        source.with_suffix(".html")
+        if source.is_file() and source.name != "comparison.json"
+        else source.parent / "report.html"
+    )
     place = out or (default if source.is_file() else Path(f"{str(what).rstrip('/')}.html"))
     if place.is_dir():
         raise OptionError(f"--out {place}: expected a file that ends in .html, got a folder")
@@ -188,11 +224,15 @@ def _page(file: Path) -> str:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{file}: expected the JSON of a comparison or evaluation, got {one_line(error)[:80]}") from error
+        raise IntegrityError(
+            f"{file}: expected the JSON of a comparison or evaluation, got {one_line(error)[:80]}"
+        ) from error
     schema = found.get("schema") if isinstance(found, dict) else None
     if schema not in ("isthmus.compare/1", "isthmus.evaluation/1"):
         raise DataError(f"{file}: expected schema isthmus.compare/1 or isthmus.evaluation/1, got {schema!r}")
     try:
         return html(found)
     except (KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"{file}: {type(error).__name__} {one_line(error)[:60]} where the schema has more; write it again") from error
+        raise IntegrityError(
+            f"{file}: {type(error).__name__} {one_line(error)[:60]} where the schema has more; write it again"
+        ) from error

@@ -120,7 +120,8 @@ def warnings(data: Splits, concepts: list[dict[str, Any]]) -> list[str]:
               for c in concepts if c["states"] or c["rate"] is not None]  # fmt: skip
     rare = [name for name, rates in states if COMMON < max(rates) < 1]
     if rare:
-        found.append(f"{len(rare)} concepts are in one state on more than {COMMON:.0%} of train: {_few(rare)}; read F1, not accuracy")
+        constant = f"{len(rare)} concepts are in one state on more than {COMMON:.0%} of train"
+        found.append(f"{constant}: {_few(rare)}; read F1, not accuracy")
     for part in PARTS:
         absent = [row["name"] for row in class_rows(getattr(data, part)) if not row["count"]]
         if absent:

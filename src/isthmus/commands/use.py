@@ -17,7 +17,8 @@ from isthmus.commands.values import pairs
 from isthmus.errors import DataError, OptionError
 
 OptionalData = Annotated[
-    str | None, typer.Argument(metavar="[DATA]", help="A data set as in fit; default: the one that the model was fitted on.")
+    str | None,
+    typer.Argument(metavar="[DATA]", help="A data set as in fit; default: the one that the model was fitted on."),
 ]
 Split = Annotated[Literal["train", "validation", "test"], typer.Option("--split", help="Which rows.")]
 TOLD = 4  # concepts shown for a row on a terminal
@@ -27,9 +28,13 @@ def predict(
     run: RunFolder,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Images or a folder of them; a CSV, Parquet, NPY or NPZ file of rows; a text file."),
+        typer.Argument(
+            metavar="FILE...", help="Images or a folder of them; a CSV, Parquet, NPY or NPZ file of rows; a text file."
+        ),
     ],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file that ends in .csv or .json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write to a file that ends in .csv or .json.")
+    ] = None,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -81,11 +86,19 @@ def _csv(rows: list[dict[str, Any]], kind: str) -> str:
     """row, decision, probability (of the decided class, or of each label), and a column for each concept column."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    chances = [f"p({name})" for name in rows[0]["probabilities"]] if kind == "labels" else ["probability"] if kind == "classes" else []
+    chances = (
+        [f"p({name})" for name in rows[0]["probabilities"]]
+        if kind == "labels"
+        else ["probability"]
+        if kind == "classes"
+        else []
+    )
     table.writerow(["row", "decision", *chances, *rows[0]["concepts"]])
     for row in rows:
         decision = "; ".join(row["decision"]) if isinstance(row["decision"], list) else row["decision"]
-        values = row["probabilities"].values() if kind == "labels" else [row["probability"]] if kind == "classes" else []
+        values = (
+            row["probabilities"].values() if kind == "labels" else [row["probability"]] if kind == "classes" else []
+        )
         table.writerow([row["row"], decision, *(f"{v:.6g}" for v in (*values, *row["concepts"].values()))])
     return text.getvalue()
 
@@ -144,7 +157,9 @@ def evaluate(
     table(("score", "value", "95 % interval", "better", "what"), lines, title=title, right="value")
     for level, points in told["curves"].items():
         steps = ", ".join(f"{p['k']}: {number(p['value'])}" for p in points)
-        say(f"{told['main']} after correcting k {'groups' if level == 'group' else 'concepts'} in random order: {steps}")
+        say(
+            f"{told['main']} after correcting k {'groups' if level == 'group' else 'concepts'} in random order: {steps}"
+        )
 
 
 def intervene(
@@ -152,10 +167,15 @@ def intervene(
     data: OptionalData = None,
     row: Annotated[int, typer.Option("--row", help="Number of the row in the split, from 0.")] = 0,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="CONCEPT=VALUE", help="A correction: 0, 1, a state or a number; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="CONCEPT=VALUE", help="A correction: 0, 1, a state or a number; repeatable."),
     ] = None,
-    policy: Annotated[str, typer.Option("--policy", help="Which concepts --budget reveals: ucp, random or kflip.")] = "ucp",
-    budget: Annotated[int, typer.Option("--budget", min=0, help="How many concepts the policy reveals from the labels.")] = 0,
+    policy: Annotated[
+        str, typer.Option("--policy", help="Which concepts --budget reveals: ucp, random or kflip.")
+    ] = "ucp",
+    budget: Annotated[
+        int, typer.Option("--budget", min=0, help="How many concepts the policy reveals from the labels.")
+    ] = 0,
     split: Split = "test",
     label: Label = None,
     concepts: ConceptColumns = None,
@@ -180,10 +200,28 @@ def intervene(
     told = tell(opened.model, one, known, truth=None if labels is None else labels[0], policy=policy, budget=budget)
     truth = _truth(one)
     if as_json:
-        result = {"before": told.before, "after": told.after, "changed": told.changed, "truth": truth, "steps": told.steps}
+        result = {
+            "before": told.before,
+            "after": told.after,
+            "changed": told.changed,
+            "truth": truth,
+            "steps": told.steps,
+        }
         result |= {"probabilities": {name: {"before": p, "after": q} for name, (p, q) in told.probabilities.items()}}
-        result |= {"moved": {name: {"before": p, "after": q} for name, (p, q) in told.moved.items()}, "ask_next": told.ask_next}
-        emit({"schema": "isthmus.intervention/1", "run": str(run), "split": split, "row": row, **result, "text": told.text})
+        result |= {
+            "moved": {name: {"before": p, "after": q} for name, (p, q) in told.moved.items()},
+            "ask_next": told.ask_next,
+        }
+        emit(
+            {
+                "schema": "isthmus.intervention/1",
+                "run": str(run),
+                "split": split,
+                "row": row,
+                **result,
+                "text": told.text,
+            }
+        )
         return
     say(told.text, f"truth: {truth}")
     for name, (before, after) in told.moved.items():

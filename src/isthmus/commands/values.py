@@ -1,4 +1,4 @@
-"""Text from the command line to values: ``name:key=value,...``, ``key=value``, and options by a builder's annotations."""
+"""Text from the command line to values: ``name:key=value,...``, ``key=value``, options by a builder's annotations."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _json(text: str) -> Any:
 
 
 def typed(options: Mapping[str, str], build: Callable[..., Any], owner: str) -> dict[str, Any]:
-    """Options given as text, by the annotations of ``build``; ``owner`` names it in errors, as in "data set 'poker'"."""
+    """Options given as text, by the annotations of ``build``; ``owner`` names it in errors: "data set 'poker'"."""
     from pydantic import TypeAdapter, ValidationError
 
     known, hints = inspect.signature(build).parameters, hints_of(build)
@@ -86,7 +86,7 @@ def typed(options: Mapping[str, str], build: Callable[..., Any], owner: str) -> 
 
 
 def pair(text: str, place: str, *, last: bool = False) -> tuple[str, str]:
-    """``name=value`` cut at the first '=' (``last``: at the last, for names that hold one); ``place`` names it in errors."""
+    """``name=value`` cut at the first '=' (``last``: the last, for names that hold one); ``place`` stands in errors."""
     name, equals, value = text.rpartition("=") if last else text.partition("=")
     if not equals or not name.strip():
         raise OptionError(f"{place}: expected name=value, got {text!r}")

@@ -78,7 +78,9 @@ def sample(table: Table) -> list[int]:
     assert table.task is not None and table.y is not None
     if table.task.kind != "classes":
         return list(range(min(MOST, len(table))))
-    queues = [(table.y == k).nonzero().flatten().tolist()[: MOST // table.task.width + 1] for k in range(table.task.width)]
+    queues = [
+        (table.y == k).nonzero().flatten().tolist()[: MOST // table.task.width + 1] for k in range(table.task.width)
+    ]
     found = [queue[depth] for depth in range(max(map(len, queues))) for queue in queues if depth < len(queue)]
     return found[:MOST]
 
@@ -111,24 +113,32 @@ def label_names(table: Table) -> list[str]:
 
 
 def write_folder(loaded: Loaded, out: Path) -> dict[str, Any]:
-    """Write ``table.csv`` (inputs, split, target, concepts), ``data.json``, and for images ``images/`` and ``sheet.png``."""
+    """Write ``table.csv`` (inputs, split, target, concepts), ``data.json``; of images ``images/``, ``sheet.png``."""
     from isthmus.commands.survey import survey
     from isthmus.files import write_json
 
     splits = loaded.splits
     x = splits.train.x
     if isinstance(x, dict) or (hasattr(x, "ndim") and x.ndim > 2 and not is_pictures(x)):
-        raise DataError(f"{splits.name}: expected rows that are numbers, texts or images, got another kind; it has no file form")
+        raise DataError(
+            f"{splits.name}: expected rows that are numbers, texts or images, got another kind; it has no file form"
+        )
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*input_names(loaded), "split", *_group(splits.train), *label_names(splits.train), *splits.space.names])
+    table.writerow(
+        [*input_names(loaded), "split", *_group(splits.train), *label_names(splits.train), *splits.space.names]
+    )
     files = ["table.csv", "data.json"]
     for part in PARTS:
         rows: Table = getattr(splits, part)
         inputs = list(_inputs(rows, part, out))
         for row, cells in enumerate(inputs):
             block = [] if rows.c is None else rows.c[row].tolist()
-            concepts = [concept_cell(k, block[s]) for k, s in zip(rows.space.concepts, rows.space.slices, strict=True)] if block else []
+            concepts = (
+                [concept_cell(k, block[s]) for k, s in zip(rows.space.concepts, rows.space.slices, strict=True)]
+                if block
+                else []
+            )
             group = [] if rows.group is None else [rows.group[row]]
             table.writerow([*cells, part, *group, *label_cells(rows, row), *concepts])
     _write(out / "table.csv", text.getvalue().encode())

@@ -57,7 +57,9 @@ def from_arrays(
     """
     _aligned({"x": x, "y": y, "concepts": concepts, "groups": groups, "weight": weight})
     inputs = _x(x, "x")
-    n = len(next(iter(inputs.values()))) if isinstance(inputs, dict) else len(inputs)
+    n = len(next(iter(inputs.values()), ())) if isinstance(inputs, dict) else len(inputs)
+    if n == 0:
+        raise DataError("x: expected at least one row and one input, got none; the table is empty")
     found, c = concept_labels(concepts, n, space, concept_names, kinds)
     goal, target = targets(y, n, task, class_names)
     given_ids = _index_names(x) if ids is None else ids

@@ -116,15 +116,17 @@ def cells(raw: Any, place: str) -> Cells:
 
 
 def _categories(raw: Any, place: str) -> Cells:
-    declared = list(getattr(raw, "cat", raw).categories)
+    column = getattr(raw, "cat", raw)
+    declared = [None if missing(state) else state for state in column.categories]
+    words = [None if code < 0 or declared[code] is None else str(declared[code]) for code in column.codes]
+    known = [state for state in declared if state is not None]
     try:
-        declared = sorted(declared)
+        known = sorted(known)
     except TypeError:
-        declared = sorted(declared, key=str)
-    words = [None if missing(value) else str(value) for value in raw.to_numpy(dtype=object)]
+        known = sorted(known, key=str)
     kind = "text" if any(word is not None for word in words) else "unknown"
     values = np.array(words, dtype=object) if kind == "text" else np.full(len(words), np.nan)
-    return Cells(kind, values, tuple(str(state) for state in declared))
+    return Cells(kind, values, tuple(str(state) for state in known))
 
 
 def _kind(value: Any) -> str:

@@ -1,7 +1,7 @@
 """One float32 matrix on disk as safetensors shards and a JSON manifest, each file written whole or not at all.
 
-Shards are named by number and SHA-256 and never rewritten, so a reader is safe from every writer; the manifest, replaced
-whole after each shard, says which shards count. Damage is found by size, shape and SHA-256.
+Shards are named by number and SHA-256 and never rewritten, so a reader is safe from every writer; the manifest,
+replaced whole after each shard, says which shards count. Damage is found by size, shape and SHA-256.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 class Shards:
-    """The matrix (rows, dim) called ``key``, in ``folder``; ``about`` is written into the manifest for people to read."""
+    """The matrix (rows, dim) called ``key``, in ``folder``; ``about`` stands in the manifest for people to read."""
 
     def __init__(self, folder: Path, key: str, rows: int, dim: int, *, shard_bytes: int, about: dict[str, Any]) -> None:
         self.folder, self.key, self.rows, self.dim, self.about = folder, key, rows, dim, about

@@ -276,7 +276,7 @@ def split_by(
         if str(mark).strip().lower() not in MARKS:
             raise DataError(f"split, row {row}: expected train, validation or test, got {str(mark)[:40]!r}")
         found.append(MARKS[str(mark).strip().lower()])
-    part = np.array(found)
+    part = np.array(found, dtype="<U10")
     train = np.flatnonzero(part == "train")
     if not (part == "validation").any() and len(train):
         if not 0 < validation < 1:

@@ -60,7 +60,7 @@ def pictures(raw: Any, size: Size | None = None) -> Tensor:
     for row, each in enumerate(rows):
         if each.shape != rows[0].shape:
             want, got = ("x".join(map(str, s.shape[1:])) for s in (rows[0], each))
-            raise DataError(f"image {row}: expected {want} pixels like the first, got {got}; build with size=(height, width)")
+            raise DataError(f"image {row}: expected {want} pixels like the first, got {got}; build with size=")
     return torch.stack(rows) if rows else torch.empty((0, 3, *(size or (0, 0))), dtype=torch.uint8)
 
 

@@ -1,7 +1,7 @@
 """Small image encoders with real weights: MobileNetV2 (8-bit, packed) and the CIFAR-10 residual networks.
 
-Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks"; He et al. 2016, "Deep Residual Learning for
-Image Recognition", section 4.2.
+Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks"; He et al. 2016, "Deep Residual Learning
+for Image Recognition", section 4.2.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def packed(weights: str | Path, known: dict[str, str], features: str) -> Arrays:
         folder = os.environ.get("ISTHMUS_DATA")
         if not folder:
             raise DataError(
-                f"{features}, weights {str(weights)!r}: expected the environment variable ISTHMUS_DATA to name the folder "
-                f"that holds weights/{known[str(weights)]}, got none; set it or pass weights='path/to/file.npz'"
+                f"{features}, weights {str(weights)!r}: expected ISTHMUS_DATA to name the folder that holds "
+                f"weights/{known[str(weights)]}, got none; set it or pass weights='file.npz'"
             )
         path = Path(folder) / "weights" / known[str(weights)]
     else:
@@ -44,7 +44,7 @@ def packed(weights: str | Path, known: dict[str, str], features: str) -> Arrays:
         names = ", ".join(map(repr, known))
         raise DataError(f"{features}, weights: expected {names} or an .npz file, found no {path}; check the path")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
         reason = str(error).split("\n")[0][:80]
@@ -58,14 +58,17 @@ def fill(module: nn.Module, state: dict[str, Tensor], place: str) -> None:
         if name not in state or name not in want:
             raise DataError(f"{place}: {'lacks' if name not in state else 'has an unknown'} tensor {name!r}")
         if state[name].shape != want[name].shape:
-            raise DataError(f"{place}: tensor {name!r} has shape {tuple(state[name].shape)}, not {tuple(want[name].shape)}")
+            shapes = tuple(want[name].shape), tuple(state[name].shape)
+            raise DataError(f"{place}, tensor {name!r}: expected shape {shapes[0]}, got {shapes[1]}")
     module.load_state_dict(state)
 
 
 class Conv6(nn.Conv2d):
     """A convolution with bias and ReLU6, padded at the right and bottom when it halves an even size."""
 
-    def __init__(self, inner: int, outer: int, kernel: int, *, stride: int = 1, deep: bool = False, act: bool = True) -> None:
+    def __init__(
+        self, inner: int, outer: int, kernel: int, *, stride: int = 1, deep: bool = False, act: bool = True
+    ) -> None:
         padding = kernel // 2 if stride == 1 else 0
         super().__init__(inner, outer, kernel, stride, padding, groups=inner if deep else 1)
         self.act = act
@@ -130,7 +133,7 @@ class MobileNetV2(Features):
 
 
 class Basic(nn.Module):
-    """Two 3 x 3 convolutions; where the shape changes, the shortcut skips every other pixel and pads channels with 0."""
+    """Two 3 x 3 convolutions; where the shape changes, the shortcut skips every other pixel and adds empty channels."""
 
     def __init__(self, inner: int, outer: int, stride: int) -> None:
         super().__init__()
@@ -185,6 +188,7 @@ def mobilenetv2(*, weights: str | Path | None = "imagenet") -> MobileNetV2:
     module = MobileNetV2()
     if weights is not None:
         module.load(packed(weights, _MOBILENET, "mobilenetv2"), f"mobilenetv2, weights {str(weights)!r}")
+        module.pretrained = True
     return module
 
 
@@ -202,4 +206,5 @@ def resnet_cifar(*, depth: int = 20, weights: str | Path | None = "cifar10") -> 
         state = {name: torch.from_numpy(array) for name, array in packed(weights, known, "resnet_cifar").items()}
         counters = {name: value for name, value in module.state_dict().items() if name.endswith("num_batches_tracked")}
         fill(module, {**counters, **state}, f"resnet_cifar of depth {depth}, weights {str(weights)!r}")
+        module.pretrained = True
     return module

@@ -54,11 +54,13 @@ class Recipe:
 class Features(nn.Module):
     """Raw rows to features z (B, D): ``dim`` is D; ``prepare`` turns raw rows into what ``forward`` takes.
 
-    ``recipe`` is None for a module made by hand: it works, but a model around it cannot be saved by recipe.
+    ``pretrained``: weights came with it, so that it is used frozen and cached unless asked otherwise. ``recipe`` is None
+    for a module made by hand: it works, but a model around it cannot be saved by recipe.
     ``resolved`` holds options found while building (a loaded configuration) that rebuilding needs.
     """
 
     dim: int
+    pretrained: bool = False
     recipe: Recipe | None = None
     resolved: Mapping[str, Any] = MappingProxyType({})
 
@@ -182,6 +184,7 @@ def rebuild(recipe: Recipe) -> Features:
     options = {key: _revive(value) for key, value in recipe.options.items()}
     with torch.random.fork_rng(devices=[]):
         module = build(recipe.name, **{**options, **entry.blank})
+    module.pretrained |= any(recipe.options.get(option) is not None for option in entry.blank)
     module.recipe = recipe
     return module
 

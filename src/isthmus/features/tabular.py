@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ def _columns(raw: Any, dim: int) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"x: expected numbers of shape (rows, {dim}), got {type(raw).__name__}") from error
     if x.ndim != 2 or x.shape[1] != dim:
-        raise DataError(f"x: expected shape (rows, {dim}), got {tuple(x.shape)}; the features were built for {dim} columns")
+        raise DataError(f"x: expected shape (rows, {dim}), got {tuple(x.shape)}")
     return x.float()
 
 
@@ -51,7 +52,7 @@ class MLP(Features):
         self.register_buffer("mean", torch.zeros(dim_in))
         self.register_buffer("scale", torch.ones(dim_in))
         sizes = [dim_in, *widths]
-        layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in zip(sizes, sizes[1:], strict=False)]
+        layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(sizes)]
         self.layers = nn.Sequential(*(module for pair in layers for module in pair))
 
     def prepare(self, raw: Any) -> Tensor:
@@ -60,7 +61,7 @@ class MLP(Features):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Take mean and standard deviation of each column from training rows x (B, dim_in); a constant keeps scale 1."""
+        """Take mean and standard deviation of each column from training rows x (B, dim_in); a constant keeps 1."""
         x = self.prepare(x)
         bad = ~x.isfinite()
         if not len(x) or bool(bad.any()):

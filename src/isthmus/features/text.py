@@ -17,7 +17,7 @@ from isthmus.errors import DataError
 from isthmus.features.pretrained import packed
 from isthmus.features.registry import Features, features_builder, positive
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]")
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*|[^\w\s]")
 
 
 def texts(raw: Any) -> list[str]:
@@ -39,6 +39,7 @@ def words(text: str) -> list[str]:
 class WordVectors(Features):
     """Mean of word vectors; the vocabulary travels in the ``state_dict``, as UTF-8 bytes, beside the vectors."""
 
+    pretrained = True
     vectors: Tensor
 
     def __init__(self, count: int, dim: int) -> None:
@@ -60,7 +61,7 @@ class WordVectors(Features):
         self.index = {word: row for row, word in enumerate(text.split("\n"))} if text else {}
 
     def prepare(self, raw: Any) -> Tensor:
-        """Texts -> int64 (B, T) rows of the vocabulary, -1 after the last known word; such a tensor passes unchanged."""
+        """Texts -> int64 (B, T) vocabulary rows, -1 after the last known word; such a tensor passes unchanged."""
         if isinstance(raw, Tensor):
             return raw
         rows = [[self.index[word] for word in words(text) if word in self.index] for text in texts(raw)]
@@ -77,9 +78,10 @@ class WordVectors(Features):
 
 @features_builder("glove", blank={"weights": None})
 def glove(*, weights: str | Path | None = "twitter", count: int = 11925, dim: int = 25) -> WordVectors:
-    """Mean of GloVe word vectors: ``weights`` are 'twitter' (25-d) or an .npz with ``words`` (V,) and ``vectors`` (V, D).
+    """Mean of GloVe word vectors: 'twitter' (25 features) or an .npz with ``words`` (V,) and ``vectors`` (V, D).
 
-    'twitter' is looked up in ``$ISTHMUS_DATA/weights``. ``count`` and ``dim`` are sizes for None, else read from the file.
+    ``weights``: 'twitter' is looked up in ``$ISTHMUS_DATA/weights``; None leaves an empty table of ``count`` words and
+    ``dim`` columns, which otherwise come from the file.
     """
     positive("glove, count", count)
     positive("glove, dim", dim)

@@ -6,6 +6,7 @@ places: "is it anywhere in the picture" is what most concepts ask.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -54,9 +55,8 @@ class ConvNet(Features):
     def forward(self, x: Tensor) -> Tensor:
         """Prepared pictures (B, 3, H, W) -> z (B, D), at least 0."""
         x = self.layers(x)
-        parts = {"max": x.amax((2, 3)), "mean": x.mean((2, 3))} if self.pool == "both" else None
-        if parts is not None:
-            return torch.cat(list(parts.values()), 1)
+        if self.pool == "both":
+            return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)
         return x.amax((2, 3)) if self.pool == "max" else x.mean((2, 3))
 
 
@@ -73,10 +73,10 @@ def _checked(name: str, size: Size | None, pool: Pool) -> Size | None:
 
 @features_builder("cnn")
 def cnn(*, width: int = 32, dim: int = 256, size: Size | None = None, pool: Pool = "max") -> ConvNet:
-    """Four convolutions of ``width``, 2 ``width``, 4 ``width`` and ``dim`` channels, the first three halving the picture.
+    """Four convolutions of ``width``, 2 ``width``, 4 ``width`` and ``dim`` channels; the first three halve the picture.
 
-    ``size`` (height, width) resizes pictures; None takes them as they are, any size from 8 pixels. ``pool`` 'both' gives
-    2 ``dim`` features.
+    ``size`` (height, width) resizes pictures; None takes them as they are, any size from 8 pixels. ``pool`` 'both'
+    gives 2 ``dim`` features.
     """
     positive("cnn, width", width)
     positive("cnn, dim", dim)
@@ -89,9 +89,9 @@ def cnn(*, width: int = 32, dim: int = 256, size: Size | None = None, pool: Pool
 def resnet(
     *, width: int = 16, blocks: int = 2, dim: int = 256, size: Size | None = None, pool: Pool = "max"
 ) -> ConvNet:
-    """A convolution of ``width`` channels, ``blocks`` residual blocks, each half the size and twice the channels, and a
-    last convolution to ``dim``.
+    """A small residual network: ``blocks`` blocks between two convolutions, each halving size and doubling channels.
 
+    Channels: ``width`` after the first convolution, ``width`` 2 ** ``blocks`` after the blocks, ``dim`` at the end.
     ``size`` (height, width) resizes pictures; None takes them as they are, any size from 2 ** (blocks + 1) pixels.
     ``pool`` 'both' gives 2 ``dim`` features.
     """
@@ -99,5 +99,5 @@ def resnet(
     positive("resnet, blocks", blocks)
     positive("resnet, dim", dim)
     widths = [width * 2**i for i in range(blocks + 1)]
-    layers: list[nn.Module] = [_conv(3, width, 5, 2), *(Residual(a, b) for a, b in zip(widths, widths[1:], strict=False))]
+    layers: list[nn.Module] = [_conv(3, width, 5, 2), *(Residual(a, b) for a, b in pairwise(widths))]
     return ConvNet([*layers, _conv(widths[-1], dim)], dim, _checked("resnet", size, pool), pool)

@@ -55,7 +55,7 @@ class Uncertain:
     def __call__(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int) -> Given:
         values = model.answer(z).concepts.values
         score = entropy(values, model.space).masked_fill(~askable, -1.0)
-        rank = score.argsort(1, descending=True, stable=True).argsort(1)
+        rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         return reveal(c, (rank < budget) & askable, model.space)
 
 

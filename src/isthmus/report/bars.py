@@ -53,7 +53,9 @@ def concept_chart(row: Row) -> Markup | None:
     for value in ticks(0, 1, 4):
         parts += [line(x(value), 26, x(value), height - 6, "grid")]
         parts += [label(x(value), 18, number(value, "share")[:-1], anchor="middle", class_="tick")]
-    parts += [label(at, 18, text, anchor="end", class_="tick") for at, text in ((590, "F1"), (640, "acc."), (706, "majority"))]
+    parts += [
+        label(at, 18, text, anchor="end", class_="tick") for at, text in ((590, "F1"), (640, "acc."), (706, "majority"))
+    ]
     for i, concept in enumerate(concepts):
         parts += _concept(concept, 34 + STEP * i, x)
     return figure(
@@ -111,11 +113,15 @@ def _value(each: dict[str, Any], top: float, x: Scale) -> list[Markup]:
     y = top + STEP / 2
     name, value, truth = str(each.get("name")), finite(each.get("value")), finite(each.get("truth"))
     wrong = value is not None and truth is not None and abs(value - truth) > 0.5
-    text = el("text", el("title", name), cut(name, 24), x=156.0, y=y + 4, text_anchor="end", class_="wrong" if wrong else None)
+    text = el(
+        "text", el("title", name), cut(name, 24), x=156.0, y=y + 4, text_anchor="end", class_="wrong" if wrong else None
+    )
     parts = [text, line(x(0), top + 1, x(0), top + STEP - 1, "axis")]
     if value is not None:
         a, b = sorted((x(0), x(value)))
-        parts += [el("rect", x=a, y=top + 4, width=max(b - a, 0.8), height=STEP - 9, class_="bar wrong" if wrong else "bar")]
+        parts += [
+            el("rect", x=a, y=top + 4, width=max(b - a, 0.8), height=STEP - 9, class_="bar wrong" if wrong else "bar")
+        ]
     if truth is not None:
         parts += [line(x(truth), top + 1, x(truth), top + STEP - 2, "truth")]
     return [*parts, label(368, y + 4, number(value) + (" ✗" if wrong else ""), anchor="end", class_="value")]

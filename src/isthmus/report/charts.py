@@ -1,7 +1,8 @@
-"""Line and point charts: correction curves with their intervals, score against sparsity, training, the table's strips."""
+"""Line and point charts: correction curves with intervals, score against sparsity, training, the table's strips."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ def black_line(page: Page, shape: Frame, *, name: bool = False) -> Markup | None
 
 
 def spaced(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Heights near those wanted, at least ``gap`` apart, in the same order, between ``low`` and ``high`` if they fit."""
+    """Heights near those wanted, at least ``gap`` apart, in the same order, from ``low`` to ``high`` if they fit."""
     order = sorted(range(len(wanted)), key=lambda i: (wanted[i], i))
     placed = [0.0] * len(wanted)
     last = low - gap
@@ -89,23 +90,21 @@ def points_of(row: Row, level: str) -> list[tuple[float, float, float, float]]:
 
 def curves(page: Page, level: str = "concept") -> Markup | None:
     """Score against the number of corrected concepts (or groups); None when no row has such a curve."""
-    lines = {row.index: points_of(row, level) for row in page.rows}
-    rows = [row for row in page.rows if lines[row.index]]
-    if not rows:
+    lines = [(row, found) for row in page.rows if (found := points_of(row, level))]
+    if not lines:
         return None
-    values = [v for row in rows for point in lines[row.index] for v in point[1:]]
-    values += _reach(page)
-    most = max(point[0] for row in rows for point in lines[row.index])
-    height = max(380.0, 18.0 * len(rows) + TOP + BOTTOM)
+    values = [v for _, found in lines for point in found for v in point[1:]] + reach([page.black])
+    most = max(point[0] for _, found in lines for point in found)
+    height = max(380.0, 18.0 * len(lines) + TOP + BOTTOM)
     shape = frame(page, values, 0.0, max(most, 1.0), height)
-    ends = spaced([shape.y(lines[row.index][-1][1]) for row in rows], 17, TOP + 4, height - BOTTOM)
-    drawn = [_curve(shape, row, lines[row.index], end) for row, end in zip(rows, ends, strict=True)]
+    ends = spaced([shape.y(found[-1][1]) for _, found in lines], 17, TOP + 4, height - BOTTOM)
+    drawn = [_curve(page, shape, row, found, end) for (row, found), end in zip(lines, ends, strict=True)]
     each = "concepts" if level == "concept" else "groups"
     return figure(
         WIDE,
         height,
         f"Correction curves by {level}",
-        f"{page.main.title} of {count(len(rows), 'method')} against the number of {each} corrected, from 0 to {most:g}.",
+        f"{page.main.title} of {count(len(lines), 'method')} against the number of corrected {each}, 0 to {most:g}.",
         axes(shape, page, f"number of {each} corrected, in random order", ticks(0, max(most, 1.0), 7, whole=True)),
         black_line(page, shape, name=True),
         *drawn,
@@ -113,24 +112,27 @@ def curves(page: Page, level: str = "concept") -> Markup | None:
     )
 
 
-def _reach(page: Page) -> list[float]:
-    """What the black box line needs of the y axis."""
-    if page.black is None:
-        return []
-    score = page.black.main
-    return [v for v in (score.value, score.low, score.high) if v is not None]
+def reach(rows: Sequence[Row | None]) -> list[float]:
+    """What the main scores of rows, and their intervals, need of an axis."""
+    scores = [row.main for row in rows if row is not None]
+    return [v for score in scores for v in (score.value, score.low, score.high) if v is not None]
 
 
-def _curve(shape: Frame, row: Row, points: list[tuple[float, float, float, float]], end: float) -> Markup:
+def framed(page: Page) -> list[float]:
+    """What an axis must hold: bottlenecks and black box; other yardsticks may lie beyond its edge."""
+    return reach([page.black, *page.bottlenecks]) or reach(page.rows)
+
+
+def _curve(page: Page, shape: Frame, row: Row, points: list[tuple[float, float, float, float]], end: float) -> Markup:
     above = [(shape.x(k), shape.y(high)) for k, _, _, high in points]
     below = [(shape.x(k), shape.y(low)) for k, _, low, _ in points]
     middle = [(shape.x(k), shape.y(value)) for k, value, _, _ in points]
     every = max(1, len(middle) // 5)
     x, y = middle[-1]
-    edge = shape.x.stop
+    edge, said = shape.x.stop, (page.main.show(points[0][1]), page.main.show(points[-1][1]))
     return el(
         "g",
-        el("title", f"{row.name}: {points[0][1]:.3f} with none corrected, {points[-1][1]:.3f} with {points[-1][0]:g}"),
+        el("title", f"{row.name}: {said[0]} with {points[0][0]:g} corrected, {said[1]} with {points[-1][0]:g}"),
         el("path", d=path(above + below[::-1], close=True), class_="ribbon") if len(points) > 1 else None,
         el("path", d=path(middle), class_="line"),
         *(marker(row.index, *at, 3.6) for at in middle[::every]),
@@ -144,15 +146,16 @@ def _curve(shape: Frame, row: Row, points: list[tuple[float, float, float, float
 def sparsity(page: Page) -> Markup | None:
     """Score against NEC; rows with concepts but no linear head stand in a lane of their own. None without any row."""
     inside = [(row, row.scores["nec"].value) for row in page.rows if "nec" in row.scores and row.main.value is not None]
-    lane = [row for row, nec in inside if nec is None and "bypass" in row.scores and row.scores["bypass"].value is not None]
+    lane = [
+        row for row, nec in inside if nec is None and "bypass" in row.scores and row.scores["bypass"].value is not None
+    ]
     dots = [(row, nec) for row, nec in inside if nec is not None]
     if not dots and not lane:
         return None
     rows = [row for row, _ in dots] + lane
-    values = [v for row in rows for v in (row.main.value, row.main.low, row.main.high) if v is not None]
     top = max([nec for _, nec in dots], default=1.0)
     height = max(330.0, 18.0 * len(rows) + TOP + BOTTOM)
-    shape = frame(page, values + _reach(page), 0.0, spanned([0.0, top])[1], height, right=RIGHT + 130)
+    shape = frame(page, framed(page), 0.0, spanned([0.0, top])[1], height, right=RIGHT + 130)
     edge = shape.x.stop + 70
     spots = [(row, shape.x(nec), shape.y(row.main.value or 0.0)) for row, nec in dots]
     spots += [(row, edge, shape.y(row.main.value or 0.0)) for row in lane]
@@ -163,7 +166,7 @@ def sparsity(page: Page) -> Markup | None:
         WIDE,
         height,
         f"{page.main.title} against sparsity",
-        f"{count(len(dots), 'method')} by the concepts a class uses; {len(lane)} more have a head that cannot be counted.",
+        f"{count(len(dots), 'method')} by the concepts a class uses; {len(lane)} more cannot be counted.",
         axes(shape, page, "NEC: concepts a class uses (linear heads)", scale),
         black_line(page, shape, name=True),
         label(edge, height - BOTTOM + 19, "not countable:", anchor="middle", class_="tick") if lane else None,
@@ -174,17 +177,19 @@ def sparsity(page: Page) -> Markup | None:
 
 
 def _dot(shape: Frame, row: Row, x: float, y: float, end: float, hollow: bool) -> Markup:
-    low, high = row.main.low, row.main.high
-    reach = None if low is None or high is None else line(x, shape.y(low), x, shape.y(high), "whisker")
+    low, high, value = row.main.low, row.main.high, row.main.value or 0.0
+    whisker = None if low is None or high is None else line(x, shape.y(low), x, shape.y(high), "whisker")
+    beyond = not shape.y.low <= value <= shape.y.high
+    name = f"{cut(row.name, 15)} {row.main.text} {'↓' if value < shape.y.low else '↑'}" if beyond else cut(row.name, 22)
     edge = WIDE - RIGHT - 20
     nec = "NEC not countable" if hollow else f"NEC {row.scores['nec'].text}"
     return el(
         "g",
         el("title", f"{row.name}: {row.main.both}, {nec}"),
         el("path", d=path([(x, y), (edge + 6, end), (edge + 16, end)]), class_="leader"),
-        reach,
+        whisker,
         marker(row.index, x, y, 5.5),
-        label(edge + 22, end + 4, cut(row.name, 22), class_="name"),
+        label(edge + 22, end + 4, name, class_="name"),
         class_=row.paint + (" hollow" if hollow else ""),
     )
 
@@ -197,16 +202,25 @@ def strip(page: Page, row: Row, low: float, high: float) -> Markup:
         x = scale(page.black.main.value)
         parts += [line(x, 0, x, 24, "black")]
     if row.main.value is not None:
-        if row.main.low is not None and row.main.high is not None:
+        if row.main.low is not None and row.main.high is not None and row.main.high >= low and row.main.low <= high:
             parts += [line(scale(row.main.low), 12, scale(row.main.high), 12, "whisker")]
-        parts += [marker(row.index, scale(row.main.value), 12, 4.2)]
-    inside = el("g", *parts, class_=row.paint)
-    return el("svg", inside, viewBox="0 0 150 24", width=150.0, height=24.0, aria_hidden="true", class_="strip")
+        inside = low <= row.main.value <= high
+        parts += [marker(row.index, scale(row.main.value), 12, 3.4)] if inside else [_beyond(row.main.value < low)]
+    drawn = el("g", *parts, class_=row.paint)
+    return el("svg", drawn, viewBox="0 0 150 24", width=150.0, height=24.0, aria_hidden="true", class_="strip")
+
+
+def _beyond(below: bool) -> Markup:
+    """An arrow at the strip's edge for a score beyond it."""
+    x, way = (2.0, 1.0) if below else (148.0, -1.0)
+    return el("path", d=path([(x, 12), (x + 8 * way, 7), (x + 8 * way, 17)], close=True), class_="mark")
 
 
 def training(history: list[dict[str, Any]]) -> Markup | None:
     """A small chart of the first seed's training: loss (line) and validation loss (dashed), stage after stage."""
-    steps = [(finite(step.get("loss")), finite(step.get("validation")), str(step.get("stage") or "")) for step in history]
+    steps = [
+        (finite(step.get("loss")), finite(step.get("validation")), str(step.get("stage") or "")) for step in history
+    ]
     values = [v for step in steps for v in step[:2] if v is not None]
     if not values:
         return None
@@ -214,7 +228,10 @@ def training(history: list[dict[str, Any]]) -> Markup | None:
     x, y = Scale(0, len(steps) - 1, 40, 252), Scale(low, high, 104, 22)
     parts: list[Markup] = []
     for value in (low, high):
-        parts += [line(40, y(value), 252, y(value), "grid"), label(34, y(value) + 4, f"{value:.2g}", anchor="end", class_="tick")]
+        parts += [
+            line(40, y(value), 252, y(value), "grid"),
+            label(34, y(value) + 4, f"{value:.2g}", anchor="end", class_="tick"),
+        ]
     starts = [i for i in range(len(steps)) if not i or steps[i][2] != steps[i - 1][2]]
     for start, stop in zip(starts, [*starts[1:], len(steps)], strict=True):
         for k, name in ((0, "loss"), (1, "validation")):

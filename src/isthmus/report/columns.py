@@ -18,6 +18,7 @@ class Column:
 
 
 SCORES = (
+    Column("ece", "ECE", "ECE", "task"),
     Column("concept_macro_f1", "macro F1", "cF1", "concepts"),
     Column("concept_all_right", "all right", "all", "concepts"),
     Column("concept_accuracy", "accuracy", "cAcc", "concepts"),
@@ -25,7 +26,6 @@ SCORES = (
     Column("curve_area", "curve area", "area", "correction"),
     Column("bypass", "bypass", "byp", "strip"),
     Column("nec", "NEC", "NEC", "strip"),
-    Column("ece", "ECE", "ECE", "task"),
     Column("fit_seconds", "fit", "fit", "cost"),
 )
 
@@ -33,7 +33,9 @@ SCORES = (
 def columns(page: Page) -> list[Column]:
     """The columns that at least one row has a word on; a number's error only where concepts are numbers."""
     found = [column for column in SCORES if any(column.key in row.scores for row in page.rows)]
-    return [c for c in found if c.key != "concept_error" or any(score(r, c.key, page).value is not None for r in page.rows)]
+    return [
+        c for c in found if c.key != "concept_error" or any(score(r, c.key, page).value is not None for r in page.rows)
+    ]
 
 
 def score(row: Row, key: str, page: Page) -> Score:
@@ -59,4 +61,4 @@ def seal(row: Row) -> tuple[str, str]:
         return "–", "not said"
     if row.sealed:
         return "sealed", "nothing but the concepts reaches the answer"
-    return "open", row.leak
+    return ("no strip", row.leak) if row.yardstick else ("open", row.leak)

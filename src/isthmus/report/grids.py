@@ -26,7 +26,7 @@ def named(names: list[str], size: int) -> list[str]:
 
 
 def confusion_chart(row: Row, names: list[str]) -> Markup | None:
-    """Counts, truth down and answer across, shaded by the share of the truth's rows; None when there are none or too many."""
+    """Counts, truth down, answer across, shaded by the share of the truth's rows; None with no class or too many."""
     matrix = table_of(row.data.get("confusion"))
     if matrix is None or len(matrix) > DRAWN:
         return None
@@ -40,14 +40,19 @@ def confusion_chart(row: Row, names: list[str]) -> Markup | None:
         for j, value in enumerate(line):
             said = f"truth {names[i]}, answer {names[j]}: {value:,.0f} ({percent(value / total)})"
             parts += _cell(170 + cell * j, y, cell, cell, value / total, f"{value:.0f}", said, size, i == j)
-    parts += [label(170 + cell * (j + 0.5), 40, j + 1, anchor="middle", class_="tick") for j in range(size) if _spoken(j, size)]
+    parts += [
+        label(170 + cell * (j + 0.5), 40, j + 1, anchor="middle", class_="tick")
+        for j in range(size)
+        if _spoken(j, size)
+    ]
     parts += [label(170, 20, "answer (numbered as the truth at the left)", class_="axis-title")]
     side = 170 + cell * size + 12
     return figure(
         max(side, 420.0),
         46 + cell * size + 10,
         f"Confusion matrix of {row.name}",
-        f"{count(size, 'class', 'classes')}, truth down, answer across, counts summed over seeds. " + mistakes_text(row, names),
+        f"{count(size, 'class', 'classes')}, truth down, answer across, counts summed over seeds. "
+        + mistakes_text(row, names),
         el("g", *parts, class_="matrix"),
         least=min(max(side, 420.0), 420.0),
     )
@@ -68,12 +73,14 @@ def _cell(
     """A shaded cell; its number when there is room for one."""
     tone = min(max(share, 0.0), 1.0)
     kind = "hit" if diagonal else "miss"
-    box = el(
-        "rect", el("title", said), x=x, y=y, width=w - 1, height=h - 1, class_=kind, style=f"fill-opacity:{tone ** 0.7:.2f}"
-    )  # fmt: skip
+    style = f"fill-opacity:{tone**0.7:.2f}"
+    box = el("rect", el("title", said), x=x, y=y, width=w - 1, height=h - 1, class_=kind, style=style)
     if size > NUMBERED or text == "0":
         return [box]
-    return [box, label(x + w / 2 - 0.5, y + h / 2 + 4, text, anchor="middle", class_="count on" if tone > 0.42 else "count")]
+    return [
+        box,
+        label(x + w / 2 - 0.5, y + h / 2 + 4, text, anchor="middle", class_="count on" if tone > 0.42 else "count"),
+    ]
 
 
 def mistakes(row: Row, names: list[str], most: int = 8) -> list[dict[str, str]]:
@@ -99,7 +106,7 @@ def mistakes_text(row: Row, names: list[str]) -> str:
 
 
 def agreement_chart(agreement: dict[str, Any]) -> Markup | None:
-    """Share of test rows on which two methods decide alike; flagged pairs are framed. None with fewer than two methods."""
+    """Share of test rows on which two methods decide alike, flagged pairs framed; None with fewer than two methods."""
     names = [str(name) for name in agreement.get("names") or []]
     matrix = table_of(agreement.get("matrix"))
     if matrix is None or len(names) != len(matrix) or len(names) < 2:

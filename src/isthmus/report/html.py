@@ -1,4 +1,4 @@
-"""One self-contained page from a result's dict: escaped, readable without scripts, and it asks the network for nothing."""
+"""One self-contained page from a result's dict: escaped, readable without scripts, asking the network for nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _head(page: Page, context: dict[str, Any]) -> dict[str, Any]:
         heading = f"{page.rows[0].title}: what it does on {page.name}"
         title = f"{names[0]} on {page.name}"
     else:
-        heading = f"Which bottleneck for {page.name}, and what does it cost?"
+        heading = f"{page.name}: which bottleneck, and what does it cost?"
         title = f"{page.name}: {listed(names)} compared"
     charts = context["charts"]
     links = [
@@ -95,7 +95,11 @@ def about(page: Page) -> str:
     """``8 methods · 52 concepts · 6 classes · 2,500 test rows · 3 seeds``."""
     known, task = page.about, page.about.get("task") or {}
     names = len(task.get("names") or [])
-    kinds = {"classes": count(names, "class", "classes"), "labels": count(names, "label"), "value": "a number to predict"}
+    kinds = {
+        "classes": count(names, "class", "classes"),
+        "labels": count(names, "label"),
+        "value": "a number to predict",
+    }
     parts = [
         "" if page.single else count(len(page.rows), "method"),
         count(int(known["concepts"]), "concept") if isinstance(known.get("concepts"), int) else "",

@@ -7,7 +7,7 @@ from typing import Any
 from isthmus.report import bars
 from isthmus.report.clean import finite
 from isthmus.report.columns import score, seal
-from isthmus.report.numbers import count, listed, percent, seconds, significant
+from isthmus.report.numbers import count, listed, percent, seconds
 from isthmus.report.page import Page, Row
 from isthmus.report.sections import Context, cell
 
@@ -17,7 +17,11 @@ def tuning(page: Page) -> Context | None:
     if not any(row.data.get("tuned") for row in page.rows):
         return None
     budget = page.data.get("budget")
-    same = f"Every method tried at most {count(budget, 'setting')}" if isinstance(budget, int) else "Every method tried the same"
+    same = (
+        f"Every method tried at most {count(budget, 'setting')}"
+        if isinstance(budget, int)
+        else "Every method tried the same"
+    )
     words = f"{same} on validation rows, with the first seed; the test rows chose nothing."
     return {"words": words, "lines": [_tuned(page, row) for row in page.rows]}
 
@@ -51,7 +55,9 @@ def _tuned(page: Page, row: Row) -> Context:
 
 def options(found: Any) -> str:
     """``lr 0.001, weight_decay 0``; nothing without options."""
-    return ", ".join(f"{key} {_plain(value)}" for key, value in (found or {}).items()) if isinstance(found, dict) else ""
+    return (
+        ", ".join(f"{key} {_plain(value)}" for key, value in (found or {}).items()) if isinstance(found, dict) else ""
+    )
 
 
 def _plain(value: Any) -> str:
@@ -142,9 +148,6 @@ def _target(task: Context) -> str:
 
 def _time(data: Context) -> str:
     took = finite(data.get("seconds"))
-    return ", ".join(part for part in (str(data.get("created") or ""), "" if took is None else f"took {seconds(took)}") if part)
-
-
-def size(value: float | None) -> str:
-    """A count of parameters."""
-    return "n/a" if value is None else significant(value)
+    return ", ".join(
+        part for part in (str(data.get("created") or ""), "" if took is None else f"took {seconds(took)}") if part
+    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from isthmus.report import bars, charts as draw, grids
+from isthmus.report import bars, grids
+from isthmus.report import charts as draw
 from isthmus.report.clean import finite
-from isthmus.report.columns import Column, columns, reference, seal, score
+from isthmus.report.columns import Column, columns, reference, score, seal
 from isthmus.report.numbers import between, listed, number, percent
 from isthmus.report.page import Page, Row, Score
 from isthmus.report.svg import spanned
@@ -18,10 +19,9 @@ Context = dict[str, Any]
 def table(page: Page) -> Context:
     """The table of methods: caption, columns, rows, constant answers, and why some cells are n/a."""
     shown = columns(page)
-    values = [v for row in page.rows for v in (row.main.value, row.main.low, row.main.high) if v is not None]
-    low, high = spanned(values, page.main.low, page.main.high)
+    low, high = spanned(draw.framed(page), page.main.low, page.main.high)
     return {
-        "caption": caption(page),
+        "caption": f"Brackets: {page.data['interval']}." if page.data.get("interval") else "",
         "main": _head(page, Column(page.main.key, page.main.title, "", "")),
         "low": page.main.show(low),
         "high": page.main.show(high),
@@ -31,13 +31,6 @@ def table(page: Page) -> Context:
         "reference": _constant(page, shown),
         "reasons": _reasons(page, shown),
     }
-
-
-def caption(page: Page) -> str:
-    """What intervals and differences are, in one breath."""
-    interval = str(page.data.get("interval") or "")
-    parts = [f"Brackets: {interval}." if interval else "", f"Best by {page.main.title} first where sorted; click a head to sort."]
-    return " ".join(part for part in parts[:1] if part)
 
 
 def _head(page: Page, column: Column) -> Context:
@@ -84,7 +77,13 @@ def cell(found: Score) -> Context:
 def _gap(page: Page, row: Row) -> Context:
     gap, main = row.main.difference, page.main
     if gap is None or row is page.black:
-        reason = "the black box itself" if row.black else "no black box to compare with" if page.black is None else "not measured"
+        reason = (
+            "the black box itself"
+            if row.black
+            else "no black box to compare with"
+            if page.black is None
+            else "not measured"
+        )
         return {"text": "–" if row.black else "n/a", "interval": "", "value": "", "reason": reason, "told": False}
     value, low, high = gap
     return {
@@ -118,7 +117,10 @@ def _reasons(page: Page, shown: list[Column]) -> list[Context]:
     merged: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (head, reason), names in found.items():
         merged.setdefault((reason, tuple(names)), []).append(head)
-    return [{"column": ", ".join(heads), "reason": reason, "names": listed(list(names))} for (reason, names), heads in merged.items()]
+    return [
+        {"column": ", ".join(heads), "reason": reason, "names": listed(list(names))}
+        for (reason, names), heads in merged.items()
+    ]
 
 
 def charts(page: Page) -> Context:
@@ -129,6 +131,7 @@ def charts(page: Page) -> Context:
     sparse = None if page.single else draw.sparsity(page)
     return {
         "sparsity": sparse,
+        "sparse": [] if page.single else _sparse(page),
         "sparsity_words": _sparsity_words(page),
         "curves": [each for level in ("concept", "group") if (each := _curve(page, level)) is not None],
         "concepts": opened([_panel(row) | {"chart": chart} for row, chart in found if chart is not None]),
@@ -150,7 +153,7 @@ def _panel(row: Row) -> Context:
 def _sparsity_words(page: Page) -> str:
     counted = [row for row in page.rows if "nec" in row.scores and row.scores["nec"].value is not None]
     if not counted:
-        return "No method here has a linear head, so the concepts a class uses cannot be counted; each stands in its own lane."
+        return "No method here has a linear head, so the concepts a class uses cannot be counted."
     return "Fewer concepts a class are easier to read. Left and high is best; the dashed line is the black box."
 
 
@@ -163,10 +166,33 @@ def _curve(page: Page, level: str) -> Context | None:
     counts = sorted({k for _, points in rows for k in points})
     show = page.main.show
     lines = [
-        {"k": f"{k:g}", "cells": [f"{show(p[k][1])} {between(*p[k][2:], page.main.unit)}" if k in p else "" for _, p in rows]}
+        {
+            "k": f"{k:g}",
+            "cells": [f"{show(p[k][1])} {between(*p[k][2:], page.main.unit)}" if k in p else "" for _, p in rows],
+        }
         for k in counts
     ]
-    return {"level": level, "chart": chart, "names": [row.name for row, _ in rows], "lines": lines}
+    return {
+        "level": level,
+        "chart": chart,
+        "names": [row.name for row, _ in rows],
+        "lines": lines,
+        "brief": [_brief(page, row, sorted(points.values())) for row, points in rows],
+    }
+
+
+def _brief(page: Page, row: Row, points: list[tuple[float, float, float, float]]) -> Context:
+    """A curve in three numbers, and where most of its gain is had."""
+    half = min(points, key=lambda p: abs(p[0] - points[-1][0] / 2))
+    three = [page.main.show(p[1]) for p in (points[0], half, points[-1])]
+    return _panel(row) | {"three": three, "k95": percent(score(row, "k95", page).value)}
+
+
+def _sparse(page: Page) -> list[Context]:
+    """NEC beside the score, the sparsest first, those that cannot be counted last."""
+    rows = [row for row in page.rows if "nec" in row.scores and row.main.value is not None and not row.black]
+    rows.sort(key=lambda row: (row.scores["nec"].value is None, row.scores["nec"].value or 0.0))
+    return [_panel(row) | {"nec": cell(row.scores["nec"]), "main": row.main.both} for row in rows]
 
 
 def _mistaken(row: Row, names: list[str]) -> Context | None:
@@ -187,7 +213,12 @@ def policies(page: Page) -> Context | None:
         return None
     keys = list(dict.fromkeys(key for _, _, point in found for key in point if key in page.metrics))
     lines = [
-        {"method": row.name, "policy": policy, "k": f"{finite(point.get('k')) or 0:g}", "cells": [_after(page, point, k) for k in keys]}
+        {
+            "method": row.name,
+            "policy": policy,
+            "k": f"{finite(point.get('k')) or 0:g}",
+            "cells": [_after(page, point, k) for k in keys],
+        }
         for row, policy, point in found
     ]
     return {"names": [page.metrics[key].title for key in keys], "lines": lines}
@@ -206,4 +237,7 @@ def agreement(page: Page) -> Context:
     """The agreement matrix and its flagged pairs."""
     found: Context = page.data.get("agreement") or {}
     flagged = [each | {"share": percent(finite(each.get("share")))} for each in found.get("flagged") or []]
-    return {"chart": grids.agreement_chart(found), "flagged": [{"why": "", "a": "", "b": ""} | each for each in flagged]}
+    return {
+        "chart": grids.agreement_chart(found),
+        "flagged": [{"why": "", "a": "", "b": ""} | each for each in flagged],
+    }

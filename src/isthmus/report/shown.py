@@ -12,7 +12,7 @@ from isthmus.report.sections import Context, opened
 
 
 def examples(page: Page) -> list[Context]:
-    """One entry for each example row: the input once, and how each method read it. The best bottleneck's view is open."""
+    """One entry for each example row: the input once, and how each method read it, the best bottleneck's view open."""
     found: dict[str, list[tuple[Row, Context]]] = {}
     for row in page.rows:
         for example in row.data.get("examples") or []:
@@ -83,6 +83,7 @@ def replay(page: Page) -> Context | None:
         "truth": said(found.get("truth")),
         "text": "" if steps else str(found.get("text") or ""),
         "steps": [
-            {key: said(step.get(key)) for key in ("concept", "before", "given", "answer_before", "answer_after")} for step in steps
+            {key: said(step.get(key)) for key in ("concept", "before", "given", "answer_before", "answer_after")}
+            for step in steps
         ],
     }

@@ -1,4 +1,4 @@
-"""Drawing by hand: escaped elements, scales that survive equal values, round ticks, markers. Colours live in style.css."""
+"""Drawing by hand: escaped elements, scales that survive equal values, round ticks, markers; colours: style.css."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Markup(str):
 
 
 def coordinate(value: float) -> str:
-    """A coordinate with one decimal. Raises ``ValueError`` for NaN and infinity: they are filtered where data come in."""
+    """A coordinate with one decimal. Raises ``ValueError`` for NaN and infinity: ``clean`` has taken them out."""
     if not math.isfinite(value):
         raise ValueError(f"svg: expected a finite coordinate, got {value}")
     text = f"{value:.1f}".removesuffix(".0")
@@ -28,7 +28,7 @@ def coordinate(value: float) -> str:
 
 
 def el(tag: str, *children: object, **attributes: object) -> Markup:
-    """``<tag a="b">children</tag>``: attributes and text escaped, ``Markup`` kept, None left out; ``class_`` is class."""
+    """``<tag a="b">children</tag>``: attributes, text escaped, ``Markup`` kept, None left out, ``class_`` is class."""
     pairs: list[str] = []
     for key, value in attributes.items():
         if value is not None:
@@ -39,7 +39,9 @@ def el(tag: str, *children: object, **attributes: object) -> Markup:
 
 def join(parts: Iterable[object]) -> Markup:
     """Parts one after the other; what is no ``Markup`` is escaped."""
-    return Markup("".join(part if isinstance(part, Markup) else escape(str(part)) for part in parts if part is not None))
+    return Markup(
+        "".join(part if isinstance(part, Markup) else escape(str(part)) for part in parts if part is not None)
+    )
 
 
 def figure(width: float, height: float, title: str, desc: str, *children: object, least: float | None = None) -> Markup:
@@ -82,7 +84,7 @@ def cut(text: str, most: int) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """Data ``low``..``high`` onto pixels ``start``..``stop``; equal ends land in the middle, outside values at the edge."""
+    """Data ``low``..``high`` onto pixels ``start``..``stop``: equal ends in the middle, values outside at the edge."""
 
     low: float
     high: float
@@ -97,7 +99,7 @@ class Scale:
 
 
 def spanned(values: Iterable[float], low: float | None = None, high: float | None = None) -> tuple[float, float]:
-    """The range of values widened to round ticks, never empty; the metric's own ``low`` and ``high`` are not crossed."""
+    """The range of values widened to round ticks, never empty; a metric's own ``low`` and ``high`` are not crossed."""
     known = list(values) or [0.0, 1.0]
     a, b = min(known), max(known)
     if b - a < 1e-9 * max(1.0, abs(a), abs(b)):
@@ -139,4 +141,3 @@ def marker(index: int, x: float, y: float, size: float = 4.5) -> Markup:
     if shape == "circle":
         return el("circle", cx=float(x), cy=float(y), r=float(s), class_="mark")
     return el("path", d=path([(x + dx, y + dy) for dx, dy in shapes[shape]], close=True), class_="mark")
-

@@ -64,7 +64,8 @@ def _several(page: Page) -> list[Markup]:
         black = page.black
         lead = "No bottleneck could be scored on these data."
         return [join([lead, "" if black is None else f" The black box reaches {black.main.both}."])]
-    said = [_lead(page, best), _order(page, best), _cheap(page, best), _open(best), _control(page, best), _refits(page)]
+    said = [_lead(page, best), _open(best), _best_sealed(page, best), _order(page, best), _cheap(page, best)]
+    said += [_control(page, best), _refits(page)]
     return [each for each in said if each is not None]
 
 
@@ -108,19 +109,26 @@ def _order(page: Page, best: Row) -> Markup | None:
 def _cheap(page: Page, best: Row) -> Markup | None:
     row = cheapest(page)
     if row is None:
-        return join(["No sealed bottleneck is among the methods: in each of them x can reach the answer beside the strip."])
-    same = "It is also the cheapest sealed one" if row is best else "The cheapest sealed one is "
-    name = [] if row is best else [strong(row.name)]
+        return join(
+            ["No sealed bottleneck is among the methods: in each of them x can reach the answer beside the strip."]
+        )
+    named = row is best or row is page.best([each for each in page.bottlenecks if each.sealed])
     cost = f": {seconds(_fit(row))} to fit" + _encoder_seconds(page, row)
-    score = "." if row is best else f"; {page.main.title} {row.main.both}."
-    return join([same, *name, cost, score])
+    score = "." if named else f"; {page.main.title} {row.main.both}."
+    return join(["The cheapest sealed one is ", strong(row.name), cost, score])
 
 
 def _encoder_seconds(page: Page, row: Row) -> str:
     for encoder in page.data.get("encoders") or []:
-        if encoder.get("name") == row.encoder and isinstance(encoder.get("seconds"), int | float) and encoder["seconds"]:
+        if (
+            encoder.get("name") == row.encoder
+            and isinstance(encoder.get("seconds"), int | float)
+            and encoder["seconds"]
+        ):
             many = len(encoder.get("shared") or [])
-            return f", after {seconds(encoder['seconds'])} for its encoder" + (f", which {many} methods share" if many > 1 else "")
+            return f", after {seconds(encoder['seconds'])} for its encoder" + (
+                f", which {many} methods share" if many > 1 else ""
+            )
     return ""
 
 
@@ -128,8 +136,19 @@ def _open(best: Row) -> Markup | None:
     bypass = best.scores.get("bypass")
     if best.sealed is not False:
         return None
-    share = "" if bypass is None or bypass.value is None else f" ({percent(bypass.value)} of the decisions change)"
+    share = ""
+    if bypass is not None and bypass.value is not None:
+        share = f" (with every concept held, another x changes {percent(bypass.value)} of the decisions)"
     return join([strong(f"{best.name} is not sealed"), f": {best.leak}{share}."])
+
+
+def _best_sealed(page: Page, best: Row) -> Markup | None:
+    """Where the best one leaks: the best one that does not."""
+    row = page.best([row for row in page.bottlenecks if row.sealed])
+    if row is None or row is best:
+        return None
+    gap = f"; to the black box {row.main.gap}" if row.main.gap else ""
+    return join(["The best sealed one is ", strong(row.name), f": {row.main.both}{gap}."])
 
 
 def _control(page: Page, best: Row) -> Markup | None:
@@ -142,7 +161,11 @@ def _control(page: Page, best: Row) -> Markup | None:
     edge, mine = (control.main.high, best.main.low) if up else (control.main.low, best.main.high)
     clear = edge is not None and mine is not None and (mine > edge if up else mine < edge)
     text = f"The control, {control.name} (concepts that mean nothing), reaches {control.main.both}"
-    end = ": the named concepts do more than their number." if clear else ": by score alone the named concepts are not shown to matter."
+    end = (
+        ": the named concepts do more than their number."
+        if clear
+        else ": by score alone the named concepts are not shown to matter."
+    )
     return join([text, end])
 
 
@@ -166,7 +189,15 @@ def _several_facts(page: Page) -> list[Fact]:
         even = low is None or high is None or low <= 0 <= high
         good = (value > 0) == (page.main.better == "up")
         note = "not told apart from none" if even else "better than the black box" if good else "what the strip costs"
-        found.append(Fact("Difference", show[0], f"[{show[1]}, {show[2]}]" if low is not None else "", note, "" if even else "told"))
+        found.append(
+            Fact(
+                "Difference",
+                show[0],
+                f"[{show[1]}, {show[2]}]" if low is not None else "",
+                note,
+                "" if even else "told",
+            )
+        )
     if cheap is not None:
         found.append(Fact("Cheapest sealed", seconds(_fit(cheap)), "to fit", f"{cheap.name}: {cheap.main.text}"))
     return found
@@ -193,8 +224,16 @@ def _read(page: Page, row: Row) -> Markup | None:
     f1, right = row.scores.get("concept_macro_f1"), row.scores.get("concept_all_right")
     if f1 is None or f1.value is None:
         return None
-    beside = "" if page.absent is None else f" (the commonest answer for each gets {number(page.absent)} of the labels right)"
-    whole = f"; all of them are right on {percent(right.value)} of the rows" if right is not None and right.value is not None else ""
+    beside = (
+        ""
+        if page.absent is None
+        else f" (the commonest answer for each gets {number(page.absent)} of the labels right)"
+    )
+    whole = (
+        f"; all of them are right on {percent(right.value)} of the rows"
+        if right is not None and right.value is not None
+        else ""
+    )
     return join(["It reads the concepts with macro F1 ", strong(f1.text), f" {f1.interval}{whole}{beside}."])
 
 
@@ -204,7 +243,9 @@ def _gain(row: Row) -> Markup | None:
         return None
     k95 = row.scores.get("k95")
     soon = f"; 95 % of that with {percent(k95.value)} of them" if k95 is not None and k95.value is not None else ""
-    return join(["Correcting every concept moves the score by ", strong(gain.measure.show(gain.value, sign=True)), f"{soon}."])
+    return join(
+        ["Correcting every concept moves the score by ", strong(gain.measure.show(gain.value, sign=True)), f"{soon}."]
+    )
 
 
 def _passes(row: Row) -> Markup | None:
@@ -216,10 +257,16 @@ def _passes(row: Row) -> Markup | None:
 def _one_facts(page: Page) -> list[Fact]:
     row = page.rows[0]
     found = [Fact(page.main.title.capitalize(), *_said(row.main), f"{count(page.test_rows, 'row')}")]
-    for key, name in (("concept_macro_f1", "Concept macro F1"), ("gain_all", "Gain by correcting"), ("bypass", "Bypass")):
+    for key, name in (
+        ("concept_macro_f1", "Concept macro F1"),
+        ("gain_all", "Gain by correcting"),
+        ("bypass", "Bypass"),
+    ):
         score = row.scores.get(key)
         if score is not None:
-            found.append(Fact(name, score.text, score.interval, score.reason if score.value is None else _note(key, page)))
+            found.append(
+                Fact(name, score.text, score.interval, score.reason if score.value is None else _note(key, page))
+            )
     return found
 
 

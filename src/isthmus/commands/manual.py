@@ -1,0 +1,104 @@
+"""The page ``docs/cli.md``, written from the commands themselves: ``python -m isthmus.commands.manual > docs/cli.md``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+from isthmus.commands.console import MEANING
+
+HEAD = """# The command line
+
+This page is written by `python -m isthmus.commands.manual` from the commands themselves; a test holds it to them.
+
+```
+isthmus demo                                    # methods side by side on playing cards, with a report
+isthmus list                                    # the methods; isthmus show cbm: one method's card and options
+isthmus compare poker --seeds 3 --out result/   # everything that the data allows, and the black box
+isthmus fit cbm poker --mode sequential --out run/
+isthmus evaluate run/
+isthmus intervene run/ --row 12 --set "ace of spades=1"
+```
+
+## Data, features and options as text
+
+- A **data set** is a name, with its options behind a colon: `poker`, `poker:cards=5,seed=1`. `isthmus show poker` lists them.
+- Your **table** (CSV, TSV or Parquet) needs `--label COLUMN` and, for methods that learn concepts, `--concepts A,B,C`. All
+  other columns are inputs. More behind the colon: `rows.csv:group=patient,split_column=fold,task=value`, or
+  `rows.csv:features=review` for one column of texts. Empty cells of concepts are unknown labels.
+- Your **folder of images** needs `--table FILE` as well, with a column `image` of paths (`folder:image=file` names another).
+- A folder written by `isthmus data make` is read back without any of these.
+- **Features** are named in the same way: `--features cnn:width=16`. `isthmus features` lists them.
+- **Options of a method** are options of `isthmus fit METHOD`; `isthmus fit cbm --help` shows them. In `compare`,
+  `--set head=mlp` goes to every method that has the option.
+- Lists are written `64,32`, or `[64,32]` behind a colon; `none` is no value.
+
+With `--json` a command prints one JSON document with a `schema` on stdout and everything else on stderr. NaN is `null`.
+An error is one line on stderr: what was expected, what came, what to do. `--debug`, anywhere, shows the traceback instead.
+"""
+
+CLAIMS = """
+A script in `claims/` prints a JSON object as its last line of output, with `claim` (a sentence), `number` (what was
+measured) and `verdict`; it is run with this checkout's `src` on the path.
+"""
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    from typer.main import get_command
+
+    from isthmus.cli import app
+
+    root: Any = get_command(app)
+    parts = [HEAD, _codes()]
+    for name in sorted(root.commands):
+        parts.append(_command(f"isthmus {name}", root.commands[name]))
+        parts += [CLAIMS] if name == "claims" else []
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).strip() + "\n"
+
+
+def _codes() -> str:
+    rows = "\n".join(f"| {code.value} | {text} |" for code, text in MEANING.items())
+    return f"## Exit codes\n\n| code | meaning |\n|---|---|\n{rows}\n"
+
+
+def _command(path: str, command: Any) -> str:
+    about = _plain(inspect.cleandoc(command.help or ""))
+    parts = [f"## `{path}`" if path.count(" ") == 1 else f"### `{path}`", "", about, ""]
+    if getattr(command, "commands", None):
+        parts += [_command(f"{path} {name}", each) for name, each in command.commands.items()]
+        return "\n".join(parts)
+    rows = [_row(each) for each in command.params if getattr(each, "help", None) and each.name != "help"]
+    if rows:
+        parts += ["| argument or option | default | what |", "|---|---|---|", *rows, ""]
+    return "\n".join(parts)
+
+
+def _row(parameter: Any) -> str:
+    shown = parameter.metavar or parameter.name.upper()
+    if parameter.param_type_name == "option":
+        names = "/".join([*parameter.opts, *parameter.secondary_opts])
+        shown = names if parameter.is_flag else f"{names} {_value(parameter)}"
+    default = parameter.default
+    default = "" if callable(default) or default in (None, False) else f"`{default}`"
+    if isinstance(getattr(parameter, "show_default", None), str):
+        default = f"`{parameter.show_default}`"
+    default = "required" if parameter.required else default
+    return f"| `{shown}` | {default} | {_plain(parameter.help)} |".replace("||", "\\|\\|")
+
+
+def _value(parameter: Any) -> str:
+    choices = getattr(parameter.type, "choices", None)
+    if parameter.metavar:
+        return parameter.metavar
+    return "/".join(map(str, choices)) if choices else str(getattr(parameter.type, "name", "value")).upper()
+
+
+def _plain(text: str) -> str:
+    """Help without the terminal's markup; a bar would end a cell."""
+    return re.sub(r"\[/?(bold)?\]", "`", text).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,132 @@
+"""The table of methods for a terminal of 100 columns, or one model's scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from isthmus.report.columns import Column, columns, score, seal
+from isthmus.report.numbers import MINUS, number
+from isthmus.report.page import Page, Row, read
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+TERMS = {
+    "concept_macro_f1": "cF1 concept macro F1",
+    "concept_all_right": "all: share of rows with every concept right",
+    "concept_error": "cErr concept error in sd",
+    "curve_area": "area under the correction curve",
+    "bypass": "byp: share of decisions that go around the strip",
+    "nec": "NEC concepts a class uses",
+    "fit_seconds": "fit in seconds, encoder not counted",
+}
+
+
+def table(data: dict[str, Any]) -> Table:
+    """A result (schema ``isthmus.compare/1`` or ``isthmus.evaluation/1``) as a rich table, its heads explained below.
+
+    Raises ``DataError`` for another schema.
+    """
+    page = read(data)
+    return _one(page) if page.single else _several(page)
+
+
+def _several(page: Page) -> Table:
+    shown, made = _shown(page), _empty(page)
+    encoders = list(dict.fromkeys(row.encoder for row in page.rows if row.encoder))
+    made.add_column("method", min_width=min(20, max(len(row.name) for row in page.rows)), max_width=20, overflow="fold")
+    for head in ("accuracy" if page.main.key == "accuracy" else page.main.title, "vs black box"):
+        made.add_column(head, justify="right", no_wrap=True)
+    for column in shown:
+        made.add_column(column.short, justify="right", no_wrap=True)
+    for head in ("strip", *(["enc"] if len(encoders) > 1 else [])):
+        made.add_column(head, no_wrap=True)
+    for row in page.rows:
+        cells = [_bare(page, row, column) for column in shown]
+        code = [letter(encoders, row.encoder)] if len(encoders) > 1 else []
+        made.add_row(
+            *map(_text, (row.name, row.main.both, _gap(row), *cells, seal(row)[0], *code)), style=_style(page, row)
+        )
+    made.caption = _text(". ".join(each for each in (_terms(shown), _beside(page), _encoders(encoders)) if each) + ".")
+    return made
+
+
+def _shown(page: Page) -> list[Column]:
+    """The columns a newcomer needs, as many as fit."""
+    return [column for column in columns(page) if column.key in TERMS]
+
+
+def _bare(page: Page, row: Row, column: Column) -> str:
+    found = score(row, column.key, page)
+    return "-" if found.value is None else found.text.removesuffix(" s")
+
+
+def letter(encoders: list[str], name: str) -> str:
+    """``a`` for the first encoder, ``b`` for the second, ``27`` for the 27th; ``-`` for none."""
+    at = encoders.index(name) if name in encoders else -1
+    return "-" if at < 0 else chr(ord("a") + at) if at < 26 else str(at + 1)
+
+
+def _one(page: Page) -> Table:
+    made = _empty(page)
+    made.add_column("score", overflow="fold")
+    for head in ("value", "interval"):
+        made.add_column(head, justify="right", no_wrap=head == "value")
+    for head in ("unit", "better"):
+        made.add_column(head, no_wrap=head == "better")
+    for key, found in page.rows[0].scores.items():
+        measure = page.metrics[key]
+        beside = found.reason if found.value is None else found.interval
+        better = "higher" if measure.better == "up" else "lower"
+        made.add_row(*map(_text, (measure.title, found.text, beside, measure.unit, better)))
+    made.caption = _text(str(page.data.get("interval") or ""))
+    return made
+
+
+def _empty(page: Page) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    rows = f"{page.test_rows:,} test rows" if page.test_rows else "test rows"
+    seeds = f", {len(page.seeds)} seed{'s' * (len(page.seeds) != 1)}" if page.seeds else ""
+    title = _text(f"{page.rows[0].name + ' on ' if page.single else ''}{page.name}: {rows}{seeds}")
+    made = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    made.title_justify = made.caption_justify = "left"
+    return made
+
+
+def _text(value: object) -> Text:
+    """Text as it is: no markup, one line, an ASCII minus."""
+    from rich.text import Text
+
+    return Text(" ".join(str(value).split()).replace(MINUS, "-"))
+
+
+def _gap(row: Row) -> str:
+    return "-" if row.black else row.main.gap or "-"
+
+
+def _style(page: Page, row: Row) -> str:
+    """The best bottleneck stands out, the yardsticks step back."""
+    return "dim" if row.yardstick else "bold" if row is page.best(page.bottlenecks) else ""
+
+
+def _terms(shown: list[Column]) -> str:
+    return "; ".join(["[interval]", *(TERMS[column.key] for column in shown), "- not applicable"])
+
+
+def _beside(page: Page) -> str:
+    """What constant answers score, in words."""
+    parts: list[str] = []
+    if page.majority is not None and page.main.key == "accuracy":
+        parts.append(f"the commonest class {number(page.majority)}")
+    if page.absent is not None:
+        parts.append(f"the commonest state of each concept {number(page.absent)} of the labels")
+    return "Constant answers get " + ", ".join(parts) + " right" if parts else ""
+
+
+def _encoders(encoders: list[str]) -> str:
+    if len(encoders) < 2:
+        return f"Encoder: {encoders[0]}" if encoders else ""
+    return "Encoders: " + ", ".join(f"{letter(encoders, name)} {name}" for name in encoders)

@@ -1,0 +1,159 @@
+"""Policies and curves: budgets are counts of concepts, unknown labels are never given, k-flip by brute force."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+import pytest
+import torch
+from torch import Tensor
+
+from isthmus import registry
+from isthmus.errors import OptionError, UnknownName
+from isthmus.features import build
+from isthmus.given import Given, reveal
+from isthmus.interventions import KFlip, Random, Uncertain, curve, points, policy
+from isthmus.interventions.policies import askable, entropy, hardened
+from isthmus.model import ConceptModel
+from isthmus.testing import world
+from isthmus.trace import crossed, trace
+
+
+def fitted(kinds: tuple[str, ...] = ("binary",), method: str = "cbm", **options: object) -> tuple[ConceptModel, object]:
+    data = world(kinds)
+    features = build("identity", dim=8)
+    return registry.get(method).make(features, data.space, data.task, epochs=20, lr=1e-2, **options).fit(data), data
+
+
+@pytest.mark.parametrize("rule", [Random(), Uncertain()])
+def test_budgets_are_nested_counts_of_concepts(rule: Random | Uncertain) -> None:
+    model, data = fitted(("binary", "categorical", "continuous"))
+    c = data.test.c
+    ask = askable(c, model.space)
+    before = torch.zeros_like(ask)
+    for budget in range(model.space.count + 1):
+        mask = model.space.narrow(rule(model, data.test.x, c, ask, budget).mask)
+        assert bool((mask | ~before).all())
+        assert bool((mask.sum(1) <= budget).all())
+        if isinstance(rule, Uncertain):
+            assert torch.equal(mask.sum(1), ask.sum(1).clamp(max=budget))
+        before = mask
+    assert torch.equal(before, ask)
+
+
+def test_an_unknown_label_is_never_given() -> None:
+    model, data = fitted(("binary", "categorical"))
+    c = data.test.c.clone()
+    c[:, 0] = float("nan")
+    given = Random()(model, data.test.x, c, askable(c, model.space), model.space.count)
+    assert not bool(given.mask[:, 0].any())
+    forbidden = torch.ones(len(c), model.space.count, dtype=torch.bool)
+    forbidden[:, 1] = False
+    line = curve(model, data.test.x, c, Random(), (0, model.space.count), allowed=forbidden)
+    want = model(data.test.x, reveal(c, forbidden, model.space)).logits
+    torch.testing.assert_close(line.logits[1], want)
+
+
+def test_groups_are_asked_together() -> None:
+    model, data = fitted()
+    c = torch.nan_to_num(data.test.c, 0.0)
+    ask = askable(c, model.space)
+    mask = Random(level="group")(model, data.test.x, c, ask, 1).mask
+    assert torch.equal(mask[:, 0], mask[:, 1])
+    assert set(mask.sum(1).tolist()) == {1, 2}
+
+
+def test_uncertain_asks_the_least_certain_first() -> None:
+    space = world(("binary", "categorical")).space
+    values = torch.tensor([[0.9, 0.55, 0.1, 0.99, 0.34, 0.33, 0.33, 0.95, 0.05]])
+    order = entropy(values, space)[0].argsort(descending=True).tolist()
+    assert order[:2] == [4, 1]
+
+
+def test_the_curve_ends_at_the_truth_and_starts_at_nothing() -> None:
+    model, data = fitted()
+    c = torch.nan_to_num(data.test.c, 0.0)
+    line = curve(model, data.test.x, c, Random(), points(4))
+    torch.testing.assert_close(line.logits[0], model(data.test.x).logits)
+    whole = Given(c, torch.ones_like(c, dtype=torch.bool))
+    torch.testing.assert_close(line.logits[-1], model(data.test.x, whole).logits)
+
+
+def test_points_keep_both_ends() -> None:
+    assert points(4) == (0, 1, 2, 3, 4)
+    many = points(112)
+    assert many[0] == 0
+    assert many[-1] == 112
+    assert len(many) <= 21
+
+
+def brute_flip(model: ConceptModel, z: Tensor, c: Tensor, budget: int, threshold: float) -> Tensor:
+    """The published procedure row by row, subset by subset."""
+    answers = []
+    for row in range(len(z)):
+        one = z[row : row + 1]
+        p = model(one).concepts.values[0].clamp(1e-9, 1 - 1e-9).tolist()
+        hard = [1.0 if v >= 0.5 else 0.0 for v in p]
+
+        def decide(filled: list[float], one: Tensor = one) -> int:
+            given = Given(torch.tensor([filled]), torch.ones(1, len(filled), dtype=torch.bool))
+            return int(model(one, given).logits.argmax())
+
+        base, best, chosen = decide(hard), 0.0, ()
+        for size in range(1, budget + 1):
+            for subset in combinations(range(len(p)), size):
+                chance = 0.0
+                for fill in product((0.0, 1.0), repeat=size):
+                    trial, weight = list(hard), 1.0
+                    for j, a in zip(subset, fill, strict=True):
+                        trial[j], weight = a, weight * (p[j] if a else 1 - p[j])
+                    chance += weight * (decide(trial) != base)
+                if chance > best + 1e-9:
+                    best, chosen = chance, subset
+        if best >= threshold:
+            for j in chosen:
+                hard[j] = float(c[row, j])
+        answers.append(decide(hard))
+    return torch.tensor(answers)
+
+
+@pytest.mark.parametrize("method", ["cbm", "cem"])
+@pytest.mark.parametrize("budget", [0, 1, 3])
+def test_kflip_agrees_with_brute_force(method: str, budget: int) -> None:
+    model, data = fitted(method=method)
+    z, c = data.test.x[:20], torch.nan_to_num(data.test.c[:20], 0.0)
+    ask = torch.ones(20, 4, dtype=torch.bool)
+    given = KFlip(threshold=0.15)(model, z, c, ask, budget)
+    got = model(z, given).logits.argmax(1)
+    assert torch.equal(got, brute_flip(model, z, c, budget, 0.15))
+
+
+def test_kflip_holds_the_rest_hard_and_needs_binary_concepts() -> None:
+    model, data = fitted()
+    given = KFlip()(model, data.test.x, torch.nan_to_num(data.test.c), torch.ones(len(data.test), 4, dtype=torch.bool), 0)
+    assert torch.equal(given.values, hardened(model, data.test.x).values)
+    other, mixed = fitted(("binary", "categorical"))
+    with pytest.raises(OptionError, match="binary concepts only"):
+        KFlip()(other, mixed.test.x, mixed.test.c, askable(mixed.test.c, other.space), 1)
+
+
+def test_policies_by_name() -> None:
+    assert isinstance(policy("ucp"), Uncertain)
+    with pytest.raises(UnknownName, match="did you mean 'random'"):
+        policy("randm")
+
+
+def test_bypass_is_zero_when_sealed_and_not_when_features_pass() -> None:
+    sealed, data = fitted()
+    assert crossed(sealed, data.test.x, data.test.c).sum() == 0
+    open_, _ = fitted(method="sidechannel")
+    with torch.no_grad():
+        open_.head.side.weight.mul_(20)
+    assert crossed(open_, data.test.x, data.test.c).mean() > 0.2
+
+
+def test_a_trace_of_unlabelled_concepts_has_no_curve() -> None:
+    model, data = fitted(method="random_concepts")
+    made = trace(model, data.test)
+    assert made.c is None
+    assert made.curves == {}
