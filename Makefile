@@ -9,7 +9,7 @@ NEEDS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench bench-quick docs clean
+.PHONY: help demo test check lint types direction cost bench bench-quick docs clean
 
 help: ## the targets, in words
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -20,11 +20,19 @@ demo: $(VENV)/.core ## several models and the black box side by side on playing 
 test: $(VENV)/.dev ## all tests; those on real data need ISTHMUS_DATA
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-check: $(VENV)/.dev ## lint, format, types, import direction, reading cost, import time
-	@echo "ruff check"; $(BIN)/ruff check --quiet .
-	@echo "ruff format --check"; $(BIN)/ruff format --check --quiet .
+check: lint types direction cost ## lint, format, types, import direction, reading cost, import time; -k runs all of them
+
+lint: $(VENV)/.dev
+	@echo "ruff check"; $(BIN)/ruff check --quiet --output-format concise .
+	@echo "ruff format --check"; $(BIN)/ruff format --check --quiet --output-format concise .
+
+types: $(VENV)/.dev
 	@echo "basedpyright"; $(BIN)/basedpyright --pythonpath $(BIN)/python --level error
+
+direction: $(VENV)/.dev
 	@echo "import-linter"; $(BIN)/lint-imports --no-cache
+
+cost: $(VENV)/.dev
 	@$(BIN)/python tools/reading_cost.py
 	@$(BIN)/python tools/import_time.py
 

@@ -54,9 +54,7 @@ class Settings:
     weight_decay: float = 4e-5
 
 
-def train(
-    model: nn.Module, x: Tensor, c: Tensor, y: Tensor, how: Settings, *, fused: bool | None = None
-) -> list[float]:
+def train(model: nn.Module, x: Tensor, c: Tensor, y: Tensor, how: Settings, *, fused: bool | None = None) -> list[float]:
     """The loop without a thought for unknown labels; returns the loss of each step."""
     optimizer = torch.optim.Adam(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=fused)
     losses: list[float] = []
@@ -72,9 +70,7 @@ def train(
     return losses
 
 
-def train_masked(
-    model: nn.Module, x: Tensor, c: Tensor, y: Tensor, how: Settings, *, fused: bool | None = None
-) -> list[float]:
+def train_masked(model: nn.Module, x: Tensor, c: Tensor, y: Tensor, how: Settings, *, fused: bool | None = None) -> list[float]:
     """The loop that masks: c (B, K) with NaN where unknown, split once into labels and a mask before training."""
     known, c = ~c.isnan(), c.nan_to_num()
     optimizer = torch.optim.Adam(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=fused)

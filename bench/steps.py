@@ -14,10 +14,10 @@ from statistics import median
 from typing import Any, cast
 
 import torch
-from bench import peer, plain
-from bench.cases import Row, alternate, case, ratio
 from torch import Tensor, nn
 
+from bench import peer, plain
+from bench.cases import Row, alternate, case, ratio
 from isthmus.data.table import Fold, Table
 from isthmus.features import tabular
 from isthmus.given import Batch
@@ -42,9 +42,7 @@ def table(rows: int, missing: float, seed: int = 0) -> Table:
     if missing:
         c = c.masked_fill(torch.rand(c.shape, generator=draw) < missing, torch.nan)
     names = (f"concept {k}" for k in range(CONCEPTS))
-    return Table(
-        x, c=c, y=y, space=ConceptSpace.binary(names), task=Task.classes([f"class {k}" for k in range(CLASSES)])
-    )
+    return Table(x, c=c, y=y, space=ConceptSpace.binary(names), task=Task.classes([f"class {k}" for k in range(CLASSES)]))
 
 
 load_all()
@@ -52,9 +50,7 @@ load_all()
 
 def ours(method: str, data: Table, how: plain.Settings) -> Plan:
     """The registered method with its defaults, and the settings of both sides."""
-    options = dict[str, Any](
-        epochs=how.epochs, batch_size=how.batch, lr=how.lr, weight_decay=how.weight_decay, patience=0
-    )
+    options = dict[str, Any](epochs=how.epochs, batch_size=how.batch, lr=how.lr, weight_decay=how.weight_decay, patience=0)
     return get(method).make(tabular.identity(DIM), data.space, data.task, **options)
 
 

@@ -29,7 +29,11 @@ def test_every_method_the_data_allows_is_a_row(result: Comparison) -> None:
     names = [row["method"] for row in result.data["rows"]]
     assert names[0] == "blackbox"
     assert set(names) | {entry["method"] for entry in result.data["left_out"]} == set(registry.methods())
-    assert [row["name"] for row in result.data["rows"] if row["method"] == "cbm"] == ["cbm joint", "cbm sequential", "cbm independent"]
+    assert [row["name"] for row in result.data["rows"] if row["method"] == "cbm"] == [
+        "cbm joint",
+        "cbm sequential",
+        "cbm independent",
+    ]
 
 
 def test_the_result_is_plain_json(result: Comparison) -> None:
@@ -70,7 +74,10 @@ def test_test_rows_do_not_choose_anything() -> None:
     """With other test rows the fitted weights and the choices are the same."""
     data = world(("binary",), rows=300)
     other = Splits(data.train, data.validation, data.test.replace(x=torch.randn_like(data.test.x)))
-    made = [compare(d, methods=["cbm:joint"], features="identity", seeds=[0], budget=3, options={"epochs": 5}) for d in (data, other)]
+    made = [
+        compare(d, methods=["cbm:joint"], features="identity", seeds=[0], budget=3, options={"epochs": 5})
+        for d in (data, other)
+    ]
     weights = [m.models["cbm joint"].state_dict() for m in made]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert made[0].data["rows"][1]["options"] == made[1].data["rows"][1]["options"]
@@ -89,7 +96,7 @@ def test_the_difference_is_paired() -> None:
     assert again == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
-def _identity():  # noqa: ANN202
+def _identity():
     from isthmus.features import build
 
     return build("identity", dim=8)

@@ -99,6 +99,7 @@ ones, holds = torch.ones(2, 7), torch.ones(2, 7, dtype=torch.bool)
         (torch.ones(2, 7, 1), holds, ("values", "(2, 7, 1)")),
         (ones, torch.ones(2, 7), ("mask", "bool")),
         (ones * nan, holds, ("'face', row 0", "nan")),
+        (ones.to(torch.complex64), holds, ("values", "real numbers", "complex64")),
     ],
 )
 def test_check_refuses_the_wrong_shape_or_type(values: Tensor, mask: Tensor, words: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from isthmus import registry, testing
 from isthmus.given import Given
 from isthmus.losses import ConceptLoss
-from isthmus.model import Bottleneck, Concepts, ConceptModel
+from isthmus.model import Bottleneck, ConceptModel, Concepts
 from isthmus.registry import Card
 from isthmus.train import Learn, Plan
 
@@ -29,7 +29,7 @@ def test_only_three_laws_can_be_exempted() -> None:
         registry.method(Card("t", "p", 0, exempt={2: "because"}))(_builder)
 
 
-def _builder(features, space, task, *, epochs: int = 3) -> Plan:  # noqa: ANN001
+def _builder(features, space, task, *, epochs: int = 3) -> Plan:
     return registry.get("cbm").build(features, space, task, epochs=epochs)
 
 
@@ -38,7 +38,7 @@ class Broken(Bottleneck):
 
     fault = ""
 
-    def __init__(self, dim, space) -> None:  # noqa: ANN001
+    def __init__(self, dim, space) -> None:
         super().__init__(space)
         self.score = nn.Linear(dim, len(space))
 
@@ -59,7 +59,7 @@ class Broken(Bottleneck):
             values = torch.cat([values[:, :-1], z[:, :1].sigmoid()], 1)
         return Concepts(values, logits)
 
-    def keep(self, index: Tensor, space) -> None:  # noqa: ANN001
+    def keep(self, index: Tensor, space) -> None:
         self.score.weight = nn.Parameter(self.score.weight[index] if self.fault != "keep" else self.score.weight)
         self.score.bias = nn.Parameter(self.score.bias[index])
         self.space = space
@@ -68,7 +68,7 @@ class Broken(Bottleneck):
 class Peeking(ConceptLoss):
     """A concept loss that looks under the mask."""
 
-    def __call__(self, out, batch, task):  # noqa: ANN001, ANN204
+    def __call__(self, out, batch, task):
         return {"concept": out.concepts.nll(batch.labels(), batch.space)}
 
 
@@ -77,7 +77,7 @@ class Peeking(ConceptLoss):
     [("shove", 2), ("leak", 2), ("keep", 7), ("batch", 8), ("nothing", 11), ("peek", 9), ("random", 10), ("grad", 4)],
 )
 def test_a_broken_method_is_caught(fault: str, law: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(features, space, task, *, epochs: int = 2) -> Plan:  # noqa: ANN001
+    def broken(features, space, task, *, epochs: int = 2) -> Plan:
         from isthmus.heads.linear import LinearHead
 
         part = Broken(features.dim, space)
@@ -106,7 +106,7 @@ def _fresh() -> torch.Generator:
 
 
 def test_a_stale_exemption_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stale(features, space, task, *, epochs: int = 2) -> Plan:  # noqa: ANN001
+    def stale(features, space, task, *, epochs: int = 2) -> Plan:
         return registry.get("cbm").build(features, space, task, epochs=epochs)
 
     monkeypatch.setattr(registry, "_found", dict(registry._found))

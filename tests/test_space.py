@@ -162,9 +162,7 @@ def test_keep_takes_concepts_in_the_order_asked() -> None:
 
 
 def test_json_brings_every_field_back() -> None:
-    full = Concept(
-        "größe", "continuous", owner="cat", text='as "long"', part="tail", unit="cm", cost=2.5, low=1.0, high=9.0
-    )
+    full = Concept("größe", "continuous", owner="cat", text='as "long"', part="tail", unit="cm", cost=2.5, low=1.0, high=9.0)
     space = ConceptSpace.of(*SPACE.concepts, full)
     back = ConceptSpace.from_json(space.to_json())
     assert back == space

@@ -1,8 +1,9 @@
-"""The shape of the project: tools that measure it, files that fit a reader, nothing dangerous, cards and docs complete."""
+"""The shape of the project: what a reader must read, nothing dangerous, cards and docs complete."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
@@ -30,22 +31,16 @@ HOSTS = re.compile("|".join(re.escape(".".join(parts)) for parts in REGISTRIES))
 SUFFIXES = {".py", ".md", ".toml", ".yml", ".json", ".html", ".css", ".js", ".txt", ""}
 
 
+def hidden(path: Path) -> bool:
+    """Caches of tools: below a folder whose name starts with a dot, .ci aside."""
+    return any(part.startswith((".", "__pycache__")) and part != ".ci" for part in path.relative_to(ROOT).parts)
+
+
 def texts() -> Iterator[Path]:
     """Every text file of the project, generated folders aside."""
     for place in ("src", "tests", "tools", "docs", "bench", "examples", "claims", ".ci"):
         for path in sorted((ROOT / place).rglob("*")):
-            if path.is_file() and path.suffix in {
-                ".py",
-                ".md",
-                ".toml",
-                ".yml",
-                ".json",
-                ".html",
-                ".css",
-                ".js",
-                ".txt",
-                "",
-            }:
+            if path.is_file() and path.suffix in SUFFIXES and not hidden(path):
                 yield path
     yield from (path for path in sorted(ROOT.iterdir()) if path.is_file() and path.name != ".DS_Store")
 
@@ -62,8 +57,8 @@ def package(tmp_path: Path) -> Path:
         "p/methods/m.py": "from p.a import f\nfrom .. import b\nimport p.deep.c\nimport json\n",  # 4
         "p/methods/unrelated.py": "x = 1\n" * 100,
         "p/a.py": "def f():\n    from p.late import g\n    return g\n",  # 3
-        "p/late.py": "from importlib import import_module\nimport_module('p.named')\n",  # 2
-        "p/named.py": "x = 1\n",  # 1
+        "p/late.py": "from importlib import import_module\nimport_module('p.named').g(import_module('json'))\n",  # 2
+        "p/named.py": "x = 1\n" * 50,
         "p/b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.typed import T\n",  # 3
         "p/typed.py": "T = int\nU = int\n",  # 2
         "p/deep/__init__.py": "'''Code.'''\nfrom p.deep.d import y\n",  # 2
@@ -84,13 +79,12 @@ def test_reading_cost_follows_every_import(package: Path) -> None:
         "a.py": 3,
         "b.py": 3,
         "late.py": 2,
-        "named.py": 1,
         "typed.py": 2,
         "deep/__init__.py": 2,
         "deep/c.py": 1,
         "deep/d.py": 1,
     }
-    assert cost.total == 19 and cost.lazy == 5
+    assert cost.total == 18 and cost.lazy == 5 and cost.named == ("p.named",)
 
 
 def test_a_top_init_that_imports_is_counted(package: Path) -> None:
@@ -102,7 +96,7 @@ def test_a_top_init_that_imports_is_counted(package: Path) -> None:
 
 def test_reading_cost_budgets(package: Path) -> None:
     cost = reading_cost.reading_cost(package / "p/methods/m.py", package)
-    assert cost.within(19, 9) and not cost.within(18, 9) and not cost.within(19, 8)
+    assert cost.within(18, 8) and not cost.within(17, 8) and not cost.within(18, 7)
 
 
 def test_reading_cost_of_the_joint_cbm() -> None:
@@ -138,17 +132,7 @@ def test_importing_loads_nothing_heavy() -> None:
     """The seconds are a matter of the machine, and of ``make check``; the modules are not."""
     code = "import isthmus, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {
-        "transformers",
-        "sklearn",
-        "pandas",
-        "scipy.stats",
-        "huggingface_hub",
-        "typer",
-        "jinja2",
-        "PIL",
-        "torchvision",
-    }
+    heavy = {"transformers", "sklearn", "pandas", "scipy.stats", "huggingface_hub", "typer", "jinja2", "PIL"}
     assert "isthmus" in loaded and not heavy & set(loaded)
 
 
@@ -173,26 +157,14 @@ def test_no_machine_paths_and_no_registry_hosts() -> None:
 
 
 def test_the_scan_for_places_sees_them() -> None:
-    assert PLACES.search("open('" + "/".join(("", "home", "me", "x.csv")) + "')") and not PLACES.search(
-        "a/work/b ~/home/x"
-    )
+    assert PLACES.search("open('" + "/".join(("", "home", "me", "x.csv")) + "')")
+    assert not PLACES.search("a/work/b ~/home/x")
     assert HOSTS.search("https://" + ".".join(("files", "pythonhosted", "org")) + "/x")
 
 
 # nothing dangerous
 
-FORBIDDEN_IMPORTS = {
-    "pickle",
-    "cPickle",
-    "dill",
-    "cloudpickle",
-    "joblib",
-    "shelve",
-    "marshal",
-    "yaml",
-    "torchvision",
-    "timm",
-}
+FORBIDDEN_IMPORTS = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "torchvision", "timm"}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save", "np.save", "numpy.save", "os.system"}
 
 
@@ -214,9 +186,9 @@ def dangers(tree: ast.AST) -> Iterator[str]:
             continue
         else:
             continue
-        yield from (
-            f"line {node.lineno}: {n}" for n in names if n.split(".")[0] in FORBIDDEN_IMPORTS or n in FORBIDDEN_CALLS
-        )
+        for name in names:
+            if name.split(".")[0] in FORBIDDEN_IMPORTS or name in FORBIDDEN_CALLS:
+                yield f"line {node.lineno}: {name}"
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -298,9 +270,7 @@ def test_every_registered_method_has_a_whole_card() -> None:
         assert card.title and card.paper and card.family and card.tasks and card.kinds, name
         assert card.year == 0 or 1980 < card.year < 2100, name
         assert set(card.exempt) <= {3, 5, 7} and all(len(reason) > 20 for reason in card.exempt.values()), name
-        assert all(
-            default.default is not default.empty for default in method.options.values() if default.name in card.tune
-        )
+        assert all(method.options[option].default is not inspect.Parameter.empty for option in card.tune), name
         assert method.build.__doc__, f"{name}: the builder says what its options do"
 
 
@@ -362,6 +332,7 @@ def test_a_skip_for_missing_data_is_a_failure_where_the_data_should_be(rule, tmp
 
 def test_a_run_fails_when_data_is_missing_that_should_be_there(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "torch.py").write_text("def set_num_threads(count): pass\n")  # the rule needs no torch: quicker
     (tmp_path / "test_one.py").write_text("def test_x(isthmus_data):\n    isthmus_data('gone.npz')\n")
     (tmp_path / "test_two.py").write_text("import pytest\npytest.skip('data: gone', allow_module_level=True)\n")
     (tmp_path / "test_three.py").write_text("import pytest\ndef test_y():\n    pytest.skip('no GPU')\n")
@@ -369,10 +340,8 @@ def test_a_run_fails_when_data_is_missing_that_should_be_there(tmp_path: Path) -
     command += ["--continue-on-collection-errors", "-p", "no:cacheprovider", "-o", "addopts="]
 
     def run(**more: str) -> tuple[int, str]:
-        environment = {k: v for k, v in os.environ.items() if k != "ISTHMUS_DATA" and not k.startswith("PYTEST_")}
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment | more, cwd=tmp_path
-        )
+        clean = {k: v for k, v in os.environ.items() if k != "ISTHMUS_DATA" and not k.startswith("PYTEST_")}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean | more, cwd=tmp_path)
         return done.returncode, done.stdout
 
     code, said = run(ISTHMUS_DATA=str(tmp_path))

@@ -20,7 +20,7 @@ from isthmus.testing import world
 from isthmus.train import Learn, Plan, Solve
 
 
-def plan(data, **options) -> Plan:  # noqa: ANN001
+def plan(data, **options) -> Plan:
     torch.manual_seed(7)
     return registry.get("cbm").make(build("mlp", dim_in=8, hidden=(8,), dim=6), data.space, data.task, **options)
 
@@ -130,7 +130,7 @@ def test_only_the_named_parts_move() -> None:
 def test_a_loss_that_is_not_finite_stops_and_names_the_term() -> None:
     data = world(("binary",))
 
-    def bad(out, batch: Batch, task):  # noqa: ANN001, ANN202
+    def bad(out, batch: Batch, task):
         return {"task": out.logits.mean(), "bent": out.logits.mean() * float("nan")}
 
     with pytest.raises(IsthmusError, match=r"\['bent'\] became nan"):
@@ -141,7 +141,7 @@ def test_training_through_the_solver() -> None:
     data = world(("binary",))
     made, calls = plan(data), []
 
-    def solver(model: ConceptModel, z: Tensor, given):  # noqa: ANN001, ANN202
+    def solver(model: ConceptModel, z: Tensor, given):
         calls.append(len(z))
         return feedforward(model, z, given)
 

@@ -28,9 +28,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     }
     sections = [dict[str, str](entry) for entry in config.nav or []]
     config.nav = [
-        {title: [index, *below[title]] if below.get(title) else index}
-        for entry in sections
-        for title, index in entry.items()
+        {title: [index, *below[title]] if below.get(title) else index} for entry in sections for title, index in entry.items()
     ]
     return config
 

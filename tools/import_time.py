@@ -1,6 +1,6 @@
 """Import time: what ``import isthmus`` adds to ``import torch``, by ``python -X importtime``, best of five.
 
-``python tools/import_time.py`` prints it, and the modules outside the package that cost most; exit code 1 above the budget.
+``python tools/import_time.py`` prints it, and the packages that cost most; exit code 1 above the budget.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ def added(trace: str, package: str = "isthmus", after: str = "torch") -> dict[st
         begun = begun or (name == after and len(indent) == 1)
         if begun and name == package and len(indent) == 1:
             return own
-    raise ValueError(
-        f"trace: expected {after!r} and then {package!r} at the top level, got {len(trace)} characters without"
-    )
+    raise ValueError(f"trace: expected {after!r} and then {package!r} at the top level, got neither or one")
 
 
 def main() -> int:
@@ -46,10 +44,10 @@ def main() -> int:
     total = sum(best.values())
     verdict = "ok" if total <= BUDGET else "TOO SLOW"
     print(f"import isthmus adds {total:.3f} s to torch (best of {REPEATS}; at most {BUDGET}): {verdict}")
-    outside: dict[str, float] = {}
+    packages: dict[str, float] = {}
     for name, seconds in best.items():
-        outside[name.split(".")[0]] = outside.get(name.split(".")[0], 0.0) + seconds
-    for name, seconds in sorted(outside.items(), key=lambda item: -item[1])[:3]:
+        packages[name.split(".")[0]] = packages.get(name.split(".")[0], 0.0) + seconds
+    for name, seconds in sorted(packages.items(), key=lambda item: -item[1])[:3]:
         print(f"  {seconds:.3f} s  {name}")
     return 0 if total <= BUDGET else 1
 

@@ -23,7 +23,18 @@ _NAMES = {
     "isthmus.data.table": ("Splits", "Table"),
 }
 _WHERE = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = ("bottlenecks", "data", "features", "heads", "interventions", "losses", "metrics", "plugins", "registry", "testing")
+_MODULES = (
+    "bottlenecks",
+    "data",
+    "features",
+    "heads",
+    "interventions",
+    "losses",
+    "metrics",
+    "plugins",
+    "registry",
+    "testing",
+)
 
 __all__ = ["__version__", *_WHERE, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

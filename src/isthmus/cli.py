@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from isthmus import __version__
-from isthmus.commands import catalogue, claims, data, doctor, dynamic, features, study, train, use
+from isthmus.commands import catalogue, claims, data, doctor, dynamic, features, manual, study, train, use
 from isthmus.commands.console import MEANING, Code, code_of, complain, one_line, warned
 
 _USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
@@ -54,12 +54,21 @@ class Commands(TyperGroup):
         sys.exit(int(code) if isinstance(code, int) else int(Code.DONE))
 
 
+def _misuse(error: Any) -> str:
+    """What is wrong with the words of a command, in our own form where an option is not known."""
+    near = getattr(error, "possibilities", None)
+    if hasattr(error, "option_name") and near is not None:
+        hint = f"; did you mean {' or '.join(map(repr, near[:2]))}?" if near else ""
+        return f"unknown option {error.option_name!r}{hint}"
+    return str(error.format_message()).rstrip(".")
+
+
 def _told(error: BaseException) -> Code:
     """Say an error in one line; its exit code."""
     if isinstance(error, _USAGE):
         context: Any = getattr(error, "ctx", None)
         path = "isthmus" if context is None else context.command_path
-        complain("error", f"{error.format_message().rstrip('.')}; see {path} --help")  # pyright: ignore[reportAttributeAccessIssue]
+        complain("error", f"{_misuse(error)}; see {path} --help")
         return Code.USAGE
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Code.STOPPED
@@ -113,6 +122,7 @@ app.add_typer(data.app, name="data", rich_help_panel=_ABOUT)
 app.add_typer(features.app, name="features", rich_help_panel=_ABOUT)
 app.command("claims", rich_help_panel=_ABOUT)(claims.claims)
 app.command("doctor", rich_help_panel=_ABOUT)(doctor.doctor)
+app.command("manual", hidden=True)(manual.manual)
 
 
 def main() -> None:

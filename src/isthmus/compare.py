@@ -363,6 +363,10 @@ def provenance(command: str) -> dict[str, Any]:
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": commit,
         "command": command,
-        "versions": {"isthmus": metadata.version("isthmus"), "torch": str(torch.__version__), "python": platform.python_version()},
+        "versions": {
+            "isthmus": metadata.version("isthmus"),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
         "threads": torch.get_num_threads(),
     }

@@ -18,7 +18,13 @@ OPTIONS: dict[str, Any] = {"head": "mlp", "hidden": 128, "epochs": 40, "patience
 
 
 def main(
-    out: str | Path = "demo", *, train: int = 6000, test: int = 2000, seed: int = 0, say: Say | None = None, **training: Any
+    out: str | Path = "demo",
+    *,
+    train: int = 6000,
+    test: int = 2000,
+    seed: int = 0,
+    say: Say | None = None,
+    **training: Any,
 ) -> Comparison:
     """Render the hands, fit, compare; writes report.html, comparison.json and table.md to ``out``."""
     data = load("poker", train=train, validation=1000, test=test, seed=seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from isthmus import metrics, registry
 from isthmus.data.table import Splits, Table
 from isthmus.metrics.concept import Kinds, baseline, decided
@@ -185,7 +186,12 @@ def concept_rows(traces: list[Trace]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for concept, part in zip(first.space.concepts, first.space.slices, strict=True):
         c = first.c[:, part]
-        row = {"name": concept.name, "kind": concept.kind, "group": concept.group, "known": int((~np.isnan(c[:, 0])).sum())}
+        row = {
+            "name": concept.name,
+            "kind": concept.kind,
+            "group": concept.group,
+            "known": int((~np.isnan(c[:, 0])).sum()),
+        }
         if concept.kind == "continuous" or not row["known"]:
             rows.append(row | {"rate": None, "accuracy": None, "f1": None, "majority": None})
             continue

@@ -12,6 +12,8 @@ from torch import Tensor
 from isthmus.errors import DataError, unknown
 from isthmus.space import ConceptSpace
 
+Inputs = Tensor | dict[str, Tensor]
+
 
 @dataclass(slots=True)
 class Batch:
@@ -20,7 +22,7 @@ class Batch:
     ``known`` (B, K) marks the labels that are known, None when all are; c holds 0 where a label is unknown.
     """
 
-    x: Tensor
+    x: Inputs
     c: Tensor | None
     y: Tensor
     space: ConceptSpace
@@ -48,8 +50,9 @@ class Given:
     def check(self, space: ConceptSpace, rows: int) -> None:
         """Raise the error that names the first wrong concept: shape, NaN, range, or a block that cannot sum to 1."""
         for what, tensor in (("values", self.values), ("mask", self.mask)):
-            if not isinstance(tensor, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise DataError(f"given {what}: expected a tensor, got {type(tensor).__name__}; given() takes names")
+            if not isinstance(tensor, Tensor) or tensor.is_complex():  # pyright: ignore[reportUnnecessaryIsInstance]
+                got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise DataError(f"given {what}: expected a tensor of real numbers, got {got}; given() takes names")
             if tensor.ndim != 2 or tensor.shape[1] != len(space) or tensor.shape[0] not in (1, rows):
                 raise DataError(
                     f"given {what}: expected shape ({rows}, {len(space)}) or (1, {len(space)}), got {tuple(tensor.shape)}; "
@@ -57,11 +60,11 @@ class Given:
                 )
         if self.mask.dtype != torch.bool:
             raise DataError(f"given mask: expected bool, got {self.mask.dtype}; use mask > 0")
-        values, mask = torch.broadcast_tensors(self.values, self.mask)
-        values = values.masked_fill(~mask, 0.0)
+        mask = self.mask if len(self.mask) == len(self.values) else self.mask.expand(rows, -1)
+        values = torch.where(mask, self.values, torch.zeros((), dtype=self.values.dtype, device=self.values.device))
         bad = ~values.isfinite() | (((values < 0) | (values > 1)) & ~space.continuous.to(values.device))
         if bool(bad.any()):
-            row, column = bad.nonzero()[0].tolist()
+            row, column = (int(i) for i in bad.nonzero()[0])
             raise DataError(
                 f"given {space.columns[column]!r}, row {row}: expected 0 to 1 (continuous: a finite number), "
                 f"got {values[row, column].item():g}; leave what you do not know out of the mask"
@@ -71,16 +74,14 @@ class Given:
             total, whole = values[:, index].sum(-1), mask[:, index].all(-1)
             wrong = (total > 1.001) | (whole & (total < 0.999))
             if bool(wrong.any()):
-                row, block = wrong.nonzero()[0].tolist()
+                row, block = (int(i) for i in wrong.nonzero()[0])
                 name = space.names[int(space.owner_of[index[block, 0]])]
                 raise DataError(f"given {name!r}, row {row}: states sum to {total[row, block].item():g}, expected 1")
 
     def rows(self, index: Tensor) -> Given:
         """The rows at ``index``; what is given on every row stays as it is."""
-        return self if len(self.values) == 1 == len(self.mask) else Given(*(t[index] if len(t) > 1 else t for t in self))
-
-    def __iter__(self):  # noqa: ANN204
-        return iter((self.values, self.mask))
+        values, mask = (t[index] if len(t) > 1 else t for t in (self.values, self.mask))
+        return Given(values, mask)
 
     def to(self, device: torch.device | str) -> Given:
         return Given(self.values.to(device), self.mask.to(device))

@@ -155,7 +155,7 @@ def load(folder: str | Path, *, features: nn.Module | None = None) -> ConceptMod
     if model.space != space and len(model.space) == len(space):
         for part in (model, model.bottleneck, model.head):
             if hasattr(part, "space"):
-                part.space = space
+                setattr(part, "space", space)  # noqa: B010
     try:
         model.load_state_dict(load_file(folder / "weights.safetensors"))
     except (SafetensorError, RuntimeError) as error:

@@ -171,9 +171,8 @@ class ConceptModel(nn.Module):
 
     def encode(self, x: Any) -> Tensor:
         """x -> features z (B, D)."""
-        if not (isinstance(x, Tensor) and x.is_floating_point()):
-            x = self.features.prepare(x)  # pyright: ignore[reportCallIssue]
-        return self.features(x)
+        ready = isinstance(x, Tensor) and x.is_floating_point()
+        return self.features(x if ready else self.features.prepare(x))  # pyright: ignore[reportCallIssue]
 
     def answer(self, z: Tensor, given: Given | None = None) -> Output:
         """Features z (B, D) -> Output; what metrics call when features were computed before."""

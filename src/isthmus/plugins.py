@@ -31,7 +31,9 @@ def load_file(file: str | Path) -> list[str]:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise OptionError(f"plugin {file}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+        raise OptionError(
+            f"plugin {file}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        ) from error
     LOADED[path] = name
     return [added for added in registry.methods() if added not in before]
 

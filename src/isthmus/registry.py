@@ -90,7 +90,13 @@ class Method:
         return clean
 
     def make(
-        self, features: nn.Module, space: ConceptSpace = EMPTY, task: Task | None = None, *, seed: int = 0, **options: Any
+        self,
+        features: nn.Module,
+        space: ConceptSpace = EMPTY,
+        task: Task | None = None,
+        *,
+        seed: int = 0,
+        **options: Any,
     ) -> Plan:
         """Build the model (seeded) and its stages; the caller's random generator is left as it was."""
         if task is None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import torch
@@ -119,8 +120,8 @@ class ConceptSpace:
     @cached_property
     def slices(self) -> tuple[slice, ...]:
         """For each concept, its columns."""
-        ends = torch.tensor([0] + [concept.width for concept in self.concepts]).cumsum(0).tolist()
-        return tuple(slice(a, b) for a, b in zip(ends, ends[1:], strict=False))
+        ends = accumulate((concept.width for concept in self.concepts), initial=0)
+        return tuple(slice(a, b) for a, b in pairwise(ends))
 
     @cached_property
     def owner_of(self) -> Tensor:

@@ -59,7 +59,10 @@ def world(kinds: tuple[str, ...], task: str = "classes", rows: int = 160, seed: 
     g = torch.Generator().manual_seed(seed)
     concepts = {
         "binary": [Concept(f"yes or no {k}", group="asked together" if k < 2 else None) for k in range(4)],
-        "categorical": [Concept("colour", "categorical", ("red", "green", "blue")), Concept("size", "categorical", ("s", "l"))],
+        "categorical": [
+            Concept("colour", "categorical", ("red", "green", "blue")),
+            Concept("size", "categorical", ("s", "l")),
+        ],
         "continuous": [Concept("age", "continuous", unit="years"), Concept("weight", "continuous", unit="kg")],
     }
     space = ConceptSpace(tuple(concept for kind in kinds for concept in concepts[kind]))

@@ -14,7 +14,7 @@ from isthmus.interventions.curve import CHUNK, Curve, curve, points
 from isthmus.interventions.policies import Random, hardened
 from isthmus.metrics.concept import Kinds
 from isthmus.metrics.core import Array
-from isthmus.model import Concepts, ConceptModel, Output
+from isthmus.model import ConceptModel, Concepts, Output
 from isthmus.space import ConceptSpace, Task
 from isthmus.train import encode
 

@@ -1,9 +1,11 @@
 """How a model learns: an ordered list of stages, each a callable (model, fold) -> None. The only training loop."""
 
+# torch gives no types for split, backward and the like
+# pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
-from isthmus.given import Batch, Givens, nothing
+from isthmus.given import Batch, Givens, Inputs, nothing
 from isthmus.model import ConceptModel, Output, feedforward
 from isthmus.space import Task
 
@@ -29,7 +31,7 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
     def take(self, index: Tensor) -> Rows: ...
     def read(self) -> Any: ...
-    def batch(self, x: Tensor) -> Batch: ...
+    def batch(self, x: Inputs) -> Batch: ...
 
 
 class Fold(Protocol):
@@ -65,7 +67,7 @@ RUN: ContextVar[Run | None] = ContextVar("isthmus_run", default=None)
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Generator[None]:
     """Seed torch inside; the caller's generators are as they were afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -78,18 +80,20 @@ def encoder(features: nn.Module) -> tuple[nn.Module | None, nn.Module]:
     return (prefix, features.get_submodule("neck")) if isinstance(prefix, nn.Module) else (None, features)
 
 
+def _prepared(features: Any, x: Any) -> Inputs:
+    return features.prepare(x)
+
+
 @torch.no_grad()
 def encode(features: nn.Module, rows: Rows, device: torch.device | str = "cpu") -> Tensor:
     """Features (n, ...) of all rows, in evaluation mode, a chunk at a time; the result stays where x was."""
     was = features.training
     features.eval()
     parts: list[Tensor] = []
-    for index in torch.arange(len(rows)).split(CHUNK):
-        x = rows.take(index).read()
-        if not (isinstance(x, Tensor) and x.is_floating_point()):
-            x = features.prepare(x)  # pyright: ignore[reportCallIssue]
-        moved = {k: v.to(device) for k, v in x.items()} if isinstance(x, dict) else x.to(device)
-        parts.append(features(moved).cpu())
+    for index in torch.split(torch.arange(len(rows)), CHUNK):
+        x: Any = rows.take(index).read()
+        ready = isinstance(x, Tensor) and x.is_floating_point()
+        parts.append(features(moved(x if ready else _prepared(features, x), device)).cpu())
     features.train(was)
     return torch.cat(parts)
 
@@ -118,7 +122,7 @@ class Learn:
 
     def __call__(self, model: ConceptModel, data: Fold) -> None:
         data, run = self.data or data, RUN.get() or Run()
-        modules = self.learning(model)
+        modules, device = self.learning(model), model.device
         train, validation = (self.inputs(model, rows) for rows in (data.train, data.validation))
         parameters = [p for module in modules for p in module.parameters()]
         if not parameters:
@@ -131,10 +135,10 @@ class Learn:
                 break
             self.freeze(model, modules)
             total = 0.0
-            for number, index in enumerate(torch.randperm(len(train.y)).split(self.batch_size)):
+            for number, index in enumerate(torch.split(torch.randperm(len(train.y)), self.batch_size)):
                 if self.schedule == "onecycle":
                     optimizer.param_groups[0]["lr"] = self.rate(epoch * steps + number, self.epochs * steps)
-                total += self.step(model, take(train, index, model.device), optimizer) * len(index)
+                total += self.step(model, take(train, index, device), optimizer) * len(index)
             row = {"loss": total / len(train.y), "validation": self.score(model, validation)}
             model.history.append({"stage": self.name, "epoch": epoch, **row})
             if self.patience > 0:
@@ -169,7 +173,7 @@ class Learn:
         return rows.batch(rows.read())
 
     def forward(self, model: ConceptModel, batch: Batch) -> Output:
-        z = batch.x
+        z: Any = batch.x
         if "features" in self.parts:
             prefix, neck = encoder(model.features)
             z = model.encode(z) if prefix is None else neck(z)
@@ -180,10 +184,10 @@ class Learn:
         """One gradient step; returns the loss. A loss that is not finite stops the fit and names the term."""
         out = self.forward(model, batch)
         terms = self.loss(out, batch, model.task)
-        every = {**terms, **out.concepts.penalties}
-        total = reduce(torch.add, every.values())
+        total = reduce(torch.add, (*terms.values(), *out.concepts.penalties.values()))
         value = total.item()
         if not math.isfinite(value):
+            every = {**terms, **out.concepts.penalties}
             bad = [name for name, term in every.items() if not bool(term.isfinite())]
             raise IsthmusError(f"{self.name}: the loss term {bad or ['total']} became {value}; lower lr ({self.lr:g})")
         optimizer.zero_grad(set_to_none=True)
@@ -196,7 +200,7 @@ class Learn:
         """The loss on rows, in evaluation mode, mean by row."""
         model.eval()
         total = 0.0
-        for index in torch.arange(len(rows.y)).split(CHUNK):
+        for index in torch.split(torch.arange(len(rows.y)), CHUNK):
             batch = take(rows, index, model.device)
             with torch.set_grad_enabled(self.through == "solver"):
                 terms = self.loss(self.forward(model, batch), batch, model.task)
@@ -204,11 +208,17 @@ class Learn:
         return total / len(rows.y)
 
 
+def moved(x: Inputs, device: torch.device | str, index: Tensor | None = None) -> Any:
+    """The rows at ``index`` (all, when None) of a tensor or a dict of tensors, on ``device``."""
+    if isinstance(x, Tensor):
+        return (x if index is None else x[index]).to(device)
+    return {name: moved(part, device, index) for name, part in x.items()}
+
+
 def take(batch: Batch, index: Tensor, device: torch.device) -> Batch:
     """The rows at ``index``, on ``device``."""
-    pick = lambda t: None if t is None else t[index].to(device)  # noqa: E731
-    x = {k: v[index].to(device) for k, v in batch.x.items()} if isinstance(batch.x, dict) else batch.x[index].to(device)
-    return Batch(x, pick(batch.c), batch.y[index].to(device), batch.space, pick(batch.known), pick(batch.weight))
+    c, known, weight = (None if t is None else moved(t, device, index) for t in (batch.c, batch.known, batch.weight))
+    return Batch(moved(batch.x, device, index), c, moved(batch.y, device, index), batch.space, known, weight)
 
 
 class _State:
@@ -245,7 +255,10 @@ class _State:
         if found is None:
             return 0
         tensors, numbers = found
-        part = lambda p: {k[len(p) :]: v for k, v in tensors.items() if k.startswith(p)}  # noqa: E731
+
+        def part(start: str) -> dict[str, Tensor]:
+            return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
+
         self.modules.load_state_dict(part("now."))
         self.best = part("best.") or None
         self.lowest, self.stale = numbers["lowest"] if numbers["lowest"] is not None else math.inf, numbers["stale"]

@@ -354,9 +354,7 @@ def test_names_come_from_the_frame_the_dict_or_concept_names() -> None:
     assert from_arrays(X, Y, pandas.Series([0, 1, 1, 0], name="a")).space.names == ("a",)
 
 
-SPACE = ConceptSpace.of(
-    Concept("face"), Concept("rank", "categorical", ("ace", "two", "three")), Concept("age", "continuous")
-)
+SPACE = ConceptSpace.of(Concept("face"), Concept("rank", "categorical", ("ace", "two", "three")), Concept("age", "continuous"))
 
 
 def test_a_space_says_what_columns_mean() -> None:

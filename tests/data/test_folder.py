@@ -166,9 +166,7 @@ def test_patients_stay_together_and_keep_their_names(place: Path) -> None:
 
 def test_a_patient_in_two_official_splits_is_refused(place: Path) -> None:
     rewrite(place, official=["test" if i < 10 else "val" if i < 20 else "train" for i in range(N)])
-    refused(
-        lambda: folder(place, table="labels.csv", split_column="official", group="patient"), "'002'", "test", "validation"
-    )
+    refused(lambda: folder(place, table="labels.csv", split_column="official", group="patient"), "'002'", "test", "validation")
 
 
 def test_pictures_are_named_as_written(place: Path) -> None:
@@ -268,9 +266,7 @@ def test_a_folder_that_is_none_is_named(place: Path) -> None:
         ({"task": "value"}, ("'label'", "number")),
     ],
 )
-def test_columns_and_options_that_do_not_fit_are_named(
-    place: Path, how: dict[str, Any], words: tuple[str, ...]
-) -> None:
+def test_columns_and_options_that_do_not_fit_are_named(place: Path, how: dict[str, Any], words: tuple[str, ...]) -> None:
     refused(lambda: folder(place, table="labels.csv", **how), *words)
 
 

@@ -319,9 +319,7 @@ def numbered(y: Any, group: Any = None) -> Table:
     st.floats(0.1, 0.4),
     st.integers(0, 10_000),
 )
-def test_every_class_keeps_its_share_to_within_one_row(
-    y: list[int], validation: float, test: float, seed: int
-) -> None:
+def test_every_class_keeps_its_share_to_within_one_row(y: list[int], validation: float, test: float, seed: int) -> None:
     parts = drawn(split(numbered(y), validation=validation, test=test, seed=seed))
     assert sorted(sum(parts.values(), [])) == list(range(len(y)))
     for cls, count in Counter(y).items():

@@ -21,7 +21,12 @@ def test_identity_passes_columns_as_float32() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "got"),
-    [(torch.zeros(2, 4), r"got \(2, 4\)"), (torch.zeros(3), r"got \(3,\)"), (["a"], "got list"), (object(), "got object")],
+    [
+        (torch.zeros(2, 4), r"got \(2, 4\)"),
+        (torch.zeros(3), r"got \(3,\)"),
+        (["a"], "got list"),
+        (object(), "got object"),
+    ],
 )
 def test_wrong_rows_are_refused(raw: object, got: str) -> None:
     for module in (identity(3), mlp(3)):

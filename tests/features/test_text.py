@@ -1,4 +1,4 @@
-"""Mean word vectors: by hand on a tiny table, real ones from the packed file, and the vocabulary saved with the weights."""
+"""Mean word vectors: by hand on a tiny table, real ones from the packed file, the vocabulary saved with them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,11 @@ def test_real_vectors_know_neighbours(isthmus_data: Callable[[str], Path]) -> No
 
 @pytest.mark.parametrize(
     ("raw", "message"),
-    [("abc", "x: expected a list of texts, got str"), (3, "x: .* got int"), (["a", 2], "x, row 1: expected a text, got int")],
+    [
+        ("abc", "x: expected a list of texts, got str"),
+        (3, "x: .* got int"),
+        (["a", 2], "x, row 1: expected a text, got int"),
+    ],
 )
 def test_what_is_no_text_is_refused(raw: object, message: str) -> None:
     with pytest.raises(DataError, match=f"^{message}$"):

@@ -103,7 +103,11 @@ def test_pooling_both_is_max_beside_mean() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"pool": "sum"}, "pool: expected 'max'"), ({"size": (3,)}, "size: expected"), ({"size": (3, 0)}, "size: expected")],
+    [
+        ({"pool": "sum"}, "pool: expected 'max'"),
+        ({"size": (3,)}, "size: expected"),
+        ({"size": (3, 0)}, "size: expected"),
+    ],
 )
 def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
     for name in ("cnn", "resnet"):
@@ -119,7 +123,9 @@ def test_a_small_mark_anywhere_is_learnt(name: str) -> None:
         for kind in range(2):
             if y[row, kind]:
                 top, left = torch.randint(0, 20, (1,)).item(), torch.randint(0, 44, (1,)).item()
-                x[row, :, top : top + 4, left : left + 4] = torch.tensor([230, 20, 20] if kind else [20, 20, 230])[:, None, None]
+                x[row, :, top : top + 4, left : left + 4] = torch.tensor([230, 20, 20] if kind else [20, 20, 230])[
+                    :, None, None
+                ]
     module = build(name, width=8, dim=16)
     model = nn.Sequential(module, nn.Linear(16, 2))
     optimizer = torch.optim.Adam(model.parameters(), 0.01)

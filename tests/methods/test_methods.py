@@ -23,7 +23,7 @@ SPACE = ConceptSpace.binary(f"c{k}" for k in range(5))
 TASK = Task.classes("abc")
 
 
-def make(name: str, data=None, **options):  # noqa: ANN001, ANN201
+def make(name: str, data=None, **options):
     data = data or world(("binary",))
     return registry.get(name).make(build("identity", dim=8), data.space, data.task, **options)
 

@@ -117,7 +117,12 @@ def test_resamples_are_literal_resampling() -> None:
     y, answer, p = world(3)
     weights = resamples(len(y), 20, seed=4)
     assert (weights.sum(1) == len(y)).all()
-    for name, arrays in {"macro_f1": (y, answer, 4), "auroc": (y, p), "ece": (y, p), "balanced_accuracy": (y, answer, 4)}.items():
+    for name, arrays in {
+        "macro_f1": (y, answer, 4),
+        "auroc": (y, p),
+        "ece": (y, p),
+        "balanced_accuracy": (y, answer, 4),
+    }.items():
         metric = metrics.METRICS[name]
         fast = metric.weighted(*arrays).under(weights)
         for r in range(20):
@@ -152,7 +157,12 @@ def test_metrics_do_not_depend_on_the_order_of_concepts(seed: int) -> None:
     c, v = (rng.random((60, 6)) < 0.4).astype(float), rng.random((60, 6))
     order = rng.permutation(6)
     kinds = Kinds(tuple(range(6)), ())
-    for metric in (metrics.concept_accuracy, metrics.concept_macro_f1, metrics.concept_all_right, metrics.concept_auroc):
+    for metric in (
+        metrics.concept_accuracy,
+        metrics.concept_macro_f1,
+        metrics.concept_all_right,
+        metrics.concept_auroc,
+    ):
         assert metric(c, v, kinds) == pytest.approx(metric(c[:, order], v[:, order], kinds))
 
 

@@ -53,27 +53,20 @@ TITLES = {
 PAPERS = {"cbm": "Koh et al., ICML 2020, arXiv 2007.04612", "cem": "Espinosa Zarlenga et al., NeurIPS 2022"}
 
 
-def measure(
-    title: str, of: str, text: str, *, better: str = "up", unit: str = "share", high: float | None = 1
-) -> Result:
+def measure(title: str, of: str, text: str, *, better: str = "up", unit: str = "share", high: float | None = 1) -> Result:
     return {"title": title, "unit": unit, "low": 0, "high": high, "better": better, "of": of, "text": text}
 
 
 METRICS: dict[str, Result] = {
     "accuracy": measure("task accuracy", "task", "share of rows that are decided right"),
-    "balanced_accuracy": measure(
-        "balanced accuracy", "task", "mean over classes of the share of its rows decided right"
-    ),
+    "balanced_accuracy": measure("balanced accuracy", "task", "mean over classes of the share of its rows decided right"),
     "ece": measure("ECE", "task", "expected calibration error over 15 equal-width bins", better="down"),
     "concept_accuracy": measure("concept accuracy", "concepts", "mean over concepts of the share of labels read right"),
     "concept_macro_f1": measure("concept macro F1", "concepts", "mean F1 over the columns that have both answers"),
-    "concept_all_right": measure(
-        "all concepts right", "concepts", "share of rows on which every concept is read right"
-    ),
+    "concept_all_right": measure("all concepts right", "concepts", "share of rows on which every concept is read right"),
     "curve_area": measure("curve area", "correction", "area under the correction curve", unit="score"),
-    "gain_all": measure(
-        "gain when all are corrected", "correction", "score with all corrected, minus none", unit="score"
-    ),
+    "gain_all": measure("gain when all are corrected", "correction", "score with all corrected, minus none", unit="score"),
+    "k95": measure("95 % of the gain at", "correction", "smallest share of corrected concepts", better="down"),
     "bypass": measure("bypass", "strip", "share of decisions that change when x is swapped", better="down"),
     "nec": measure("NEC", "strip", "number of effective concepts", better="down", unit="concepts a class", high=None),
     "fit_seconds": measure("seconds to fit", "cost", "wall time of the fit", better="down", unit="s", high=None),
@@ -105,18 +98,17 @@ def scores_of(spec: tuple[Any, ...], seeds: int, black: float, concepts: int) ->
         "ece": score(0.011 + (1 - value) / 5, 0.004, seeds),
         "fit_seconds": score(seconds, None, seeds),
         "nec": score(concepts * 0.9, None, seeds) if linear and f1 else none("no concepts" if not f1 else HIDDEN),
-        "bypass": score(0.0 if sealed else 0.21, 0.0, seeds)
-        if why[3] != "c" or f1
-        else none("no concepts: everything passes"),
+        "bypass": score(0.0 if sealed else 0.21, 0.0, seeds) if why[3] != "c" or f1 else none("no concepts: everything passes"),
     }
     if f1 is None:
-        return found | {key: none(why) for key in METRICS if key.startswith(("concept", "curve", "gain"))}
+        return found | {key: none(why) for key in METRICS if key.startswith(("concept", "curve", "gain", "k95"))}
     return found | {
         "concept_accuracy": score(0.94 + f1 / 20, 0.002, seeds),
         "concept_macro_f1": score(f1, 0.006, seeds),
         "concept_all_right": score(f1 - 0.21, 0.015, seeds),
         "curve_area": score((value + 3 * end) / 4, 0.006, seeds),
         "gain_all": score(end - value, 0.005, seeds),
+        "k95": score(0.62, None, seeds) if end > value else none("corrections gain nothing"),
     }
 
 
@@ -211,12 +203,8 @@ def confusion(value: float, classes: int, rows: int) -> list[list[int]]:
 
 def row_of(spec: tuple[Any, ...], seeds: int, names: list[str], classes: list[str], pictures: list[str]) -> Result:
     name, method, family, sealed, value, f1, end, seconds, _ = spec
-    history = [
-        {"stage": "concepts", "epoch": e, "loss": 0.7 * 0.8**e, "validation": 0.72 * 0.82**e + 0.03} for e in range(12)
-    ]
-    history += [
-        {"stage": "head", "epoch": e, "loss": 1.6 * 0.75**e, "validation": 1.6 * 0.78**e + 0.1} for e in range(9)
-    ]
+    history = [{"stage": "concepts", "epoch": e, "loss": 0.7 * 0.8**e, "validation": 0.72 * 0.82**e + 0.03} for e in range(12)]
+    history += [{"stage": "head", "epoch": e, "loss": 1.6 * 0.75**e, "validation": 1.6 * 0.78**e + 0.1} for e in range(9)]
     tried = [(1e-3, 0.0), (1e-2, 0.0), (1e-3, 4e-5), (1e-2, 4e-5)]
     return {
         "name": name,
@@ -234,7 +222,8 @@ def row_of(spec: tuple[Any, ...], seeds: int, names: list[str], classes: list[st
             for i, (lr, decay) in enumerate(tried)
         ],
         "scores": scores_of(spec, seeds, METHODS[0][4], len(names)),
-        "curves": {"concept": curve(value, end, len(names))} if f1 else {},
+        "curves": {"concept": curve(value, end, len(names)), "group": curve(value, end, 13)} if f1 else {},
+        "policies": {"kflip": [{"k": k, "accuracy": score(value + k / 100)} for k in (1, 3)]} if f1 else {},
         "concepts": concept_rows(f1, names),
         "confusion": confusion(value, len(classes), 2500 * seeds),
         "nec_point": None,
@@ -255,9 +244,7 @@ def compare(
 ) -> Result:
     """A comparison on poker as ``compare`` makes it, with the first ``methods`` of ``METHODS``."""
     names, classes = names or CARDS, classes or HANDS
-    rows = [
-        row_of(spec, seeds, names, classes, pictures or [picture(i) for i in range(6)]) for spec in METHODS[:methods]
-    ]
+    rows = [row_of(spec, seeds, names, classes, pictures or [picture(i) for i in range(6)]) for spec in METHODS[:methods]]
     called = [row["name"] for row in rows]
     return {
         "schema": "isthmus.compare/1",
@@ -303,9 +290,7 @@ def compare(
         "left_out": [{"method": "pcbm", "title": "Post-hoc CBM", "unmet": "texts for the concepts"}],
         "agreement": {
             "names": called,
-            "matrix": [
-                [1.0 if a == b else round(0.999 - abs(len(a) - len(b)) / 60, 4) for b in called] for a in called
-            ],
+            "matrix": [[1.0 if a == b else round(0.999 - abs(len(a) - len(b)) / 60, 4) for b in called] for a in called],
             "flagged": [{"a": called[-1], "b": called[0], "share": 0.997, "why": "both decide nearly every row right"}],
         },
         "replay": {

@@ -44,7 +44,7 @@ def show(
 ) -> None:
     """Show the card and the options of a method, a data set or features."""
     from isthmus import plugins, registry
-    from isthmus.data import datasets
+    from isthmus.data.registry import datasets
 
     plugins.load_all(plugin or ())
     methods, sets, features = registry.methods(), datasets(), feature_entries()
@@ -70,9 +70,7 @@ def _show(card: Mapping[str, Any], build: Callable[..., Any], as_json: bool) -> 
         emit(card)
         return
     facts = [
-        (key, value)
-        for key, value in card.items()
-        if key not in ("schema", "options", "doc") and value not in ("", None, {})
+        (key, value) for key, value in card.items() if key not in ("schema", "options", "doc") and value not in ("", None, {})
     ]
     table(("", ""), [(key, _words(value)) for key, value in facts])
     if card["doc"]:
@@ -122,14 +120,12 @@ def method_json(method: Method) -> dict[str, Any]:
 
     card = {key: value for key, value in card_json(method.name).items() if key != "options"}
     doc = inspect.getdoc(method.build) or ""
-    return plain(
-        {"schema": "isthmus.method/1", **card, "doc": doc, "options": options_json(method.options, method.build)}
-    )
+    return plain({"schema": "isthmus.method/1", **card, "doc": doc, "options": options_json(method.options, method.build)})
 
 
 def dataset_json(name: str) -> dict[str, Any]:
     """A data set's summary, terms where known without reading it, and options (schema ``isthmus.dataset/1``)."""
-    from isthmus.data import datasets
+    from isthmus.data.registry import datasets
 
     found = datasets()[name]
     card = known_card(name)
@@ -148,7 +144,7 @@ def known_card(name: str) -> Any:
     """The licence card of a data set that can be had without reading it, else None."""
     import sys
 
-    from isthmus.data import datasets
+    from isthmus.data.registry import datasets
 
     module = sys.modules[datasets()[name].build.__module__]
     card = getattr(module, "CARD", None)

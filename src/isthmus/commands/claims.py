@@ -18,14 +18,13 @@ import typer
 from isthmus.commands.console import Code, complain, emit, say, table
 from isthmus.commands.options import Json
 from isthmus.errors import DataError, unknown
+from isthmus.progress import Bar
 
 KEYS = ("claim", "number", "verdict")
 
 
 def claims(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Claims to test; default: all.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Claims to test; default: all.")] = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="FOLDER", help="Default: claims/ here or in the checkout.")
     ] = None,
@@ -34,17 +33,15 @@ def claims(
 ) -> None:
     """Test what papers claim with the scripts in claims/ and print what comes out; exit code 1 if one does not run."""
     place = _folder(folder)
-    scripts = (
-        {}
-        if place is None
-        else {file.stem: file for file in sorted(place.glob("*.py")) if not file.stem.startswith("_")}
-    )
+    scripts = {} if place is None else {file.stem: file for file in sorted(place.glob("*.py")) if not file.stem.startswith("_")}
     for name in names or ():
         if name not in scripts:
             raise unknown("claim", name, scripts)
     rows: list[dict[str, Any]] = []
-    for name in names or scripts:
-        rows.append({"name": name} if only_list else _run(name, scripts[name]))
+    with Bar("claims") as bar:
+        for name in names or scripts:
+            bar.say(name)
+            rows.append({"name": name} if only_list else _run(name, scripts[name]))
     if as_json:
         emit({"schema": "isthmus.claims/1", "folder": None if place is None else str(place), "claims": rows})
     elif not scripts:
@@ -57,7 +54,9 @@ def claims(
             [[row.get(k, "") for k in ("name", *KEYS, "seconds")] for row in rows],
             right="s",
         )
-    if any(row.get("verdict") == "did not run" for row in rows):
+    stopped = [row["name"] for row in rows if row.get("verdict") == "did not run"]
+    if stopped:
+        complain("error", f"claims that did not run: {', '.join(stopped)}")
         raise typer.Exit(Code.FAILED)
 
 
@@ -74,7 +73,6 @@ def _run(name: str, script: Path) -> dict[str, Any]:
     """Run one script; what its last line says, or why there is none."""
     start = time.perf_counter()
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    complain("claim", name)
     done = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,
@@ -90,7 +88,6 @@ def _run(name: str, script: Path) -> dict[str, Any]:
     except ValueError:
         pass
     reason = (
-        done.stderr.strip().splitlines()
-        or [f"exit code {done.returncode}, no JSON with {', '.join(KEYS)} as its last line"]
+        done.stderr.strip().splitlines() or [f"exit code {done.returncode}, no JSON with {', '.join(KEYS)} as its last line"]
     )[-1]
     return row | {"claim": reason[:200], "number": "", "verdict": "did not run"}

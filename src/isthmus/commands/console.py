@@ -125,9 +125,7 @@ def say(*lines: str) -> None:
     print(*lines, sep="\n")
 
 
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, right: str = ""
-) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, right: str = "") -> None:
     """Print a table; ``right`` names the columns set flush right, separated by blanks."""
     from rich import box
     from rich.table import Table

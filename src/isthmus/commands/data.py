@@ -25,7 +25,7 @@ def root(ctx: typer.Context, as_json: Json = False) -> None:
 def listing(as_json: Json = False) -> None:
     """List the data sets."""
     from isthmus.commands.catalogue import dataset_json
-    from isthmus.data import datasets
+    from isthmus.data.registry import datasets
 
     found = datasets()
     if as_json:
@@ -45,9 +45,7 @@ def show(
     concepts: ConceptColumns = None,
     table_file: TableFile = None,
     everything: Annotated[bool, typer.Option("--all", help=f"Show every concept, not only the first {MOST}.")] = False,
-    sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a sheet of sample images.")
-    ] = None,
+    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a sheet of sample images.")] = None,
     as_json: Json = False,
 ) -> None:
     """Describe a data set: rows, classes, concepts with their rates, licence, warnings."""
@@ -69,11 +67,7 @@ def show(
         return
     rows = ", ".join(f"{count} {part}" for part, count in told["rows"].items())
     facts = [("rows", rows), ("inputs", told["inputs"]), ("task", told["task"]["kind"]), ("groups", told["groups"])]
-    facts += [
-        (key, told["card"][key])
-        for key in ("licence", "source", "terms", "notes")
-        if told["card"] and told["card"][key]
-    ]
+    facts += [(key, told["card"][key]) for key in ("licence", "source", "terms", "notes") if told["card"] and told["card"][key]]
     table(("", ""), facts, title=told["title"])
     if told["classes"]:
         table(

@@ -81,9 +81,7 @@ def doctor(plugin: Plugins = None, as_json: Json = False) -> None:
 
 def _python() -> list[Finding]:
     old = sys.version_info < (3, 11)
-    text = (
-        f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores, {sys.prefix}"
-    )
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores, {sys.prefix}"
     return [
         Finding("isthmus", "ok", f"{__version__} in {Path(__file__).parents[1]}"),
         Finding("python", "broken" if old else "ok", f"{text}; isthmus needs 3.11 or later" if old else text),
@@ -93,14 +91,14 @@ def _python() -> list[Finding]:
 def importing(modules: Sequence[str]) -> dict[str, str | None]:
     """Import modules in a process of its own: None, or the reason why it fails; a crash is a reason too."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _IMPORT, *modules], capture_output=True, text=True, timeout=PATIENCE
-        )
+        done = subprocess.run([sys.executable, "-c", _IMPORT, *modules], capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         return dict.fromkeys(modules, f"the import took more than {PATIENCE} s")
     try:
         found: dict[str, str | None] = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
+        if len(modules) > 1:  # one of them ended the process: which?
+            return {name: reason for module in modules for name, reason in importing([module]).items()}
         return dict.fromkeys(modules, f"the import ended the process with code {done.returncode}")
     return {name: None if reason is None else one_line(reason)[:160] for name, reason in found.items()}
 
@@ -122,9 +120,7 @@ def _packages() -> list[Finding]:
         version, reason = _installed(distribution), core[module]
         fix = f"pip install '{distribution}'" if version is None else f"pip install --force-reinstall '{distribution}'"
         found.append(
-            Finding(distribution, "broken", f"{reason}: {fix}")
-            if reason
-            else Finding(distribution, "ok", version or "?")
+            Finding(distribution, "broken", f"{reason}: {fix}") if reason else Finding(distribution, "ok", version or "?")
         )
     for distribution in dict.fromkeys(d for packages in EXTRAS.values() for d in packages):
         owners = [extra for extra, packages in EXTRAS.items() if distribution in packages]
@@ -193,22 +189,18 @@ def _cache() -> list[Finding]:
         text = f"{folder}: cannot be written ({error.strerror}); set ISTHMUS_CACHE to a folder of yours"
         return [Finding("feature cache", "broken", text)]
     files, size = _size(folder) if folder.is_dir() else (0, 0.0)
-    return [
-        Finding("feature cache", "ok", f"{folder}: {files} files, {size:.1f} MiB; isthmus features clear empties it")
-    ]
+    return [Finding("feature cache", "ok", f"{folder}: {files} files, {size:.1f} MiB; isthmus features clear empties it")]
 
 
 def _data() -> list[Finding]:
     """Every real data set is read once from $ISTHMUS_DATA: there, not there, or damaged."""
-    from isthmus.data import datasets
+    from isthmus.data.registry import datasets
 
     real = {name: d for name, d in datasets().items() if not d.synthetic}
     root = os.environ.get("ISTHMUS_DATA")
     if not root:
         return [
-            Finding(
-                "ISTHMUS_DATA", "note", f"not set: {len(real)} real data sets need it, or path=; generated ones do not"
-            )
+            Finding("ISTHMUS_DATA", "note", f"not set: {len(real)} real data sets need it, or path=; generated ones do not")
         ]
     if not Path(root).is_dir():
         return [Finding("ISTHMUS_DATA", "broken", f"{root}: expected a folder, found none; set it to the data folder")]
@@ -217,9 +209,7 @@ def _data() -> list[Finding]:
     absent = [name for name, reason in states.items() if reason is not None and "found none" in reason]
     found = [Finding("ISTHMUS_DATA", "ok", f"{root}: {', '.join(there) or 'no data set'}")]
     if absent:
-        found.append(
-            Finding("data not there", "note", f"{', '.join(absent)}; isthmus data show NAME says where to get one")
-        )
+        found.append(Finding("data not there", "note", f"{', '.join(absent)}; isthmus data show NAME says where to get one"))
     bad = [name for name in states if name not in there and name not in absent]
     return found + [Finding(f"data {name}", "broken", str(states[name])) for name in bad]
 
@@ -233,13 +223,9 @@ def _reads(build: Callable[..., Any]) -> str | None:
 
 
 def _offline() -> list[Finding]:
-    flags = [
-        f"{name}={os.environ[name]}" for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)
-    ]
+    flags = [f"{name}={os.environ[name]}" for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
     text = (
-        f"{', '.join(flags)}: only weights already on disk are used"
-        if flags
-        else "no offline flag: weights may be downloaded"
+        f"{', '.join(flags)}: only weights already on disk are used" if flags else "no offline flag: weights may be downloaded"
     )
     home = os.environ.get("HF_HOME")
     return [Finding("Hugging Face", "note", text + (f"; HF_HOME={home}" if home else ""))]

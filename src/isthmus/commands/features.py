@@ -53,9 +53,7 @@ def compute(
     splits = read(data, label=label, concepts=concepts, table=table_file).splits
     module = resolve(chosen, splits, **options)
     if learnable(module):
-        raise OptionError(
-            f"features {chosen!r} learn with the method, so there is nothing to compute before; use them in fit"
-        )
+        raise OptionError(f"features {chosen!r} learn with the method, so there is nothing to compute before; use them in fit")
     start = time.perf_counter()
     seen = encoded(splits, module)
     told = {
@@ -71,9 +69,7 @@ def compute(
         emit(told)
         return
     kept = "kept in the cache" if told["cached"] else "not kept: they cost nothing to compute again"
-    say(
-        f"{chosen} on {splits.name}: {len(splits.train)} train rows, {module.dim} columns in {told['seconds']} s, {kept}"
-    )
+    say(f"{chosen} on {splits.name}: {len(splits.train)} train rows, {module.dim} columns in {told['seconds']} s, {kept}")
 
 
 @app.command("clear")

@@ -1,4 +1,4 @@
-"""The page ``docs/cli.md``, written from the commands themselves: ``python -m isthmus.commands.manual > docs/cli.md``."""
+"""The page ``docs/cli.md``, written from the commands themselves: ``isthmus manual > docs/cli.md``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import inspect
 import re
 from typing import Any
 
+import typer
+
 from isthmus.commands.console import MEANING
 
 HEAD = """# The command line
 
-This page is written by `python -m isthmus.commands.manual` from the commands themselves; a test holds it to them.
+Written by `isthmus manual > docs/cli.md` from the commands themselves; a test holds it to them.
 
 ```
 isthmus demo                                    # methods side by side on playing cards, with a report
@@ -44,15 +46,15 @@ measured) and `verdict`; it is run with this checkout's `src` on the path.
 """
 
 
-def page() -> str:
-    """The whole page as Markdown."""
-    from typer.main import get_command
+def manual(ctx: typer.Context) -> None:
+    """Print the page of all commands as Markdown."""
+    print(page(ctx.find_root().command), end="")
 
-    from isthmus.cli import app
 
-    root: Any = get_command(app)
+def page(root: Any) -> str:
+    """The whole page as Markdown; ``root`` is the group of all commands."""
     parts = [HEAD, _codes()]
-    for name in sorted(root.commands):
+    for name in sorted(name for name, command in root.commands.items() if not command.hidden):
         parts.append(_command(f"isthmus {name}", root.commands[name]))
         parts += [CLAIMS] if name == "claims" else []
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).strip() + "\n"
@@ -79,26 +81,16 @@ def _row(parameter: Any) -> str:
     shown = parameter.metavar or parameter.name.upper()
     if parameter.param_type_name == "option":
         names = "/".join([*parameter.opts, *parameter.secondary_opts])
-        shown = names if parameter.is_flag else f"{names} {_value(parameter)}"
+        shown = names if parameter.is_flag else f"{names} {parameter.metavar or 'N'}"
     default = parameter.default
-    default = "" if callable(default) or default in (None, False) else f"`{default}`"
+    default = "" if callable(default) or default is None or default is False else f"`{default}`"
     if isinstance(getattr(parameter, "show_default", None), str):
         default = f"`{parameter.show_default}`"
     default = "required" if parameter.required else default
-    return f"| `{shown}` | {default} | {_plain(parameter.help)} |".replace("||", "\\|\\|")
-
-
-def _value(parameter: Any) -> str:
-    choices = getattr(parameter.type, "choices", None)
-    if parameter.metavar:
-        return parameter.metavar
-    return "/".join(map(str, choices)) if choices else str(getattr(parameter.type, "name", "value")).upper()
+    cell = shown.replace("|", "\\|")
+    return f"| `{cell}` | {default} | {_plain(parameter.help)} |"
 
 
 def _plain(text: str) -> str:
     """Help without the terminal's markup; a bar would end a cell."""
     return re.sub(r"\[/?(bold)?\]", "`", text).replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -25,9 +25,7 @@ Label = Annotated[
 ]
 ConceptColumns = Annotated[
     str | None,
-    typer.Option(
-        "--concepts", metavar="COLUMNS", help="For a file or folder: concept columns by comma; leave out for none."
-    ),
+    typer.Option("--concepts", metavar="COLUMNS", help="For a file or folder: concept columns by comma; leave out for none."),
 ]
 TableFile = Annotated[
     Path | None,

@@ -36,13 +36,9 @@ def ready(place: Path, resume: bool | None) -> None:
             complain("note", f"{place}: no checkpoint there; the fit begins")
         return
     if not place.is_dir() or any(not _stage(file) for file in place.iterdir()):
-        raise DataError(
-            f"--checkpoint {place}: expected a checkpoint or a new folder, got other files; choose another place"
-        )
+        raise DataError(f"--checkpoint {place}: expected a checkpoint or a new folder, got other files; choose another place")
     if resume is None and any(place.iterdir()):
-        raise OptionError(
-            f"{place}: holds an unfinished fit; add --resume to go on from it, or --restart to begin again"
-        )
+        raise OptionError(f"{place}: holds an unfinished fit; add --resume to go on from it, or --restart to begin again")
     if resume is False:
         forget(place)
 

@@ -153,9 +153,7 @@ def _table(run: Run, file: Path) -> Any:
         if name not in columns:
             raise DataError(f"{file}: {unknown('input column', name, header)}")
     if width is not None and len(wanted) != width:
-        raise DataError(
-            f"{file}: expected {width} columns as the model was fitted on, got {len(wanted)}; leave the others out"
-        )
+        raise DataError(f"{file}: expected {width} columns as the model was fitted on, got {len(wanted)}; leave the others out")
     values = [[_number(cell, file, name, row) for row, cell in enumerate(columns[name])] for name in wanted]
     if not values[0]:
         raise DataError(f"{file}: expected at least one row, got only a header")

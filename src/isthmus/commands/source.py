@@ -55,7 +55,7 @@ def pinned(text: str, *, label: str | None, concepts: str | None, table: Path | 
 
 
 def _named(name: str, options: dict[str, str]) -> Loaded:
-    from isthmus.data import datasets, load
+    from isthmus.data.registry import datasets, load
 
     known = datasets()
     if name not in known:
@@ -63,9 +63,7 @@ def _named(name: str, options: dict[str, str]) -> Loaded:
         raise type(error)(f"{error}; or a file that ends in {', '.join(TABLES[:2])} or .parquet, or a folder of images")
     for key in ("label", "concepts", "table"):
         if key in options and key not in known[name].options:
-            raise OptionError(
-                f"--{key}: {name!r} is a data set with columns of its own; --{key} goes with a file or a folder"
-            )
+            raise OptionError(f"--{key}: {name!r} is a data set with columns of its own; --{key} goes with a file or a folder")
     return Loaded(load(name, **typed(options, known[name].build, f"data set {name!r}")))
 
 
@@ -91,9 +89,7 @@ def _folder(place: Path, options: dict[str, str]) -> Loaded:
 
 def _label(place: Path, options: dict[str, str]) -> None:
     if "label" not in options:
-        raise OptionError(
-            f"{place}: expected --label COLUMN, the column to predict (and --concepts for the concept columns)"
-        )
+        raise OptionError(f"{place}: expected --label COLUMN, the column to predict (and --concepts for the concept columns)")
 
 
 def _written(place: Path, options: dict[str, str]) -> Loaded:
@@ -130,9 +126,7 @@ def _written(place: Path, options: dict[str, str]) -> Loaded:
         ) from error
     given = typed(options, folder if how["file"] else file, f"folder {place.name!r}")
     if how["file"]:
-        return Loaded(
-            folder(place, **{"table": how["table"], "image": how["file"], "size": how["size"], **asked, **given})
-        )
+        return Loaded(folder(place, **{"table": how["table"], "image": how["file"], "size": how["size"], **asked, **given}))
     if how["text"]:
         asked["features"] = how["text"]
     splits = file(table, **{**asked, **given})

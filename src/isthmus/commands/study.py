@@ -27,9 +27,7 @@ def demo(
         Path, typer.Option("--out", metavar="FOLDER", help="Where report.html, comparison.json and table.md go.")
     ] = Path("demo"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the hands, the encoders and the methods.")] = 0,
-    small: Annotated[
-        bool, typer.Option("--small", help="A tenth of the hands, in under a minute; the scores mean little.")
-    ] = False,
+    small: Annotated[bool, typer.Option("--small", help="A tenth of the hands: quick, and the scores mean little.")] = False,
     as_json: Json = False,
 ) -> None:
     """Methods and the black box side by side on rendered playing cards, with a report: six minutes on two cores."""
@@ -49,14 +47,10 @@ def compare(
     data: DataName,
     method: Annotated[
         list[str] | None,
-        typer.Option(
-            "--method", metavar="NAME", help="A method, or a variant as in cbm:joint; repeatable. Default: all."
-        ),
+        typer.Option("--method", metavar="NAME", help="A method, or a variant as in cbm:joint; repeatable. Default: all."),
     ] = None,
     features: FeatureName = None,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="How many seeds, from 0; three or more for a claim.")
-    ] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds, from 0; three or more for a claim.")] = 3,
     budget: Annotated[int, typer.Option("--budget", min=1, help="Settings that each row may try on validation.")] = 4,
     settings: Annotated[
         list[str] | None,
@@ -70,9 +64,7 @@ def compare(
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option(
-            "--policy", metavar="NAME=1,3", help="Also score a correction policy at these budgets; repeatable."
-        ),
+        typer.Option("--policy", metavar="NAME=1,3", help="Also score a correction policy at these budgets; repeatable."),
     ] = None,
     out: Out = None,
     label: Label = None,
@@ -95,9 +87,7 @@ def compare(
     chosen = [registry.get(name.split(":")[0]) for name in method or registry.methods()]
     options = _options(settings or (), chosen)
     training = typed(pairs(encoder or (), "--encoder"), train_encoder, "the encoder")
-    policies: dict[str, Sequence[int]] = {
-        name: _budgets(name, text) for name, text in pairs(policy or (), "--policy").items()
-    }
+    policies: dict[str, Sequence[int]] = {name: _budgets(name, text) for name, text in pairs(policy or (), "--policy").items()}
     feature, feature_options = feature_choice(features)
     if out is not None:
         writable(out)
@@ -134,10 +124,7 @@ def _tell(result: Any, out: Path | None, as_json: bool, seconds: float) -> None:
         say(f"{replayed['method']}, test row {replayed['row']}: {one_line(replayed['text'])}")
     for row in result.data["left_out"]:
         say(f"left out: {row['method']} needs {row['unmet']}")
-    say(
-        f"{seconds:.0f} s"
-        + (f"; report: {out / 'report.html'}" if out is not None else "; --out FOLDER writes the report")
-    )
+    say(f"{seconds:.0f} s" + (f"; report: {out / 'report.html'}" if out is not None else "; --out FOLDER writes the report"))
 
 
 def _options(texts: Any, methods: list[Any]) -> dict[str, Any]:
@@ -177,7 +164,11 @@ def report(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE.html", help="Default: report.html in or beside what was given."),
+        typer.Option(
+            "--out",
+            metavar="FILE.html",
+            help="Default: report.html beside comparison.json, else NAME.html beside what was given.",
+        ),
     ] = None,
     label: Label = None,
     concepts: ConceptColumns = None,
@@ -193,9 +184,7 @@ def report(
         raise DataError(f"{what}: expected a run, a comparison's folder or a JSON file, found nothing")
     source = what / "comparison.json" if (what / "comparison.json").is_file() else what
     default = (
-        source.with_suffix(".html")
-        if source.is_file() and source.name != "comparison.json"
-        else source.parent / "report.html"
+        source.with_suffix(".html") if source.is_file() and source.name != "comparison.json" else source.parent / "report.html"
     )
     place = out or (default if source.is_file() else Path(f"{str(what).rstrip('/')}.html"))
     if place.is_dir():
@@ -224,15 +213,13 @@ def _page(file: Path) -> str:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise IntegrityError(
-            f"{file}: expected the JSON of a comparison or evaluation, got {one_line(error)[:80]}"
-        ) from error
+        raise IntegrityError(f"{file}: expected the JSON of a comparison or evaluation, got {one_line(error)[:80]}") from error
     schema = found.get("schema") if isinstance(found, dict) else None
     if schema not in ("isthmus.compare/1", "isthmus.evaluation/1"):
         raise DataError(f"{file}: expected schema isthmus.compare/1 or isthmus.evaluation/1, got {schema!r}")
     try:
         return html(found)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{file}: {type(error).__name__} {one_line(error)[:60]} where the schema has more; write it again"
         ) from error

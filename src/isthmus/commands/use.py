@@ -20,7 +20,9 @@ OptionalData = Annotated[
     str | None,
     typer.Argument(metavar="[DATA]", help="A data set as in fit; default: the one that the model was fitted on."),
 ]
-Split = Annotated[Literal["train", "validation", "test"], typer.Option("--split", help="Which rows.")]
+Split = Annotated[
+    Literal["train", "validation", "test"], typer.Option("--split", metavar="train|validation|test", help="Which rows.")
+]
 TOLD = 4  # concepts shown for a row on a terminal
 
 
@@ -96,9 +98,7 @@ def _csv(rows: list[dict[str, Any]], kind: str) -> str:
     table.writerow(["row", "decision", *chances, *rows[0]["concepts"]])
     for row in rows:
         decision = "; ".join(row["decision"]) if isinstance(row["decision"], list) else row["decision"]
-        values = (
-            row["probabilities"].values() if kind == "labels" else [row["probability"]] if kind == "classes" else []
-        )
+        values = row["probabilities"].values() if kind == "labels" else [row["probability"]] if kind == "classes" else []
         table.writerow([row["row"], decision, *(f"{v:.6g}" for v in (*values, *row["concepts"].values()))])
     return text.getvalue()
 
@@ -157,9 +157,7 @@ def evaluate(
     table(("score", "value", "95 % interval", "better", "what"), lines, title=title, right="value")
     for level, points in told["curves"].items():
         steps = ", ".join(f"{p['k']}: {number(p['value'])}" for p in points)
-        say(
-            f"{told['main']} after correcting k {'groups' if level == 'group' else 'concepts'} in random order: {steps}"
-        )
+        say(f"{told['main']} after correcting k {'groups' if level == 'group' else 'concepts'} in random order: {steps}")
 
 
 def intervene(
@@ -171,11 +169,9 @@ def intervene(
         typer.Option("--set", metavar="CONCEPT=VALUE", help="A correction: 0, 1, a state or a number; repeatable."),
     ] = None,
     policy: Annotated[
-        str, typer.Option("--policy", help="Which concepts --budget reveals: ucp, random or kflip.")
+        str, typer.Option("--policy", metavar="NAME", help="Which concepts --budget reveals: ucp, random or kflip.")
     ] = "ucp",
-    budget: Annotated[
-        int, typer.Option("--budget", min=0, help="How many concepts the policy reveals from the labels.")
-    ] = 0,
+    budget: Annotated[int, typer.Option("--budget", min=0, help="How many concepts the policy reveals from the labels.")] = 0,
     split: Split = "test",
     label: Label = None,
     concepts: ConceptColumns = None,

@@ -51,6 +51,8 @@ def loosened(text: str, annotation: Any) -> Any:
         return _json(text)
     if _allows(annotation, lambda each: get_origin(each) in MANY or each in (list, tuple)):
         inside = text[1:-1] if text[:1] + text[-1:] in ("[]", "()") else text
+        if inside == text and "," not in text and _allows(annotation, lambda each: each is str):
+            return text
         return _json(text) if text.startswith("[") and '"' in text else [_unquoted(part) for part in _parts(inside)]
     return text
 
@@ -109,7 +111,7 @@ def named(text: str) -> tuple[str, dict[str, str]]:
     cut = re.search(r":(?=\s*\w+\s*=)", text)
     if cut is None:
         name, colon, rest = text.partition(":")
-        if colon and name.isidentifier():
+        if colon and name.isidentifier() and not set(rest) & set("/\\"):
             raise OptionError(f"{text!r}: expected {name}:option=value,option=value, got {rest!r}")
         return text, {}
     options: dict[str, str] = {}

@@ -78,9 +78,7 @@ def sample(table: Table) -> list[int]:
     assert table.task is not None and table.y is not None
     if table.task.kind != "classes":
         return list(range(min(MOST, len(table))))
-    queues = [
-        (table.y == k).nonzero().flatten().tolist()[: MOST // table.task.width + 1] for k in range(table.task.width)
-    ]
+    queues = [(table.y == k).nonzero().flatten().tolist()[: MOST // table.task.width + 1] for k in range(table.task.width)]
     found = [queue[depth] for depth in range(max(map(len, queues))) for queue in queues if depth < len(queue)]
     return found[:MOST]
 
@@ -125,9 +123,7 @@ def write_folder(loaded: Loaded, out: Path) -> dict[str, Any]:
         )
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        [*input_names(loaded), "split", *_group(splits.train), *label_names(splits.train), *splits.space.names]
-    )
+    table.writerow([*input_names(loaded), "split", *_group(splits.train), *label_names(splits.train), *splits.space.names])
     files = ["table.csv", "data.json"]
     for part in PARTS:
         rows: Table = getattr(splits, part)

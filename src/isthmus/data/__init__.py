@@ -1,9 +1,13 @@
 """Tables, splits, data sets by name, files of one's own, synthetic worlds, and the feature cache."""
 
+import sys
+from types import ModuleType
+
+from isthmus.data import registry
 from isthmus.data.arrays import from_arrays
-from isthmus.data.folder import file, folder
+from isthmus.data.folders import file, folder
 from isthmus.data.frames import from_frame
-from isthmus.data.registry import dataset, datasets, load
+from isthmus.data.registry import dataset, load
 from isthmus.data.rows import Images, Texts
 from isthmus.data.table import DataCard, Fold, Splits, Table, split, split_by
 
@@ -15,7 +19,7 @@ __all__ = [
     "Table",
     "Texts",
     "dataset",
-    "datasets",
+    "datasets",  # pyright: ignore[reportUnsupportedDunderAll]
     "file",
     "folder",
     "from_arrays",
@@ -24,3 +28,12 @@ __all__ = [
     "split",
     "split_by",
 ]
+
+
+class _Package(ModuleType):
+    """``datasets`` is both a function here and a subpackage: importing the subpackage must not hide the function."""
+
+    datasets = property(lambda self: registry.datasets, lambda self, value: None)
+
+
+sys.modules[__name__].__class__ = _Package

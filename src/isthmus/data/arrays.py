@@ -73,12 +73,7 @@ def from_arrays(
 
 def _aligned(parts: dict[str, Any]) -> None:
     """Frames and series with different indexes would be joined by position, row against the wrong row."""
-    flat = {
-        f"{name} {key!r}": part
-        for name, each in parts.items()
-        if isinstance(each, Mapping)
-        for key, part in each.items()
-    }
+    flat = {f"{name} {key!r}": part for name, each in parts.items() if isinstance(each, Mapping) for key, part in each.items()}
     indexed = [(name, part.index) for name, part in (parts | flat).items() if hasattr(part, "iloc")]
     for name, index in indexed[1:]:
         if len(index) == len(indexed[0][1]) and not index.equals(indexed[0][1]):
@@ -129,9 +124,7 @@ def _x(raw: Any, place: str) -> Any:
     if array.dtype.kind in "biuf":
         return _numbers(array, place)
     if array.dtype.kind not in "OUT" or array.ndim not in (1, 2):
-        raise DataError(
-            f"{place}: expected numbers (rows, ...), texts or image files, got {array.dtype} of {array.ndim} axes"
-        )
+        raise DataError(f"{place}: expected numbers (rows, ...), texts or image files, got {array.dtype} of {array.ndim} axes")
     if array.ndim == 2:
         return _matrix([(str(i), array[:, i]) for i in range(array.shape[1])], place, len(array))
     return _texts(array.tolist(), place)
@@ -155,6 +148,7 @@ def _numbers(array: Array, place: str) -> Tensor:
         return _pictures(array, place)
     if array.ndim < 2:
         raise DataError(f"{place}: expected numbers of shape (rows, columns), got {array.shape}; use x[:, None]")
+    array = array.astype(np.float32) if array.dtype == np.float16 else array  # whose limit lies below LARGEST
     with np.errstate(invalid="ignore"):
         bad = ~(np.abs(array) <= LARGEST) if array.dtype.kind == "f" else (array > LARGEST) | (array < -LARGEST)
     if bad.any():
@@ -169,9 +163,7 @@ def _pictures(array: Array, place: str) -> Tensor:
     if made.shape[1] not in (1, 3):
         made = np.moveaxis(made, 3, 1)
     if made.shape[1] not in (1, 3):
-        raise DataError(
-            f"{place}: expected uint8 pictures (rows, 3, height, width), got {array.shape}; drop other channels"
-        )
+        raise DataError(f"{place}: expected uint8 pictures (rows, 3, height, width), got {array.shape}; drop other channels")
     return torch.from_numpy(np.array(np.broadcast_to(made, (len(made), 3, *made.shape[2:]))))
 
 

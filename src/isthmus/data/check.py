@@ -24,9 +24,7 @@ def check(table: Table) -> None:
     """Refuse what would fail later; put dtypes right: float32 for floats, int64 for classes, bool for askable."""
     n = _inputs(table)
     if not isinstance(table.space, ConceptSpace):
-        raise DataError(
-            f"space: expected a ConceptSpace, got {type(table.space).__name__}; see ConceptSpace.binary(names)"
-        )
+        raise DataError(f"space: expected a ConceptSpace, got {type(table.space).__name__}; see ConceptSpace.binary(names)")
     if not isinstance(table.task, Task):
         got = "none" if table.task is None else type(table.task).__name__
         raise DataError(f"task: expected a Task (classes, labels or value), got {got}; say what y means")
@@ -60,9 +58,7 @@ def _inputs(table: Table) -> int:
         if not isinstance(name, str):
             raise DataError(f"x: expected names of inputs that are texts, got {name!r}")
         if not isinstance(part, Tensor | Rows) or isinstance(part, type):
-            raise DataError(
-                f"{name}: expected a tensor, Images or Texts, got {type(part).__name__}; see data.from_arrays"
-            )
+            raise DataError(f"{name}: expected a tensor, Images or Texts, got {type(part).__name__}; see data.from_arrays")
         made[name] = _numbers(part, name) if isinstance(part, Tensor) else part
     n = len(next(iter(made.values())))
     for name, part in made.items():
@@ -94,6 +90,7 @@ def _numbers(x: Tensor, name: str) -> Tensor:
 
 def outside(x: Tensor, *, unknown: bool = False) -> Tensor:
     """True where x is not a number within ±LARGEST; ``unknown`` lets NaN pass."""
+    x = full(x)  # the limit of half precision lies below LARGEST
     good = (x >= -LARGEST) & (x <= LARGEST)
     return ~(good | x.isnan()) if unknown else ~good
 
@@ -105,15 +102,19 @@ def _tensor(value: Any, name: str, n: int) -> Tensor:
         raise DataError(f"{name}: expected a dense tensor of real numbers, got {value.dtype}, {value.layout}")
     if value.ndim == 0 or len(value) != n:
         raise DataError(f"{name}: expected {n} rows like x, got {len(value) if value.ndim else 'a single number'}")
-    return value.detach()
+    return full(value.detach())
+
+
+def full(x: Tensor) -> Tensor:
+    """Half precision and less as float32; the rest as it is."""
+    return x.float() if x.is_floating_point() and x.element_size() < 4 else x
 
 
 def _concepts(c: Tensor, space: ConceptSpace) -> Tensor:
     if c.ndim != 2 or c.shape[1] != len(space):
         todo = "for one code a concept use space.encode" if len(space) else "pass space=ConceptSpace.binary(names)"
         raise DataError(
-            f"c: expected shape ({len(c)}, {len(space)}), one column for each of the space, got {tuple(c.shape)}; "
-            f"{todo}"
+            f"c: expected shape ({len(c)}, {len(space)}), one column for each of the space, got {tuple(c.shape)}; {todo}"
         )
     probable = ~space.continuous
     bad = outside(c, unknown=True) | (((c < 0) | (c > 1)) & probable)
@@ -141,9 +142,7 @@ def _concepts(c: Tensor, space: ConceptSpace) -> Tensor:
 def _targets(y: Tensor, task: Task) -> Tensor:
     if task.kind == "classes":
         if y.ndim != 1:
-            raise DataError(
-                f"y: expected one class index for each row, got shape {tuple(y.shape)}; one-hot: y.argmax(1)"
-            )
+            raise DataError(f"y: expected one class index for each row, got shape {tuple(y.shape)}; one-hot: y.argmax(1)")
         number = y.double()
         bad = ~((number >= 0) & (number < task.width) & (number == number.floor()))
         if bool(bad.any()):
@@ -171,9 +170,7 @@ def _where(where: Tensor, space: ConceptSpace) -> Tensor:
     bad = outside(where, unknown=True).any(-1)
     if bool(bad.any()):
         row, k = bad.nonzero()[0].tolist()
-        raise DataError(
-            f"where {space.columns[k]!r}, row {row}: expected x0, y0, x1, y1 in pixels or NaN, got infinity"
-        )
+        raise DataError(f"where {space.columns[k]!r}, row {row}: expected x0, y0, x1, y1 in pixels or NaN, got infinity")
     return where.float()
 
 
@@ -192,9 +189,7 @@ def _weight(weight: Tensor) -> Tensor:
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
         got = weight[row].item()
-        raise DataError(
-            f"weight, row {row}: expected a finite number from 0 to {LARGEST:g}, got {got:g}; 0 leaves a row out"
-        )
+        raise DataError(f"weight, row {row}: expected a finite number from 0 to {LARGEST:g}, got {got:g}; 0 leaves a row out")
     weight = weight.float()
     if not bool((weight > 0).any()):
         raise DataError("weight: expected at least one row above 0, got 0 on every row")
@@ -203,11 +198,7 @@ def _weight(weight: Tensor) -> Tensor:
 
 def _names(values: Any, name: str, n: int) -> list[str]:
     """Names of rows or of groups as texts; a missing one would silently join all missing ones together."""
-    if (
-        isinstance(values, str | bytes)
-        or not isinstance(values, Sequence | np.ndarray | Tensor)
-        or not _countable(values)
-    ):
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray | Tensor) or not _countable(values):
         raise DataError(f"{name}: expected a list of {n} names, got {type(values).__name__}")
     if len(values) != n:
         raise DataError(f"{name}: expected {n} rows like x, got {len(values)}")
@@ -216,9 +207,7 @@ def _names(values: Any, name: str, n: int) -> list[str]:
         if isinstance(value, list | dict | tuple | Tensor | np.ndarray):
             raise DataError(f"{name}, row {row}: expected one name, got {type(value).__name__}")
         if missing(value):
-            raise DataError(
-                f"{name}, row {row}: expected a name, got {value!r}; name every row, a row alone by its own name"
-            )
+            raise DataError(f"{name}, row {row}: expected a name, got {value!r}; name every row, a row alone by its own name")
     return [str(value) for value in rows]
 
 

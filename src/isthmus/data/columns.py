@@ -81,9 +81,7 @@ def _from_list(rows: list[Any], place: str) -> Array:
     widths = [len(row) if isinstance(row, list | tuple) else -1 for row in rows]
     for number, width in enumerate(widths):
         if width != widths[0]:
-            raise DataError(
-                f"{place}, row {number}: expected as many values as in row 0; every row needs the same columns"
-            )
+            raise DataError(f"{place}, row {number}: expected as many values as in row 0; every row needs the same columns")
     try:
         found = np.asarray(rows)
     except (ValueError, TypeError, OverflowError):
@@ -153,9 +151,7 @@ def _objects(values: list[Any], place: str) -> Cells:
     if "text" in first and len(first) > 1:
         start, row = sorted(first.values())[:2]
         a, b = show(values[start]), show(values[row])
-        raise DataError(
-            f"{place}, row {row}: expected one type in the column, got {b} where row {start} has {a}; make it one"
-        )
+        raise DataError(f"{place}, row {row}: expected one type in the column, got {b} where row {start} has {a}; make it one")
     if "text" in first:
         return Cells("text", np.array([None if missing(value) else value for value in values], dtype=object))
     made = np.full(len(values), np.nan)

@@ -21,9 +21,7 @@ def named_columns(raw: Any, n: int, names: Sequence[str] | None, place: str, ste
     """(name, column) of a frame, a series, a dict of columns, or an array (B, columns) with ``names``."""
     if names is not None and (isinstance(names, str) or is_frame(raw) or isinstance(raw, Mapping)):
         todo = "a frame or dict has names of its own" if not isinstance(names, str) else "put it into a list"
-        raise DataError(
-            f"{place}: expected no names beside named columns, or a list of names, got {show(names)}; {todo}"
-        )
+        raise DataError(f"{place}: expected no names beside named columns, or a list of names, got {show(names)}; {todo}")
     if is_frame(raw):
         found = [(str(name), raw.iloc[:, i]) for i, name in enumerate(raw.columns)]
     elif isinstance(raw, Mapping):
@@ -55,6 +53,10 @@ def concept_labels(
     kinds: Mapping[str, Kind | Concept] | None,
 ) -> tuple[ConceptSpace, Tensor | None]:
     """The space and c (B, K) of concept columns; see ``from_arrays``."""
+    if space is not None and not isinstance(space, ConceptSpace):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(f"space: expected a ConceptSpace, got {type(space).__name__}; see ConceptSpace.binary(names)")
+    if kinds is not None and not isinstance(kinds, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(f"kinds: expected a dict from concept to kind, got {type(kinds).__name__}")
     if space is not None and (names is not None or kinds is not None):
         raise DataError("concepts: expected either space, or concept_names and kinds, got both; the space says it all")
     if raw is None:
@@ -114,9 +116,7 @@ def concept_column(name: str, raw: Any, kind: Kind | Concept | None = None) -> t
     if kind == "categorical":
         states = concept.states if concept else distinct(found)
         if len(states) < 2:
-            raise DataError(
-                f"{place}: expected two or more states, got {list(states)}; drop the column or declare its states"
-            )
+            raise DataError(f"{place}: expected two or more states, got {list(states)}; drop the column or declare its states")
         return concept or Concept(name, "categorical", tuple(states)), codes(found, states, place)
     if found.kind == "text" and kind == "binary":
         return concept or Concept(name), _words(found, place)

@@ -55,9 +55,7 @@ def read_columns(path: Path, separator: str | None = None, texts: Sequence[str] 
     if not path.is_file():
         raise DataError(f"{path}: expected a CSV, TSV or Parquet file, found none; check the path")
     if path.suffix.lower() not in (*SEPARATORS, ".parquet", ".pq") and separator is None:
-        raise DataError(
-            f"{path.name}: expected .csv, .tsv or .parquet, got {path.suffix!r}; rename it or pass separator="
-        )
+        raise DataError(f"{path.name}: expected .csv, .tsv or .parquet, got {path.suffix!r}; rename it or pass separator=")
     if path.suffix.lower() in (".parquet", ".pq"):
         require("pyarrow", "data")
     try:
@@ -73,9 +71,7 @@ def read_columns(path: Path, separator: str | None = None, texts: Sequence[str] 
         raise
     except Exception as error:  # pandas and pyarrow raise many kinds on a damaged file
         reason = " ".join(str(error).split())[:100]
-        raise DataError(
-            f"{path.name}: expected a readable table, got {reason!r}; check separator and encoding"
-        ) from error
+        raise DataError(f"{path.name}: expected a readable table, got {reason!r}; check separator and encoding") from error
 
 
 def _unique(names: Sequence[str], place: str) -> None:
@@ -114,9 +110,7 @@ def pick(
     for name, count in Counter([*used, *named]).items():
         column_of(frame, name, place)
         if count > 1:
-            raise DataError(
-                f"{place}: column {name!r} is asked for {count} times; each serves once (label, concept, ...)"
-            )
+            raise DataError(f"{place}: column {name!r} is asked for {count} times; each serves once (label, concept, ...)")
     x = features if isinstance(features, Images) else frame[named]
     if texts:
         x = _texts(frame[features], place)
@@ -131,9 +125,7 @@ def pick(
 def _texts(column: Any, place: str) -> Texts:
     for row, cell in enumerate(column):
         if missing(cell):
-            raise DataError(
-                f"{place}, column {str(column.name)!r}, row {row}: expected a text, got nothing; drop the row"
-            )
+            raise DataError(f"{place}, column {str(column.name)!r}, row {row}: expected a text, got nothing; drop the row")
     return Texts([str(cell) for cell in column])
 
 
@@ -144,9 +136,7 @@ def _concepts(frame: Frame, given: ConceptColumns) -> tuple[dict[str, Any], dict
     for column in given:
         said = given[column] if isinstance(given, Mapping) else None
         if not (said is None or isinstance(said, str | Concept)):
-            raise DataError(
-                f"concepts, column {column!r}: expected a name, a kind or a Concept, got {type(said).__name__}"
-            )
+            raise DataError(f"concepts, column {column!r}: expected a name, a kind or a Concept, got {type(said).__name__}")
         name = said.name if isinstance(said, Concept) else str(column) if said in (None, *KINDS) else str(said)
         if name in columns:
             raise DataError(f"concept name {name!r} stands 2 times; names must be unique")

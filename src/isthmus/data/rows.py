@@ -75,9 +75,7 @@ def read_image(source: Path | bytes, name: str, size: int | None = None) -> np.n
     with opened(source, name) as image:
         picture = ImageOps.exif_transpose(image)
         if picture.mode in ("I", "F"):
-            raise DataError(
-                f"{name}: expected 8 or 16 bits a channel, got 32-bit pixels; scale them to 0-255 and re-save"
-            )
+            raise DataError(f"{name}: expected 8 or 16 bits a channel, got 32-bit pixels; scale them to 0-255 and re-save")
         if picture.mode.startswith("I;16"):  # a plain conversion would clip at 255 and paint the picture white
             picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
         picture = picture.convert("RGB")
@@ -117,9 +115,7 @@ class Images:
         for row, picture in enumerate(pictures):
             if picture.shape != pictures[0].shape:
                 first, this = (f"{p.shape[1]}x{p.shape[0]}" for p in (pictures[0], picture))
-                raise DataError(
-                    f"{self.name(row)}: expected {first} like the first, got {this}; pass size= to resize all"
-                )
+                raise DataError(f"{self.name(row)}: expected {first} like the first, got {this}; pass size= to resize all")
         if not pictures:
             return torch.empty((0, 3, self.size or 0, self.size or 0), dtype=torch.uint8)
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()

@@ -73,7 +73,7 @@ class Shards:
             each, shards = int(manifest["rows_per_shard"]), {int(k): str(v) for k, v in manifest["shards"].items()}
             if each < 1:
                 raise ValueError("rows_per_shard is below 1")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             each, shards, damage = self.each, {}, f"manifest.json: {error}"

@@ -171,9 +171,7 @@ class Splits:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         for name, part in parts.items():
             if not isinstance(part, Table):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise DataError(
-                    f"{name}: expected a Table, got {type(part).__name__}; validation and test are not optional"
-                )
+                raise DataError(f"{name}: expected a Table, got {type(part).__name__}; validation and test are not optional")
             if len(part) == 0:
                 raise DataError(f"{name}: expected at least one row, got an empty split")
             if part.y is None:

@@ -30,9 +30,7 @@ TaskKind = Literal["classes", "labels", "value"]
 FEW = 50  # whole numbers with more different values are classes or amounts: the caller says which
 
 
-def targets(
-    y: Any, n: int, task: Task | TaskKind | None, names: Sequence[str] | None
-) -> tuple[Task | None, Tensor | None]:
+def targets(y: Any, n: int, task: Task | TaskKind | None, names: Sequence[str] | None) -> tuple[Task | None, Tensor | None]:
     """The task and y; see ``from_arrays``."""
     if not (task is None or isinstance(task, Task) or task in ("classes", "labels", "value")):
         raise DataError(f"task: expected a Task, 'classes', 'labels' or 'value', got {show(task)}")
@@ -53,9 +51,7 @@ def targets(
     if kind == "labels" or (several and kind is None):
         return _labels(y, n, names, task)
     if several:
-        raise DataError(
-            f"y: expected one value for each row for task {kind!r}, got several columns; one-hot: y.argmax(1)"
-        )
+        raise DataError(f"y: expected one value for each row for task {kind!r}, got several columns; one-hot: y.argmax(1)")
     title = getattr(y, "name", None)
     place = "y" if title is None else f"y {str(title)!r}"
     found = cells(y, place)
@@ -63,9 +59,7 @@ def targets(
     if (kind or _task_kind(found, names, place)) == "classes":
         return _classes(found, names, task, place)
     if found.kind == "text":
-        raise DataError(
-            f"{place}, row {int(found.known.argmax())}: expected a number, got a text; task='classes' takes texts"
-        )
+        raise DataError(f"{place}, row {int(found.known.argmax())}: expected a number, got a text; task='classes' takes texts")
     goal = task if isinstance(task, Task) else Task.value("value" if title is None else str(title))
     return goal, as_tensor(found.values)
 
@@ -91,14 +85,10 @@ def _classes(found: Cells, names: Sequence[str] | None, task: Any, place: str) -
         raise DataError(f"{place}, row {row}: expected a class, got nothing; drop the row")
     if found.kind == "number" and bool((found.values != np.floor(found.values)).any()):
         row = int((found.values != np.floor(found.values)).argmax())
-        raise DataError(
-            f"{place}, row {row}: expected a class, got {found.values[row]:g}; task='value' takes fractions"
-        )
+        raise DataError(f"{place}, row {row}: expected a class, got {found.values[row]:g}; task='value' takes fractions")
     names = distinct(found) if names is None else names
     if len(names) < 2:
-        raise DataError(
-            f"{place}: expected two or more classes, got only {list(names)}; pass class_names for the others"
-        )
+        raise DataError(f"{place}: expected two or more classes, got only {list(names)}; pass class_names for the others")
     goal = task if isinstance(task, Task) else Task.classes(names)
     return goal, torch.from_numpy(codes(found, names, place).astype(np.int64))
 

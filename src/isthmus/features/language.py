@@ -93,6 +93,8 @@ def _text(
         backend = getattr(found, "backend_tokenizer", None)
         if backend is None:
             raise OptionError(f"{what}: expected a tokenizer of the tokenizers library, got {type(found).__name__}")
+        if backend.get_vocab_size() <= len(found.all_special_tokens):  # what transformers makes of a missing file
+            raise DataError(f"{what}: expected a tokenizer.json or vocabulary beside the weights, found none in {source}")
         places = (getattr(own, "max_position_embeddings", None) or 512) - _OFFSET.get(own.model_type, 0)
         limit = int(min(found.model_max_length, places))
         if max_length is not None and max_length > limit:

@@ -54,8 +54,8 @@ class Recipe:
 class Features(nn.Module):
     """Raw rows to features z (B, D): ``dim`` is D; ``prepare`` turns raw rows into what ``forward`` takes.
 
-    ``pretrained``: weights came with it, so that it is used frozen and cached unless asked otherwise. ``recipe`` is None
-    for a module made by hand: it works, but a model around it cannot be saved by recipe.
+    ``pretrained``: weights came with it, so it is used frozen and cached unless asked otherwise. ``recipe`` is None for
+    a module made by hand: it works, but a model around it cannot be saved by recipe.
     ``resolved`` holds options found while building (a loaded configuration) that rebuilding needs.
     """
 
@@ -96,9 +96,7 @@ class Entry:
 _found: dict[str, Entry] = {}
 
 
-def features_builder(
-    name: str, *, blank: Mapping[str, Any] | None = None
-) -> Callable[[Callable[P, F]], Callable[P, F]]:
+def features_builder(name: str, *, blank: Mapping[str, Any] | None = None) -> Callable[[Callable[P, F]], Callable[P, F]]:
     """Register a builder under ``name`` and stamp what it returns with the recipe of the call.
 
     ``blank``: values that take the place of options when the structure alone is rebuilt, such as ``{"weights": None}``.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from isthmus.errors import DataError, OptionError, require
@@ -55,7 +56,7 @@ def load(what: str, loader: Any, source: str | Path, **options: Any) -> Any:
         raise DataError(f"{what}: expected a folder with config.json and weights, found no {path}; check the path")
     try:
         return loader.from_pretrained(str(path) if local else str(source), trust_remote_code=False, **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"{what}: expected a folder or hub name that loads, got {str(source)!r}: {reason}") from error
 

@@ -86,9 +86,7 @@ def cnn(*, width: int = 32, dim: int = 256, size: Size | None = None, pool: Pool
 
 
 @features_builder("resnet")
-def resnet(
-    *, width: int = 16, blocks: int = 2, dim: int = 256, size: Size | None = None, pool: Pool = "max"
-) -> ConvNet:
+def resnet(*, width: int = 16, blocks: int = 2, dim: int = 256, size: Size | None = None, pool: Pool = "max") -> ConvNet:
     """A small residual network: ``blocks`` blocks between two convolutions, each halving size and doubling channels.
 
     Channels: ``width`` after the first convolution, ``width`` 2 ** ``blocks`` after the blocks, ``dim`` at the end.

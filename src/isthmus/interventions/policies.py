@@ -102,9 +102,7 @@ class KFlip:
         chosen &= (best >= self.threshold)[:, None]
         return Given(torch.where(chosen, c.nan_to_num(), hard), torch.ones_like(chosen))
 
-    def _flip(
-        self, p: Tensor, hard: Tensor, at: list[int], answers: Callable[[Tensor], Tensor], base: Tensor
-    ) -> Tensor:
+    def _flip(self, p: Tensor, hard: Tensor, at: list[int], answers: Callable[[Tensor], Tensor], base: Tensor) -> Tensor:
         """(B,) chance that filling the concepts ``at`` with draws from p (B, S) changes the answer."""
         chance = torch.zeros(len(p))
         for code in range(2 ** len(at)):

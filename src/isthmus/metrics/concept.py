@@ -107,7 +107,14 @@ concept_auroc = Metric(
     _auroc, "concept AUROC", "share", 0, 1, "up", "concepts", "area under the ROC curve, mean over columns", 200
 )
 concept_all_right = Metric(
-    _all_right, "all concepts right", "share", 0, 1, "up", "concepts", "share of rows on which every known concept is read right"
+    _all_right,
+    "all concepts right",
+    "share",
+    0,
+    1,
+    "up",
+    "concepts",
+    "share of rows on which every known concept is read right",
 )
 concept_error = Metric(
     _error, "concept error", "sd", 0, np.inf, "down", "concepts",

@@ -79,11 +79,26 @@ accuracy = Metric(
     _accuracy, "task accuracy", "share", 0, 1, "up", "task", "share of rows (labels: of cells) that are decided right"
 )
 balanced_accuracy = Metric(
-    _balanced, "balanced accuracy", "share", 0, 1, "up", "task", "mean over classes of the share of its rows decided right"
+    _balanced,
+    "balanced accuracy",
+    "share",
+    0,
+    1,
+    "up",
+    "task",
+    "mean over classes of the share of its rows decided right",
 )
 macro_f1 = Metric(_macro_f1, "macro F1", "share", 0, 1, "up", "task", "mean over classes that occur of the harmonic mean of precision and recall")  # fmt: skip
 auroc = Metric(
-    _auroc, "AUROC", "share", 0, 1, "up", "task", "area under the ROC curve, one against the rest, mean over classes", 200
+    _auroc,
+    "AUROC",
+    "share",
+    0,
+    1,
+    "up",
+    "task",
+    "area under the ROC curve, one against the rest, mean over classes",
+    200,
 )
 mae = Metric(_mae, "mean absolute error", "target unit", 0, np.inf, "down", "task", "mean distance to the true number")
 rmse = Metric(_rmse, "RMSE", "target unit", 0, np.inf, "down", "task", "root of the mean squared distance to the true number")

@@ -52,5 +52,12 @@ concept_ece = Metric(
     "expected calibration error of each probability column over 15 equal-width bins, mean over columns", 200,
 )  # fmt: skip
 brier = Metric(
-    _brier, "Brier score", "squared share", 0, 2, "down", "task", "mean squared distance of probabilities and truth (sum over classes)"
+    _brier,
+    "Brier score",
+    "squared share",
+    0,
+    2,
+    "down",
+    "task",
+    "mean squared distance of probabilities and truth (sum over classes)",
 )

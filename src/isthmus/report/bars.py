@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.report.clean import finite
-from isthmus.report.numbers import count, number
+from isthmus.report.numbers import MINUS, count, number
 from isthmus.report.page import Row
-from isthmus.report.svg import Markup, Scale, cut, el, figure, label, line, marker, path, ticks
+from isthmus.report.svg import Markup, Scale, cut, el, figure, label, line, ticks
 
 STEP = 20.0  # px between two bars
 
@@ -53,9 +53,7 @@ def concept_chart(row: Row) -> Markup | None:
     for value in ticks(0, 1, 4):
         parts += [line(x(value), 26, x(value), height - 6, "grid")]
         parts += [label(x(value), 18, number(value, "share")[:-1], anchor="middle", class_="tick")]
-    parts += [
-        label(at, 18, text, anchor="end", class_="tick") for at, text in ((590, "F1"), (640, "acc."), (706, "majority"))
-    ]
+    parts += [label(at, 18, text, anchor="end", class_="tick") for at, text in ((590, "F1"), (640, "acc."), (706, "majority"))]
     for i, concept in enumerate(concepts):
         parts += _concept(concept, 34 + STEP * i, x)
     return figure(
@@ -113,15 +111,11 @@ def _value(each: dict[str, Any], top: float, x: Scale) -> list[Markup]:
     y = top + STEP / 2
     name, value, truth = str(each.get("name")), finite(each.get("value")), finite(each.get("truth"))
     wrong = value is not None and truth is not None and abs(value - truth) > 0.5
-    text = el(
-        "text", el("title", name), cut(name, 24), x=156.0, y=y + 4, text_anchor="end", class_="wrong" if wrong else None
-    )
+    text = el("text", el("title", name), cut(name, 24), x=156.0, y=y + 4, text_anchor="end", class_="wrong" if wrong else None)
     parts = [text, line(x(0), top + 1, x(0), top + STEP - 1, "axis")]
     if value is not None:
         a, b = sorted((x(0), x(value)))
-        parts += [
-            el("rect", x=a, y=top + 4, width=max(b - a, 0.8), height=STEP - 9, class_="bar wrong" if wrong else "bar")
-        ]
+        parts += [el("rect", x=a, y=top + 4, width=max(b - a, 0.8), height=STEP - 9, class_="bar wrong" if wrong else "bar")]
     if truth is not None:
         parts += [line(x(truth), top + 1, x(truth), top + STEP - 2, "truth")]
     return [*parts, label(368, y + 4, number(value) + (" ✗" if wrong else ""), anchor="end", class_="value")]
@@ -141,21 +135,8 @@ def _added(row: Row, added: Sequence[float | None], remainder: float | None) -> 
         a, b = sorted((x(0), x(value)))
         name = "rest" if last else "plus" if value >= 0 else "minus"
         parts += [el("rect", x=a, y=top + 4, width=max(b - a, 0.8), height=STEP - 9, class_=name)]
-        parts += [label(598, top + STEP / 2 + 4, number(value, "logit", sign=True), anchor="end", class_="value")]
+        parts += [label(598, top + STEP / 2 + 4, f"{value:+.2f}".replace("-", MINUS), anchor="end", class_="value")]
         if last:
             parts += [label(156, top + STEP / 2 + 4, "remainder", anchor="end", class_="note")]
             parts += [label(166, top + STEP / 2 + 4, "bias and what passes by", class_="note")]
     return parts
-
-
-def swatch(row: Row) -> Markup:
-    """The row's marker in its colour, for tables and lists."""
-    inside = el("g", marker(row.index, 8, 8, 4.6), class_=row.paint)
-    return el("svg", inside, viewBox="0 0 16 16", width=16.0, height=16.0, aria_hidden="true", class_="swatch")
-
-
-def share_bar(value: float | None, *, right: bool = False) -> Markup:
-    """A thin bar for a probability in [0, 1]."""
-    width = 0.0 if value is None else 100 * min(max(value, 0.0), 1.0)
-    inside = el("path", d=path([(0, 4), (width, 4)]), class_="right" if right else "other")
-    return el("svg", inside, viewBox="0 0 100 8", width=100.0, height=8.0, aria_hidden="true", class_="chance")

@@ -21,6 +21,8 @@ def clean(value: Any) -> Any:
         return value if PICTURE.fullmatch(value) else seen(value)
     if isinstance(value, dict):
         return {seen(str(key)): clean(each) for key, each in value.items()}
+    if isinstance(value, list) and set(map(type, value)) == {int}:
+        return value
     if isinstance(value, list | tuple):
         return [clean(each) for each in value]
     if isinstance(value, float):

@@ -16,6 +16,11 @@ class Column:
     short: str
     over: str
 
+    @property
+    def full(self) -> str:
+        """The head where no group stands above it."""
+        return f"concept {self.head}" if self.over == "concepts" else "seconds to fit" if self.over == "cost" else self.head
+
 
 SCORES = (
     Column("ece", "ECE", "ECE", "task"),
@@ -33,9 +38,7 @@ SCORES = (
 def columns(page: Page) -> list[Column]:
     """The columns that at least one row has a word on; a number's error only where concepts are numbers."""
     found = [column for column in SCORES if any(column.key in row.scores for row in page.rows)]
-    return [
-        c for c in found if c.key != "concept_error" or any(score(r, c.key, page).value is not None for r in page.rows)
-    ]
+    return [c for c in found if c.key != "concept_error" or any(score(r, c.key, page).value is not None for r in page.rows)]
 
 
 def score(row: Row, key: str, page: Page) -> Score:

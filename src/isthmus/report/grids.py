@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import nsmallest
 from typing import Any
 
 from isthmus.report.clean import finite
@@ -16,7 +17,7 @@ def table_of(matrix: Any) -> list[list[float]] | None:
     """A square table of numbers, None for anything else; what is no number counts 0."""
     if not isinstance(matrix, list) or not matrix or not all(isinstance(line, list) for line in matrix):
         return None
-    rows = [[finite(v) or 0.0 for v in line] for line in matrix]
+    rows = [line if set(map(type, line)) == {int} else [finite(v) or 0.0 for v in line] for line in matrix]
     return rows if all(len(line) == len(rows) for line in rows) else None
 
 
@@ -40,19 +41,14 @@ def confusion_chart(row: Row, names: list[str]) -> Markup | None:
         for j, value in enumerate(line):
             said = f"truth {names[i]}, answer {names[j]}: {value:,.0f} ({percent(value / total)})"
             parts += _cell(170 + cell * j, y, cell, cell, value / total, f"{value:.0f}", said, size, i == j)
-    parts += [
-        label(170 + cell * (j + 0.5), 40, j + 1, anchor="middle", class_="tick")
-        for j in range(size)
-        if _spoken(j, size)
-    ]
+    parts += [label(170 + cell * (j + 0.5), 40, j + 1, anchor="middle", class_="tick") for j in range(size) if _spoken(j, size)]
     parts += [label(170, 20, "answer (numbered as the truth at the left)", class_="axis-title")]
     side = 170 + cell * size + 12
     return figure(
         max(side, 420.0),
         46 + cell * size + 10,
         f"Confusion matrix of {row.name}",
-        f"{count(size, 'class', 'classes')}, truth down, answer across, counts summed over seeds. "
-        + mistakes_text(row, names),
+        f"{count(size, 'class', 'classes')}, truth down, answer across, counts summed over seeds. " + mistakes_text(row, names),
         el("g", *parts, class_="matrix"),
         least=min(max(side, 420.0), 420.0),
     )
@@ -71,15 +67,15 @@ def _cell(
     x: float, y: float, w: float, h: float, share: float, text: str, said: str, size: int, diagonal: bool
 ) -> list[Markup]:
     """A shaded cell; its number when there is room for one."""
-    tone = min(max(share, 0.0), 1.0)
+    tone = min(max(share, 0.0), 1.0) ** 0.7
     kind = "hit" if diagonal else "miss"
-    style = f"fill-opacity:{tone**0.7:.2f}"
+    style = f"--t:{tone:.2f}"
     box = el("rect", el("title", said), x=x, y=y, width=w - 1, height=h - 1, class_=kind, style=style)
     if size > NUMBERED or text == "0":
         return [box]
     return [
         box,
-        label(x + w / 2 - 0.5, y + h / 2 + 4, text, anchor="middle", class_="count on" if tone > 0.42 else "count"),
+        label(x + w / 2 - 0.5, y + h / 2 + 4, text, anchor="middle", class_="count"),
     ]
 
 
@@ -90,10 +86,9 @@ def mistakes(row: Row, names: list[str], most: int = 8) -> list[dict[str, str]]:
         return []
     names = named(names, len(matrix))
     wrong = [(v, i, j) for i, line in enumerate(matrix) for j, v in enumerate(line) if i != j and v > 0]
-    wrong.sort(key=lambda each: (-each[0], each[1], each[2]))
     return [
         {"truth": names[i], "answer": names[j], "count": f"{v:,.0f}", "share": percent(v / (sum(matrix[i]) or 1.0))}
-        for v, i, j in wrong[:most]
+        for v, i, j in nsmallest(most, wrong, key=lambda each: (-each[0], each[1], each[2]))
     ]
 
 
@@ -123,7 +118,7 @@ def agreement_chart(agreement: dict[str, Any]) -> Markup | None:
         for j in range(i + 1):
             share = 1.0 if i == j else (matrix[i][j] - low) / (1 - low) if low < 1 else 1.0
             said = f"{names[i]} and {names[j]} decide alike on {percent(matrix[i][j])} of the test rows"
-            parts += _cell(170 + cell * j, y, cell, cell * 0.72, 0.85 * share, number(matrix[i][j]), said, size, True)
+            parts += _cell(170 + cell * j, y, cell, cell * 0.72, share, number(matrix[i][j]), said, size, True)
             if i != j and frozenset((names[i], names[j])) in flagged:
                 frame = {"x": 171 + cell * j, "y": y + 1, "width": cell - 3, "height": cell * 0.72 - 3}
                 parts += [el("rect", class_="flag", **frame)]

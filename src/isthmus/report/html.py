@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from isthmus.report import made, sections, shown
+from isthmus.report import listing, made, sections, shown
 from isthmus.report.numbers import count, listed
 from isthmus.report.page import Page, read
 from isthmus.report.svg import Markup
@@ -33,7 +33,7 @@ def html(data: dict[str, Any]) -> str:
         "single": page.single,
         "sentences": summary(page),
         "facts": facts(page),
-        "table": None if page.single else sections.table(page),
+        "table": None if page.single else listing.table(page),
         "table_title": page.main.title,
         "interval": page.data.get("interval") or "",
         "left_out": page.data.get("left_out") or [],
@@ -72,7 +72,7 @@ def _head(page: Page, context: dict[str, Any]) -> dict[str, Any]:
     charts = context["charts"]
     links = [
         ("methods", "Scores" if page.single else "Methods", True),
-        ("sparsity", "Sparsity", charts["sparsity"]),
+        ("sparsity", "Sparsity", charts["sparsity_words"]),
         ("corrections", "Corrections", charts["curves"] or context["replay"]),
         ("concepts", "Concepts", charts["concepts"]),
         ("examples", "Examples", context["examples"]),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from isthmus.report import bars
 from isthmus.report.clean import finite
 from isthmus.report.columns import score, seal
+from isthmus.report.listing import Context, cell
 from isthmus.report.numbers import count, listed, percent, seconds
 from isthmus.report.page import Page, Row
-from isthmus.report.sections import Context, cell
+from isthmus.report.small import swatch
 
 
 def tuning(page: Page) -> Context | None:
@@ -18,9 +18,7 @@ def tuning(page: Page) -> Context | None:
         return None
     budget = page.data.get("budget")
     same = (
-        f"Every method tried at most {count(budget, 'setting')}"
-        if isinstance(budget, int)
-        else "Every method tried the same"
+        f"Every method tried at most {count(budget, 'setting')}" if isinstance(budget, int) else "Every method tried the same"
     )
     words = f"{same} on validation rows, with the first seed; the test rows chose nothing."
     return {"words": words, "lines": [_tuned(page, row) for row in page.rows]}
@@ -39,7 +37,7 @@ def _tuned(page: Page, row: Row) -> Context:
     best, parameters = chosen(page, row), finite(row.data.get("parameters"))
     return {
         "name": row.name,
-        "swatch": bars.swatch(row),
+        "swatch": swatch(row),
         "tried": [
             {
                 "options": options(each.get("options")) or "defaults",
@@ -55,9 +53,7 @@ def _tuned(page: Page, row: Row) -> Context:
 
 def options(found: Any) -> str:
     """``lr 0.001, weight_decay 0``; nothing without options."""
-    return (
-        ", ".join(f"{key} {_plain(value)}" for key, value in (found or {}).items()) if isinstance(found, dict) else ""
-    )
+    return ", ".join(f"{key} {_plain(value)}" for key, value in (found or {}).items()) if isinstance(found, dict) else ""
 
 
 def _plain(value: Any) -> str:
@@ -87,7 +83,7 @@ def cards(page: Page) -> list[Context]:
     return [
         {
             "name": row.name,
-            "swatch": bars.swatch(row),
+            "swatch": swatch(row),
             "title": row.title,
             "paper": row.data.get("paper") or "",
             "seal": "" if row.sealed is None else f"{'Sealed' if row.sealed else 'Not sealed'}: {seal(row)[1]}.",
@@ -148,6 +144,4 @@ def _target(task: Context) -> str:
 
 def _time(data: Context) -> str:
     took = finite(data.get("seconds"))
-    return ", ".join(
-        part for part in (str(data.get("created") or ""), "" if took is None else f"took {seconds(took)}") if part
-    )
+    return ", ".join(part for part in (str(data.get("created") or ""), "" if took is None else f"took {seconds(took)}") if part)

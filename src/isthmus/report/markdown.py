@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from isthmus.report.columns import columns, reference, score, seal
+from isthmus.report.columns import Column, columns, reference, score, seal
 from isthmus.report.made import facts, options
 from isthmus.report.numbers import MINUS, number
-from isthmus.report.page import Page, Row, read
+from isthmus.report.page import Page, Row, Score, read
 
-SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
+SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def markdown(data: dict[str, Any]) -> str:
@@ -24,50 +25,47 @@ def markdown(data: dict[str, Any]) -> str:
 
 
 def safe(text: object) -> str:
-    """Text that Markdown and the HTML in it leave alone, on one line."""
-    return (
-        SPECIAL.sub(r"\\\1", " ".join(str(text).split()).replace(MINUS, "-"))
-        .replace("\\<", "&lt;")
-        .replace("\\>", "&gt;")
-    )
+    """Text that Markdown, and the HTML in it, show as it is: one line, an ASCII minus."""
+    line = " ".join(str(text).split()).replace(MINUS, "-")
+    return "".join(ENTITIES.get(ch, ch) for ch in SPECIAL.sub(r"\\\1", line))
+
+
+def plain(text: str) -> str:
+    """A number of ours: nothing to escape but the minus."""
+    return text.replace(MINUS, "-")
 
 
 def _title(page: Page) -> str:
     return f"{page.rows[0].name} on {page.name}" if page.single else f"{page.name}: methods side by side"
 
 
-def _table(heads: list[str], rows: list[list[str]], left: int = 1) -> list[str]:
-    rule = ["---" if i < left else "---:" for i in range(len(heads))]
+def _table(heads: list[str], rows: list[list[str]], numbers: int) -> list[str]:
+    """A table whose first column is text, the next ``numbers`` are numbers, and the rest is text."""
+    rule = ["---:" if 1 <= i <= numbers else "---" for i in range(len(heads))]
     return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
 
 
 def _methods(page: Page) -> list[str]:
     shown = columns(page)
-    heads = ["method", page.main.title, "to the black box", *(_head(c.over, c.head) for c in shown), "strip", "encoder"]
-    rows = [
-        [
-            row.name,
-            row.main.both,
-            _gap(row),
-            *(score(row, c.key, page).both for c in shown),
-            seal(row)[0],
-            row.encoder or "-",
-        ]
-        for row in page.rows
+    heads = [
+        "method",
+        safe(page.main.title),
+        "to the black box",
+        *(column.full for column in shown),
+        "strip",
+        "encoder",
     ]
+    rows = [_line(page, row, shown) for row in page.rows]
     known = reference(page)
     if known:
-        main = known.get(page.main.key)
-        rows.append(
-            ["constant answers", number(main) if main is not None else "", ""]
-            + [number(known[c.key]) if c.key in known else "" for c in shown]
-            + ["", ""]
-        )
-    return _table([safe(head) for head in heads], [[safe(cell) for cell in row] for row in rows])
+        cells = [number(known[key]) if key in known else "" for key in (page.main.key, "", *(c.key for c in shown))]
+        rows.append(["constant answers", *cells, "", ""])
+    return _table(heads, rows, 2 + len(shown))
 
 
-def _head(over: str, head: str) -> str:
-    return f"concept {head}" if over == "concepts" else "seconds to fit" if head == "fit" else head
+def _line(page: Page, row: Row, shown: list[Column]) -> list[str]:
+    numbers = [row.main.both, _gap(row), *(score(row, column.key, page).both for column in shown)]
+    return [safe(row.name), *map(plain, numbers), seal(row)[0], safe(row.encoder or "-")]
 
 
 def _gap(row: Row) -> str:
@@ -76,32 +74,25 @@ def _gap(row: Row) -> str:
 
 def _scores(page: Page) -> list[str]:
     row = page.rows[0]
-    rows = [
-        [
-            page.metrics[key].title,
-            found.both if found.value is not None else f"n/a: {found.reason}",
-            page.metrics[key].text,
-        ]
-        for key, found in row.scores.items()
-    ]
-    return _table(["score", "value", "what it is"], [[safe(cell) for cell in each] for each in rows])
+    rows = [[safe(found.measure.title), _value(found), safe(found.measure.text)] for found in row.scores.values()]
+    return _table(["score", "value", "what it is"], rows, 1)
+
+
+def _value(found: Score) -> str:
+    return f"n/a: {safe(found.reason)}" if found.value is None else plain(found.both)
 
 
 def _reasons(page: Page) -> list[str]:
     """Why cells are n/a, and which methods were left out."""
-    from isthmus.report.sections import table
+    from isthmus.report.listing import table
 
     lines = [
-        f"- n/a, {safe(each['column'])}: {safe(each['reason'])} ({safe(each['names'])})"
-        for each in table(page)["reasons"]
+        f"- n/a, {safe(each['column'])}: {safe(each['reason'])} ({safe(each['names'])})" for each in table(page)["reasons"]
     ]
     lines += [
-        f"- left out: {safe(each.get('method'))} needs {safe(each.get('unmet'))}"
-        for each in page.data.get("left_out") or []
+        f"- left out: {safe(each.get('method'))} needs {safe(each.get('unmet'))}" for each in page.data.get("left_out") or []
     ]
-    chose = [
-        f"{safe(row.name)}: {safe(options(row.data.get('options')))}" for row in page.rows if row.data.get("options")
-    ]
+    chose = [f"{safe(row.name)}: {safe(options(row.data.get('options')))}" for row in page.rows if row.data.get("options")]
     return [*lines, *(f"- options of {each}" for each in chose)]
 
 

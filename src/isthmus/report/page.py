@@ -218,9 +218,7 @@ def _measure(key: str, found: dict[str, Any], target: str | None) -> Measure:
 
 def _row(index: int, data: dict[str, Any], metrics: dict[str, Measure], main: Measure) -> Row:
     found: dict[str, Any] = data.get("scores") or {}
-    scores = {
-        key: _score(metrics.setdefault(key, Measure(key, key.replace("_", " "))), each) for key, each in found.items()
-    }
+    scores = {key: _score(metrics.setdefault(key, Measure(key, key.replace("_", " "))), each) for key, each in found.items()}
     return Row(index, data, scores, scores.get(main.key) or Score(main))
 
 

@@ -1,141 +1,33 @@
-"""What the page's templates show of scores, curves, concepts and mistakes: plain values, in the order they are read."""
+"""What the page shows of curves, concepts, mistakes and agreement: drawings, and their numbers beside them."""
 
 from __future__ import annotations
-
-from itertools import groupby
-from typing import Any
 
 from isthmus.report import bars, grids
 from isthmus.report import charts as draw
 from isthmus.report.clean import finite
-from isthmus.report.columns import Column, columns, reference, score, seal
-from isthmus.report.numbers import between, listed, number, percent
-from isthmus.report.page import Page, Row, Score
-from isthmus.report.svg import spanned
-
-Context = dict[str, Any]
-
-
-def table(page: Page) -> Context:
-    """The table of methods: caption, columns, rows, constant answers, and why some cells are n/a."""
-    shown = columns(page)
-    low, high = spanned(draw.framed(page), page.main.low, page.main.high)
-    return {
-        "caption": f"Brackets: {page.data['interval']}." if page.data.get("interval") else "",
-        "main": _head(page, Column(page.main.key, page.main.title, "", "")),
-        "low": page.main.show(low),
-        "high": page.main.show(high),
-        "columns": [_head(page, column) for column in shown],
-        "over": [(name, len(list(group))) for name, group in groupby(shown, key=lambda c: c.over)],
-        "rows": [_line(page, row, order, shown, low, high) for order, row in enumerate(page.rows)],
-        "reference": _constant(page, shown),
-        "reasons": _reasons(page, shown),
-    }
-
-
-def _head(page: Page, column: Column) -> Context:
-    measure = page.metrics.get(column.key) or page.main
-    words = "higher is better" if measure.better == "up" else "lower is better"
-    return {
-        "head": column.head,
-        "title": measure.title,
-        "text": measure.text,
-        "better": measure.better,
-        "better_words": words,
-    }
-
-
-def _line(page: Page, row: Row, order: int, shown: list[Column], low: float, high: float) -> Context:
-    mark, why = seal(row)
-    return {
-        "name": row.name,
-        "title": row.title,
-        "order": order,
-        "yardstick": row.yardstick,
-        "swatch": bars.swatch(row),
-        "main": cell(row.main),
-        "gap": _gap(page, row),
-        "strip": draw.strip(page, row, low, high),
-        "cells": [cell(score(row, column.key, page)) for column in shown],
-        "seal": mark,
-        "sealed": why,
-        "encoder": row.encoder or "–",
-    }
-
-
-def cell(found: Score) -> Context:
-    """A score as a table cell: text, interval, spread, the value to sort by, and the reason of an ``n/a``."""
-    return {
-        "text": found.text,
-        "interval": found.interval,
-        "spread": f"± {found.measure.show(found.spread)}" if found.spread is not None else "",
-        "value": "" if found.value is None else repr(found.value),
-        "reason": found.reason if found.value is None else "",
-    }
-
-
-def _gap(page: Page, row: Row) -> Context:
-    gap, main = row.main.difference, page.main
-    if gap is None or row is page.black:
-        reason = (
-            "the black box itself"
-            if row.black
-            else "no black box to compare with"
-            if page.black is None
-            else "not measured"
-        )
-        return {"text": "–" if row.black else "n/a", "interval": "", "value": "", "reason": reason, "told": False}
-    value, low, high = gap
-    return {
-        "text": main.show(value, sign=True),
-        "interval": between(low, high, main.unit, sign=True),
-        "value": repr(value),
-        "reason": "",
-        "told": low is not None and high is not None and not low <= 0 <= high,
-    }
-
-
-def _constant(page: Page, shown: list[Column]) -> Context | None:
-    known = reference(page)
-    if not known:
-        return None
-    main = known.get(page.main.key)
-    return {
-        "main": "" if main is None else page.main.show(main),
-        "cells": [number(known[c.key]) if c.key in known else "" for c in shown],
-    }
-
-
-def _reasons(page: Page, shown: list[Column]) -> list[Context]:
-    """Why cells are n/a: one entry for each column and reason, with the rows it holds for."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for column in [Column(page.main.key, page.main.title, "", ""), *shown]:
-        for row in page.rows:
-            each = score(row, column.key, page)
-            if each.value is None:
-                found.setdefault((column.head, each.reason), []).append(row.name)
-    merged: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (head, reason), names in found.items():
-        merged.setdefault((reason, tuple(names)), []).append(head)
-    return [
-        {"column": ", ".join(heads), "reason": reason, "names": listed(list(names))}
-        for (reason, names), heads in merged.items()
-    ]
+from isthmus.report.columns import score
+from isthmus.report.listing import Context, cell
+from isthmus.report.numbers import between, count, listed, percent
+from isthmus.report.page import Page, Row
+from isthmus.report.small import swatch, training
+from isthmus.report.svg import Markup
 
 
 def charts(page: Page) -> Context:
     """Every drawing of the page; what has no data is empty."""
+    best = page.best(page.bottlenecks) or page.best(page.rows)
+    top = best.name if best else None
     names = [str(name) for name in (page.about.get("task") or {}).get("names") or []]
     found = [(row, bars.concept_chart(row)) for row in page.rows]
-    learned = [(row, draw.training(row.data.get("history") or [])) for row in page.rows]
+    learned = [(row, training(row.data.get("history") or [])) for row in page.rows]
     sparse = None if page.single else draw.sparsity(page)
     return {
         "sparsity": sparse,
         "sparse": [] if page.single else _sparse(page),
-        "sparsity_words": _sparsity_words(page),
+        "sparsity_words": "" if page.single else _sparsity_words(page),
         "curves": [each for level in ("concept", "group") if (each := _curve(page, level)) is not None],
-        "concepts": opened([_panel(row) | {"chart": chart} for row, chart in found if chart is not None]),
-        "confusion": opened([each for row in page.rows if (each := _mistaken(row, names)) is not None]),
+        "concepts": opened([_read(row, chart) for row, chart in found if chart is not None], top),
+        "confusion": opened([each for row in page.rows if (each := _mistaken(row, names)) is not None], top),
         "training": [_panel(row) | {"chart": chart} for row, chart in learned if chart is not None],
     }
 
@@ -147,13 +39,23 @@ def opened(panels: list[Context], best: str | None = None) -> list[Context]:
 
 
 def _panel(row: Row) -> Context:
-    return {"name": row.name, "swatch": bars.swatch(row)}
+    return {"name": row.name, "swatch": swatch(row)}
+
+
+def _read(row: Row, chart: Markup) -> Context:
+    """The concept chart of a row, and in words which concepts are read no better than by their commonest answer."""
+    concepts = [c for c in bars.concepts_of(row) if c.accuracy is not None and c.majority is not None]
+    idle = [c.name for c in concepts if (c.accuracy or 0.0) <= (c.majority or 0.0)]
+    better, every = len(concepts) - len(idle), count(len(concepts), "concept")
+    words = f"{better} of {every} are read better than by their commonest answer."
+    return _panel(row) | {"chart": chart, "words": words if concepts else "", "idle": listed(idle, 12) if idle else ""}
 
 
 def _sparsity_words(page: Page) -> str:
     counted = [row for row in page.rows if "nec" in row.scores and row.scores["nec"].value is not None]
     if not counted:
-        return "No method here has a linear head, so the concepts a class uses cannot be counted."
+        none = "No method here has a linear head, so the concepts a class uses (NEC) cannot be counted"
+        return f"{none}; what accuracy costs in concepts is not known." if any(map(draw.strips, page.rows)) else ""
     return "Fewer concepts a class are easier to read. Left and high is best; the dashed line is the black box."
 
 
@@ -177,6 +79,7 @@ def _curve(page: Page, level: str) -> Context | None:
         "chart": chart,
         "names": [row.name for row, _ in rows],
         "lines": lines,
+        "k95": any(score(row, "k95", page).value is not None for row, _ in rows) and level == "concept",
         "brief": [_brief(page, row, sorted(points.values())) for row, points in rows],
     }
 
@@ -190,7 +93,7 @@ def _brief(page: Page, row: Row, points: list[tuple[float, float, float, float]]
 
 def _sparse(page: Page) -> list[Context]:
     """NEC beside the score, the sparsest first, those that cannot be counted last."""
-    rows = [row for row in page.rows if "nec" in row.scores and row.main.value is not None and not row.black]
+    rows = [row for row in page.rows if draw.strips(row)]
     rows.sort(key=lambda row: (row.scores["nec"].value is None, row.scores["nec"].value or 0.0))
     return [_panel(row) | {"nec": cell(row.scores["nec"]), "main": row.main.both} for row in rows]
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from isthmus.report import bars
 from isthmus.report.clean import finite, picture
+from isthmus.report.listing import Context
 from isthmus.report.numbers import number
 from isthmus.report.page import Page, Row
-from isthmus.report.sections import Context, opened
+from isthmus.report.sections import opened
+from isthmus.report.small import share_bar, swatch
 
 
 def examples(page: Page) -> list[Context]:
@@ -38,7 +40,7 @@ def _example(page: Page, views: list[tuple[Row, Context]], best: str) -> Context
 def _tally(row: Row, example: Context) -> Context:
     mark = {True: "ok", False: "bad"}.get(example.get("right"), "open")  # type: ignore[arg-type]
     sign = {"ok": "✓ ", "bad": "✗ "}.get(mark, "")
-    return {"name": row.name, "swatch": bars.swatch(row), "mark": mark, "said": sign + said(example.get("answer"))}
+    return {"name": row.name, "swatch": swatch(row), "mark": mark, "said": sign + said(example.get("answer"))}
 
 
 def _view(row: Row, example: Context) -> Context:
@@ -48,7 +50,7 @@ def _view(row: Row, example: Context) -> Context:
     why = str(example.get("contributions") or "")
     return {
         "name": row.name,
-        "swatch": bars.swatch(row),
+        "swatch": swatch(row),
         "right": right if isinstance(right, bool) else None,
         "answer": said(example.get("answer")),
         "chances": [_chance(each, truth) for each in chances],
@@ -59,7 +61,7 @@ def _view(row: Row, example: Context) -> Context:
 
 def _chance(each: Context, truth: str) -> Context:
     value, name = finite(each.get("value")), str(each.get("name"))
-    return {"name": name, "text": number(value), "bar": bars.share_bar(value, right=name == truth)}
+    return {"name": name, "text": number(value), "bar": share_bar(value, right=name == truth)}
 
 
 def said(value: Any) -> str:

@@ -39,9 +39,7 @@ def el(tag: str, *children: object, **attributes: object) -> Markup:
 
 def join(parts: Iterable[object]) -> Markup:
     """Parts one after the other; what is no ``Markup`` is escaped."""
-    return Markup(
-        "".join(part if isinstance(part, Markup) else escape(str(part)) for part in parts if part is not None)
-    )
+    return Markup("".join(part if isinstance(part, Markup) else escape(str(part)) for part in parts if part is not None))
 
 
 def figure(width: float, height: float, title: str, desc: str, *children: object, least: float | None = None) -> Markup:
@@ -56,7 +54,7 @@ def figure(width: float, height: float, title: str, desc: str, *children: object
         height=float(height),
         role="img",
         class_="chart",
-        style=f"min-width:{coordinate(least)}px" if least else None,
+        style=f"max-width:{coordinate(1.12 * width)}px" + (f";min-width:{coordinate(least)}px" if least else ""),
     )
 
 

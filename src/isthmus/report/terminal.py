@@ -46,7 +46,11 @@ def _several(page: Page) -> Table:
         cells = [_bare(page, row, column) for column in shown]
         code = [letter(encoders, row.encoder)] if len(encoders) > 1 else []
         made.add_row(
-            *map(_text, (row.name, row.main.both, _gap(row), *cells, seal(row)[0], *code)), style=_style(page, row)
+            *map(
+                _text,
+                (row.name, row.main.both, _gap(row), *cells, seal(row)[0].removeprefix("no strip") or "none", *code),
+            ),
+            style=_style(page, row),
         )
     made.caption = _text(". ".join(each for each in (_terms(shown), _beside(page), _encoders(encoders)) if each) + ".")
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from isthmus.report.numbers import count, listed, number, percent, seconds
@@ -26,8 +27,9 @@ def strong(text: object) -> Markup:
 
 
 def summary(page: Page) -> list[Markup]:
-    """The answer in sentences, the first one leading."""
-    return _one(page) if page.single else _several(page)
+    """The answer in sentences, the first one leading; no line breaks within an interval."""
+    said = _one(page) if page.single else _several(page)
+    return [Markup(re.sub(r"(\[[^\[\]\s]+,) (?=[^\[\]\s]+\])", "\\1\u00a0", each)) for each in said]
 
 
 def facts(page: Page) -> list[Fact]:
@@ -61,9 +63,9 @@ def _fit(row: Row) -> float | None:
 def _several(page: Page) -> list[Markup]:
     best = page.best(page.bottlenecks)
     if best is None:
-        black = page.black
-        lead = "No bottleneck could be scored on these data."
-        return [join([lead, "" if black is None else f" The black box reaches {black.main.both}."])]
+        lead = "No bottleneck could be scored." if page.bottlenecks else "No bottleneck is among these methods."
+        black = "" if page.black is None else f" The black box reaches {page.black.main.both}."
+        return [each for each in (join([lead, black]), _refits(page)) if each is not None]
     said = [_lead(page, best), _open(best), _best_sealed(page, best), _order(page, best), _cheap(page, best)]
     said += [_control(page, best), _refits(page)]
     return [each for each in said if each is not None]
@@ -109,9 +111,7 @@ def _order(page: Page, best: Row) -> Markup | None:
 def _cheap(page: Page, best: Row) -> Markup | None:
     row = cheapest(page)
     if row is None:
-        return join(
-            ["No sealed bottleneck is among the methods: in each of them x can reach the answer beside the strip."]
-        )
+        return join(["No sealed bottleneck is among the methods: in each of them x can reach the answer beside the strip."])
     named = row is best or row is page.best([each for each in page.bottlenecks if each.sealed])
     cost = f": {seconds(_fit(row))} to fit" + _encoder_seconds(page, row)
     score = "." if named else f"; {page.main.title} {row.main.both}."
@@ -120,11 +120,7 @@ def _cheap(page: Page, best: Row) -> Markup | None:
 
 def _encoder_seconds(page: Page, row: Row) -> str:
     for encoder in page.data.get("encoders") or []:
-        if (
-            encoder.get("name") == row.encoder
-            and isinstance(encoder.get("seconds"), int | float)
-            and encoder["seconds"]
-        ):
+        if encoder.get("name") == row.encoder and isinstance(encoder.get("seconds"), int | float) and encoder["seconds"]:
             many = len(encoder.get("shared") or [])
             return f", after {seconds(encoder['seconds'])} for its encoder" + (
                 f", which {many} methods share" if many > 1 else ""
@@ -160,12 +156,8 @@ def _control(page: Page, best: Row) -> Markup | None:
     up = page.main.better == "up"
     edge, mine = (control.main.high, best.main.low) if up else (control.main.low, best.main.high)
     clear = edge is not None and mine is not None and (mine > edge if up else mine < edge)
-    text = f"The control, {control.name} (concepts that mean nothing), reaches {control.main.both}"
-    end = (
-        ": the named concepts do more than their number."
-        if clear
-        else ": by score alone the named concepts are not shown to matter."
-    )
+    text = f"The control, {control.name} (as many directions that mean nothing), reaches {control.main.both}"
+    end = ": clearly worse." if clear else ": not clearly worse, so by score alone the named concepts are not shown to matter."
     return join([text, end])
 
 
@@ -224,11 +216,7 @@ def _read(page: Page, row: Row) -> Markup | None:
     f1, right = row.scores.get("concept_macro_f1"), row.scores.get("concept_all_right")
     if f1 is None or f1.value is None:
         return None
-    beside = (
-        ""
-        if page.absent is None
-        else f" (the commonest answer for each gets {number(page.absent)} of the labels right)"
-    )
+    beside = "" if page.absent is None else f" (the commonest answer for each gets {number(page.absent)} of the labels right)"
     whole = (
         f"; all of them are right on {percent(right.value)} of the rows"
         if right is not None and right.value is not None
@@ -243,9 +231,7 @@ def _gain(row: Row) -> Markup | None:
         return None
     k95 = row.scores.get("k95")
     soon = f"; 95 % of that with {percent(k95.value)} of them" if k95 is not None and k95.value is not None else ""
-    return join(
-        ["Correcting every concept moves the score by ", strong(gain.measure.show(gain.value, sign=True)), f"{soon}."]
-    )
+    return join(["Correcting every concept moves the score by ", strong(gain.measure.show(gain.value, sign=True)), f"{soon}."])
 
 
 def _passes(row: Row) -> Markup | None:
@@ -264,9 +250,7 @@ def _one_facts(page: Page) -> list[Fact]:
     ):
         score = row.scores.get(key)
         if score is not None:
-            found.append(
-                Fact(name, score.text, score.interval, score.reason if score.value is None else _note(key, page))
-            )
+            found.append(Fact(name, score.text, score.interval, score.reason if score.value is None else _note(key, page)))
     return found
 
 

@@ -40,9 +40,7 @@ def write_cub(
             for i in range(count)
             for a in range(attributes)
         ],
-        "parts/part_locs.txt": [
-            f"{i + 1} {part} {seen.get(part, '0.0 0.0 0')}" for i in range(count) for part in range(1, 16)
-        ],
+        "parts/part_locs.txt": [f"{i + 1} {part} {seen.get(part, '0.0 0.0 0')}" for i in range(count) for part in range(1, 16)],
     }
     for file, rows in lines.items():
         place = root / file

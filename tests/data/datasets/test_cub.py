@@ -39,9 +39,7 @@ def test_canonical_class_labels_are_the_vote_of_train_rows(folder: Path, raw: An
     present, certainty, y = raw.cub(folder)
     splits = data.load("cub", path=folder.parent, size=16)  # the folder around it serves as well
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (12, 3, 6)
-    assert splits.space.names == tuple(
-        f"has_{('wing_color', 'bill_shape', 'size')[a % 3]}::value_{a}" for a in CANONICAL
-    )
+    assert splits.space.names == tuple(f"has_{('wing_color', 'bill_shape', 'size')[a % 3]}::value_{a}" for a in CANONICAL)
     assert splits.task.names == ("Bird_0", "Bird_1", "Bird_2")
     voters = [_at(name) for name in splits.train.ids or ()]
     wanted = vote(present[voters], certainty[voters], y[voters], 3)[:, list(CANONICAL)]
@@ -79,9 +77,7 @@ def test_tie_rule_changes_labels(folder: Path, raw: Any) -> None:
 
 def test_instance_and_soft_labels(folder: Path, raw: Any) -> None:
     present, certainty, _ = raw.cub(folder, attributes=9)
-    instance, soft = (
-        _rows(data.load("cub", path=folder, attributes="all", labels=kind)) for kind in ("instance", "soft")
-    )
+    instance, soft = (_rows(data.load("cub", path=folder, attributes="all", labels=kind)) for kind in ("instance", "soft"))
     for name, (part, i) in instance.items():
         assert part.c is not None
         assert part.c[i].tolist() == present[_at(name)].tolist()
@@ -176,8 +172,7 @@ def test_crop_reads_the_box(folder: Path, raw: Any) -> None:
     assert int(data.load("cub", path=folder, attributes="all", size=12).train.read().min()) == 0
     # the fingerprint tells the two apart, and rows from rows
     assert (
-        splits.train.fingerprint()
-        != data.load("cub", path=folder, attributes="all", crop="bird", size=8).train.fingerprint()
+        splits.train.fingerprint() != data.load("cub", path=folder, attributes="all", crop="bird", size=8).train.fingerprint()
     )
     assert splits.train.x.take(torch.tensor([1])).sources == [splits.train.x.sources[1]]
 
@@ -266,9 +261,7 @@ def test_empty_and_shortened_label_files(folder: Path, raw: Any) -> None:
     place = folder / "attributes" / "image_attribute_labels.txt"
     rows = place.read_text().splitlines()
     place.write_text("\n".join(rows[:-1]) + "\n")
-    with pytest.raises(
-        DataError, match="expected one line for each of 21 x 3 labels, got none for image 21, attribute 3"
-    ):
+    with pytest.raises(DataError, match="expected one line for each of 21 x 3 labels, got none for image 21, attribute 3"):
         data.load("cub", path=folder, attributes="all")
     place.write_text("\n".join([*rows, rows[0]]) + "\n")
     with pytest.raises(DataError, match="got 64 lines"):

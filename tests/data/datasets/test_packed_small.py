@@ -16,14 +16,11 @@ from PIL import Image
 
 import isthmus.data as data
 from isthmus.data.datasets import cards
-from isthmus.data.datasets._splits import draw, fill, hold_out, named
-from isthmus.data.datasets.mnist import Strips
 from isthmus.data.datasets.movies import ratings
 from isthmus.data.datasets.reviewers import reviewers
 from isthmus.data.datasets.wbcatt import KEYS
 from isthmus.data.registry import datasets
-from isthmus.errors import DataError, IsthmusError, OptionError
-from isthmus.space import Task
+from isthmus.errors import DataError, IsthmusError
 
 
 def _npz(place: Path, **arrays: Any) -> None:
@@ -185,9 +182,7 @@ def _cebab_row(split: str, original: str, edit: str, stars: str, **aspects: Any)
 
 CEBAB = [
     _cebab_row("train", "a", "0", "1"),
-    _cebab_row(
-        "train", "a", "1", "5", food=("", ""), noise=("no majority", {"Negative": 2, "Positive": 2, "unknown": 1})
-    ),
+    _cebab_row("train", "a", "1", "5", food=("", ""), noise=("no majority", {"Negative": 2, "Positive": 2, "unknown": 1})),
     _cebab_row("train", "b", "0", "no majority"),
     _cebab_row("dev", "c", "0", "3", service=("unknown", {"unknown": 5})),
     _cebab_row("test", "d", "0", "2", ambiance=("Negative", {"Negative": 3, "Positive": 2})),
@@ -224,16 +219,12 @@ def test_cebab_refuses_a_review_in_two_splits_and_unknown_states(tmp_path: Path)
     with pytest.raises(DataError, match="group 'a' stands in train and test"):
         data.load("cebab", path=tmp_path)
     _jsonl(tmp_path / "text" / "cebab.jsonl.gz", [*CEBAB, _cebab_row("test", "e", "2", "1", food=("Good", {}))])
-    with pytest.raises(
-        DataError, match="column 'food', row e_2: expected Positive, Negative, unknown or nothing, got 'Good'"
-    ):
+    with pytest.raises(DataError, match="column 'food', row e_2: expected Positive, Negative, unknown or nothing, got 'Good'"):
         data.load("cebab", path=tmp_path)
 
 
 def test_text_sets(tmp_path: Path) -> None:
-    rows = [
-        {"split": s, "text": f"t{i}", "title": f"T{i}", "y": i % 2} for i, s in enumerate(["train"] * 20 + ["test"] * 4)
-    ]
+    rows = [{"split": s, "text": f"t{i}", "title": f"T{i}", "y": i % 2} for i, s in enumerate(["train"] * 20 + ["test"] * 4)]
     _jsonl(tmp_path / "text" / "agnews_7600.jsonl.gz", rows)
     news = data.load("agnews", path=tmp_path, validation=0.25)
     assert (len(news.train), len(news.validation), len(news.test)) == (15, 5, 4)
@@ -252,71 +243,8 @@ def test_text_sets(tmp_path: Path) -> None:
         data.load("sst2", path=tmp_path)
 
 
-def _mnist(root: Path) -> None:
-    x = np.tile(np.arange(10, dtype=np.uint8)[:, None, None], (40, 28, 28)) * 10
-    y = np.tile(np.arange(10, dtype=np.int8), 40)
-    _npz(root / "images" / "mnist_22k.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:] + 1, y_test=y[300:])
-
-
-def test_mnist(tmp_path: Path) -> None:
-    _mnist(tmp_path)
-    splits = data.load("mnist", path=tmp_path, validation=0.2)
-    assert (len(splits.train), len(splits.validation), len(splits.test)) == (240, 60, 100)
-    assert splits.train.x.shape == (240, 3, 28, 28)
-    assert splits.train.x.dtype == torch.uint8
-    assert splits.train.y is not None
-    assert torch.equal(splits.train.x[:, 1, 0, 0].long(), 10 * splits.train.y)
-
-
-def test_mnist_addition(tmp_path: Path) -> None:
-    _mnist(tmp_path)
-    splits = data.load("mnist_addition", path=tmp_path, operands=3, highest=[2, 9, 4], train=60, validation=20, test=30)
-    assert (splits.space.count, len(splits.space), splits.task.width) == (3, 3 + 10 + 5, 16)
-    for part, size in ((splits.train, 60), (splits.validation, 20), (splits.test, 30)):
-        pixels = part.read()
-        assert pixels.shape == (size, 3, 28, 84)
-        assert part.c is not None
-        assert part.where is not None
-        assert part.y is not None
-        # the shade of a digit is ten times its value (one more in test): concepts, sum and boxes agree with the pixels
-        digits = pixels[:, 0, 5, [3, 31, 59]].long() // 10
-        states = torch.stack([part.c[:, block].argmax(1) for block in splits.space.slices], 1)
-        assert torch.equal(digits, states)
-        assert torch.equal(part.y, digits.sum(1))
-        assert bool((digits <= torch.tensor([2, 9, 4])).all())
-        assert bool((digits.amax(0) == torch.tensor([2, 9, 4])).all())
-        placed = ~part.where.isnan().any(2)
-        assert torch.equal(placed, part.c > 0)
-        boxes = part.where[placed].view(size, 3, 4)
-        assert boxes[0].tolist() == [[0, 0, 28, 28], [28, 0, 56, 28], [56, 0, 84, 28]]
-        assert bool((boxes == boxes[0]).all())
-    used = [set(part.x.index.flatten().tolist()) for part in (splits.train, splits.validation, splits.test)]
-    assert not (used[0] & used[1])
-    assert not (used[0] & used[2])
-    assert not (used[1] & used[2])
-    assert min(used[2]) >= 300  # test strips are made of test digits
-    again = data.load("mnist_addition", path=tmp_path, operands=3, highest=[2, 9, 4], train=60, validation=20, test=30)
-    assert again.train.fingerprint() == splits.train.fingerprint() != splits.test.fingerprint()
-    few = splits.train.x.take(torch.tensor([5, 1]))
-    assert isinstance(few, Strips)
-    assert torch.equal(few.read(), splits.train.read()[[5, 1]])
-
-
-def test_mnist_addition_threshold_and_options(tmp_path: Path) -> None:
-    _mnist(tmp_path)
-    splits = data.load("mnist_addition", path=tmp_path, threshold=9, train=50, validation=20, test=20)
-    assert splits.task.names == ("below 9", "9 or more")
-    assert splits.train.y is not None
-    assert torch.equal(splits.train.y, (splits.train.read()[:, 0, 0, [0, 28]].long().sum(1) >= 90).long())
-    for wrong in ({"operands": 0}, {"highest": 10}, {"highest": [9]}, {"threshold": 19}, {"train": 0}):
-        with pytest.raises(OptionError, match="mnist_addition"):
-            data.load("mnist_addition", path=tmp_path, **wrong)
-
-
 def test_zoo_and_car(tmp_path: Path) -> None:
-    names = (
-        "hair,feathers,eggs,milk,airborne,aquatic,predator,toothed,backbone,breathes,venomous,fins,legs,tail,domestic"
-    )
+    names = "hair,feathers,eggs,milk,airborne,aquatic,predator,toothed,backbone,breathes,venomous,fins,legs,tail,domestic"
     kinds = ["mammal", "bird", "reptile", "fish", "amphibian", "insect", "invertebrate"]
     rows = [
         f"a{i}," + ",".join(("true", "false")[(i + j) % 2] for j in range(12)) + f",{(0, 4, 8)[i % 3]}," + "true,false,"
@@ -358,9 +286,7 @@ def test_zoo_and_car(tmp_path: Path) -> None:
         tmp_path / "tabular" / "car.csv.gz",
         "buying,maint,doors,persons,lug_boot,safety,class\n" + "\n".join(cars) + "\n",
     )
-    with pytest.raises(
-        DataError, match="column 'buying', row 3: expected low, med, high, vhigh or nothing, got 'extreme'"
-    ):
+    with pytest.raises(DataError, match="column 'buying', row 3: expected low, med, high, vhigh or nothing, got 'extreme'"):
         data.load("car", path=tmp_path)
 
 
@@ -395,9 +321,7 @@ def test_movies_and_ratings(tmp_path: Path) -> None:
 def test_reviewers(tmp_path: Path) -> None:
     paper = {"title": "t", "abstract": None, "year": 2020, "areas": None}
     person = {"user": 0, "profile_papers": ["p"], "candidates": ["q"], "expertise": [3.5]}
-    _jsonl(
-        tmp_path / "rec/reviewer_papers.jsonl.gz", [{"id": "p", **paper}, {"id": "q", **paper, "areas": ["Medicine"]}]
-    )
+    _jsonl(tmp_path / "rec/reviewer_papers.jsonl.gz", [{"id": "p", **paper}, {"id": "q", **paper, "areas": ["Medicine"]}])
     _jsonl(tmp_path / "rec/reviewer_users.jsonl.gz", [person])
     found = reviewers(tmp_path)
     assert found.people[0].expertise == (3.5,)
@@ -406,33 +330,3 @@ def test_reviewers(tmp_path: Path) -> None:
     _jsonl(tmp_path / "rec/reviewer_users.jsonl.gz", [{**person, "candidates": ["r"]}])
     with pytest.raises(DataError, match="user 0"):
         reviewers(tmp_path)
-
-
-# marks ------------------------------------------------------------------------------------------------------
-def test_hold_out_takes_its_share_of_every_class_from_train_only() -> None:
-    y = torch.from_numpy(np.repeat([0, 1, 2], [100, 40, 7]))
-    marks = np.where(np.arange(147) % 5 == 0, "test", "train")
-    held = hold_out(marks, y, share=0.25, seed=3)
-    assert ((held == "test") == (marks == "test")).all()
-    for cls in range(3):
-        mine = held[(y == cls).numpy() & (marks == "train")]
-        assert abs((mine == "validation").sum() - 0.25 * len(mine)) < 1
-    assert (hold_out(marks, y, share=0.25, seed=3) == held).all()
-    assert (hold_out(marks, y, share=0.25, seed=4) != held).any()
-    with pytest.raises(DataError, match="share of the training rows"):
-        hold_out(marks, y, share=1.0, seed=0)
-
-
-def test_draw_keeps_groups_and_named_reads_aliases() -> None:
-    y = torch.arange(60) % 2
-    group = [str(i // 4) for i in range(60)]
-    marks = draw(y, Task.classes(("a", "b")), seed=1, group=group)
-    assert set(marks) == {"train", "validation", "test"}
-    for name in set(group):
-        assert len({mark for mark, mine in zip(marks, group, strict=True) if mine == name}) == 1
-    assert named(["train", "dev", "val", "valid", "test"], "x").tolist() == ["train", *["validation"] * 3, "test"]
-
-
-def test_fill_uses_the_training_median_only() -> None:
-    x = np.array([[1.0], [3.0], [np.nan], [100.0]])
-    assert fill(x, np.array(["train", "train", "test", "test"])).flatten().tolist() == [1, 3, 2, 100]

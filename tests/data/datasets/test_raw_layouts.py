@@ -40,9 +40,7 @@ def test_awa2(tmp_path: Path, raw: Any) -> None:
 def test_awa2_missing(tmp_path: Path, raw: Any, file: str) -> None:
     raw.awa2(tmp_path)
     (tmp_path / file).unlink()
-    with pytest.raises(
-        DataError, match=rf"awa2: expected '{file}' in .*https://cvml.ista.ac.at/AwA2/.*JPEGImages/<animal>"
-    ):
+    with pytest.raises(DataError, match=rf"awa2: expected '{file}' in .*https://cvml.ista.ac.at/AwA2/.*JPEGImages/<animal>"):
         data.load("awa2", path=tmp_path)
 
 

@@ -26,9 +26,7 @@ def test_the_catalogue_has_every_robot_once() -> None:
 def test_the_score_is_the_published_rule() -> None:
     for row, value in zip(catalogue()[::7], score(catalogue()[::7]), strict=True):
         one = named(row)
-        expected = (
-            5 * (one["mouth"] == "closed") + 8 * one["foot"].startswith("pointy") - 5 * (one["knees"] == "yes") + 2
-        )
+        expected = 5 * (one["mouth"] == "closed") + 8 * one["foot"].startswith("pointy") - 5 * (one["knees"] == "yes") + 2
         assert value == expected
 
 
@@ -91,8 +89,7 @@ def test_twelve_true_concepts_cannot_exceed_95_percent_on_even_feet() -> None:
     y = score(robots) > 0
     codes = np.unique(concepts_of(robots, "sub"), axis=0, return_inverse=True)[1]
     best = sum(
-        max((y[codes == code]).mean(), 1 - (y[codes == code]).mean()) * (codes == code).sum()
-        for code in range(codes.max() + 1)
+        max((y[codes == code]).mean(), 1 - (y[codes == code]).mean()) * (codes == code).sum() for code in range(codes.max() + 1)
     )
     assert best / len(robots) == pytest.approx(0.95)
 

@@ -94,9 +94,7 @@ def read_parts(root: Path, ids: Array) -> Array:
         parts[at[image], part - 1] = _numbers(row[2:], place)
     if np.isnan(parts).any():
         image, part = np.argwhere(np.isnan(parts[..., 0]))[0]
-        raise DataError(
-            f"cub: {place}: expected {len(PARTS)} parts for every image, got none of {ids[image]}, {part + 1}"
-        )
+        raise DataError(f"cub: {place}: expected {len(PARTS)} parts for every image, got none of {ids[image]}, {part + 1}")
     return parts
 
 
@@ -137,9 +135,7 @@ def _name_bad_line(place: Path, images: set[int] | None = None, attributes: int 
             image, attribute, present, certainty = map(int, fields)
             good = image in images and 1 <= attribute <= attributes and present < 2 and 1 <= certainty <= 4
         if not good and fields:
-            raise DataError(
-                f"cub: {place}, line {number}: expected {wanted} of a known image, got {line.strip()[:60]!r}"
-            )
+            raise DataError(f"cub: {place}, line {number}: expected {wanted} of a known image, got {line.strip()[:60]!r}")
     raise DataError(f"cub: {place}: expected lines {wanted}, got a file without them; fetch it again")
 
 
@@ -164,9 +160,7 @@ def _species(root: Path, files: tuple[str, ...], y: Array) -> tuple[str, ...]:
     top = max(int(y.max()) + 1, len(names))
     lacking = [cls + 1 for cls in range(top) if cls not in names]
     if lacking or y.min() < 0:
-        raise DataError(
-            f"cub: {root}: expected class ids from 1 without a gap, got no name for {lacking[:3] or 'id 0'}"
-        )
+        raise DataError(f"cub: {root}: expected class ids from 1 without a gap, got no name for {lacking[:3] or 'id 0'}")
     return tuple(names[cls].split(".", 1)[-1] for cls in range(top))
 
 

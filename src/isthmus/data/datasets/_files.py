@@ -117,15 +117,11 @@ def read_csv(place: Path, name: str, columns: Sequence[str] = ()) -> list[dict[s
     header = next(table, [])
     lacking = [column for column in columns if column not in header]
     if lacking:
-        raise DataError(
-            f"{name}: expected column {lacking[0]!r} in {place}, got {', '.join(header[:12]) or 'no header'}"
-        )
+        raise DataError(f"{name}: expected column {lacking[0]!r} in {place}, got {', '.join(header[:12]) or 'no header'}")
     rows: list[dict[str, str]] = []
     for cells in table:
         if len(cells) != len(header):
-            raise DataError(
-                f"{name}: {place}, line {table.line_num}: expected {len(header)} cells as above, got {len(cells)}"
-            )
+            raise DataError(f"{name}: {place}, line {table.line_num}: expected {len(header)} cells as above, got {len(cells)}")
         rows.append(dict(zip(header, cells, strict=True)))
     return rows
 
@@ -162,9 +158,7 @@ def pictures(arrays: dict[str, Array], name: str, size: int | None = None) -> Im
     """Lazy images from their encoded bytes, end to end in ``buf`` and cut at ``off`` (B + 1,)."""
     buffer, cuts = arrays["buf"], arrays["off"]
     if len(cuts) < 2 or cuts[0] != 0 or cuts[-1] > len(buffer) or bool((np.diff(cuts) <= 0).any()):
-        raise DataError(
-            f"{name}: expected rising offsets from 0 to at most {len(buffer)} in 'off', got others; re-pack it"
-        )
+        raise DataError(f"{name}: expected rising offsets from 0 to at most {len(buffer)} in 'off', got others; re-pack it")
     return Images([buffer[a:b].tobytes() for a, b in pairwise(cuts.tolist())], size=size)
 
 

@@ -38,9 +38,7 @@ CARD = DataCard(
 )
 
 
-@dataset(
-    "awa2", summary="Animals with Attributes 2 from its raw files: 50 animals, 85 class-level attributes (research)"
-)
+@dataset("awa2", summary="Animals with Attributes 2 from its raw files: 50 animals, 85 class-level attributes (research)")
 def awa2(
     *, path: str | Path | None = None, size: int = 224, validation: float = 0.2, test: float = 0.2, seed: int = 0
 ) -> Splits:
@@ -73,9 +71,7 @@ def awa2(
 
 def _photos(root: Path, animal: str) -> list[Path]:
     folder = root / "JPEGImages" / animal
-    found = (
-        sorted(file for file in folder.glob("*") if file.suffix.lower() in (".jpg", ".jpeg")) if folder.is_dir() else []
-    )
+    found = sorted(file for file in folder.glob("*") if file.suffix.lower() in (".jpg", ".jpeg")) if folder.is_dir() else []
     if not found:
         raise LAYOUT.missing(f"JPEGImages/{animal}/<picture>.jpg", root)
     return found

@@ -94,7 +94,5 @@ def _cell(row: Mapping[str, Any], aspect: str, labels: str) -> list[float]:
     if value in ("", "no majority"):
         return [float("nan")] * len(STATES)
     if value not in VOTES:
-        raise DataError(
-            f"cebab, column {aspect!r}, row {row['id']}: expected {', '.join(VOTES)} or nothing, got {value!r}"
-        )
+        raise DataError(f"cebab, column {aspect!r}, row {row['id']}: expected {', '.join(VOTES)} or nothing, got {value!r}")
     return [float(value == state) for state in VOTES]

@@ -96,9 +96,7 @@ def celeba(
         raise OptionError(str(unknown("target of data set 'celeba':", target, ("code", *names))))
     if target == "code":
         if given + hidden > len(names):
-            raise OptionError(
-                f"data set 'celeba': expected given + hidden of at most {len(names)}, got {given + hidden}"
-            )
+            raise OptionError(f"data set 'celeba': expected given + hidden of at most {len(names)}, got {given + hidden}")
         chosen = most_balanced(values, given + hidden)
         concepts, bits = sorted(chosen[:given]), sorted(chosen[:given]) + sorted(chosen[given:])
         weights = 2 ** np.arange(len(bits))[::-1]

@@ -65,15 +65,11 @@ def ctg(
     choose("ctg", "patterns", patterns, ("categorical", "binary"))
     place = packed(path, "ctg", "tabular/ctg.csv.gz", CARD.source)
     rows = read_csv(place, "ctg", (*INPUTS, *PATTERNS, "NSP"))
-    cells = {
-        name: [number(row[name], place, name, i) for i, row in enumerate(rows)] for name in (*INPUTS, *PATTERNS, "NSP")
-    }
+    cells = {name: [number(row[name], place, name, i) for i, row in enumerate(rows)] for name in (*INPUTS, *PATTERNS, "NSP")}
     c = torch.tensor([cells[name] for name in PATTERNS]).T.contiguous()
     if not bool((c.sum(1) == 1).all()):
         row = int((c.sum(1) != 1).nonzero()[0])
-        raise DataError(
-            f"{place}, row {row}: expected exactly one of {', '.join(PATTERNS)} to be 1, got {c[row].sum():g}"
-        )
+        raise DataError(f"{place}, row {row}: expected exactly one of {', '.join(PATTERNS)} to be 1, got {c[row].sum():g}")
     space = ConceptSpace.of(Concept("pattern", "categorical", tuple(PATTERNS.values())))
     if patterns == "binary":
         space = ConceptSpace.binary(PATTERNS.values(), ["pattern"] * len(PATTERNS))

@@ -104,9 +104,7 @@ def _selected(raw: Cub, by_class: Array, attributes: str, least_classes: int) ->
         return CANONICAL
     index = tuple(range(len(raw.attributes))) if attributes == "all" else kept(by_class, least_classes=least_classes)
     if not index:
-        raise DataError(
-            f"cub: expected attributes present in at least {least_classes} species, got none; lower least_classes"
-        )
+        raise DataError(f"cub: expected attributes present in at least {least_classes} species, got none; lower least_classes")
     return index
 
 

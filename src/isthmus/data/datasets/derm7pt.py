@@ -36,8 +36,7 @@ CARD = DataCard(
     source="https://derm.cs.sfu.ca",
     terms="research and education only; do not redistribute; no medical use",
     citation="Kawahara, Daneshvar, Argenziano, Hamarneh: Seven-point checklist, JBHI 2019",
-    notes="Official split 413/203/395 by index files. Labels are per lesion; each has a dermoscopic and a clinical "
-    "picture.",
+    notes="Official split 413/203/395 by index files. Labels are per lesion; each has a dermoscopic and a clinical picture.",
     share="research",
 )
 States = dict[str, tuple[str, ...]]
@@ -74,9 +73,7 @@ DIAGNOSES: States = {
 }  # fmt: skip
 
 
-@dataset(
-    "derm7pt", summary="Derm7pt from its raw files: 1,011 skin lesions, seven-point checklist, 5 diagnoses (research)"
-)
+@dataset("derm7pt", summary="Derm7pt from its raw files: 1,011 skin lesions, seven-point checklist, 5 diagnoses (research)")
 def derm7pt(
     *,
     path: str | Path | None = None,

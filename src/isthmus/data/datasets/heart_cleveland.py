@@ -27,9 +27,7 @@ SPACE = ConceptSpace.of(
     Concept("thalach", "continuous", group="exercise", text="maximum heart rate reached", unit="beats per minute"),
     Concept("exang", group="exercise", text="angina under exercise"),
     Concept("oldpeak", "continuous", group="exercise", text="ST depression under exercise", unit="mm"),
-    Concept(
-        "slope", "categorical", ("up", "flat", "down"), "exercise", text="slope of the ST segment at peak exercise"
-    ),
+    Concept("slope", "categorical", ("up", "flat", "down"), "exercise", text="slope of the ST segment at peak exercise"),
     Concept("ca", "categorical", ("0", "1", "2", "3"), text="major vessels coloured by fluoroscopy"),
     Concept("thal", "categorical", ("normal", "fixed_defect", "reversable_defect"), text="thallium scan"),
 )
@@ -47,9 +45,7 @@ CARD = DataCard(
 )
 
 
-@dataset(
-    "heart_cleveland", summary="303 patients, 7 findings at rest, 6 test results as concepts, 2 classes (CC BY 4.0)"
-)
+@dataset("heart_cleveland", summary="303 patients, 7 findings at rest, 6 test results as concepts, 2 classes (CC BY 4.0)")
 def heart_cleveland(
     *,
     path: str | Path | None = None,
@@ -83,9 +79,7 @@ def heart_cleveland(
         ],
         axis=1,
     )
-    hot = [
-        (coded(name, states)[:, None] == np.arange(len(states))).astype(np.float32) for name, states in STATES.items()
-    ]
+    hot = [(coded(name, states)[:, None] == np.arange(len(states))).astype(np.float32) for name, states in STATES.items()]
     x = np.concatenate([np.stack([numbers(name) for name in NUMBERS], 1), *hot], axis=1)
     y, task = torch.from_numpy(coded("num", CLASSES)).long(), Task.classes(CLASSES)
     table = Table(torch.from_numpy(x), c=SPACE.encode(torch.from_numpy(values)), y=y, space=SPACE, task=task)

@@ -74,9 +74,7 @@ def movies(*, path: str | Path | None = None, least_ratings: int = 10, seed: int
     known = {int(film): float(m) for film, m, n in zip(ids, mean, count, strict=True) if n >= least_ratings}
     rows = [row for row in films(path) if row["wiki_extract"] and row["movieId"] in known]
     if len(rows) < 3:
-        raise DataError(
-            f"movies: expected films with at least {least_ratings} ratings, got {len(rows)}; lower least_ratings"
-        )
+        raise DataError(f"movies: expected films with at least {least_ratings} ratings, got {len(rows)}; lower least_ratings")
     blank = [float("nan")] * len(GENRES)
     c = torch.tensor([[float(g in row["genres"]) for g in GENRES] if row["genres"] else blank for row in rows])
     y, task = torch.tensor([known[row["movieId"]] for row in rows]), Task.value("mean rating", unit="stars")

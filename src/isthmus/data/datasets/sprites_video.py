@@ -40,8 +40,7 @@ def sprites_video(*, path: str | Path | None = None, motion: bool = False, seed:
     classes = [str(name) for name in arrays["class_names"]]
     values = torch.from_numpy(arrays["attributes"]).float()
     concepts = [
-        Concept(str(name), "categorical", tuple(map(str, range(6))), group="figure")
-        for name in arrays["attribute_names"]
+        Concept(str(name), "categorical", tuple(map(str, range(6))), group="figure") for name in arrays["attribute_names"]
     ]
     y = torch.from_numpy(arrays["y"]).long()
     if motion:

@@ -54,8 +54,7 @@ def wbcatt(
         raise DataError(f"wbcatt: expected {len(names)} lists of states in {place}, got {len(states)}")
     space = ConceptSpace(
         tuple(
-            Concept(name, "categorical", tuple(s), text=name.replace("_", " "))
-            for name, s in zip(names, states, strict=True)
+            Concept(name, "categorical", tuple(s), text=name.replace("_", " ")) for name, s in zip(names, states, strict=True)
         )
     )
     c = space.encode(torch.from_numpy(arrays["concepts"]).float())
@@ -63,9 +62,7 @@ def wbcatt(
         space = ConceptSpace.binary(space.columns, [name for name, s in zip(names, states, strict=True) for _ in s])
     x: Any = pictures(arrays, "wbcatt", size)
     if inputs == "mobilenetv2":
-        x = torch.from_numpy(
-            features(packed(path, "wbcatt", "features/wbcatt_128_mnv2.npz", CARD.source), "wbcatt", len(c))
-        )
+        x = torch.from_numpy(features(packed(path, "wbcatt", "features/wbcatt_128_mnv2.npz", CARD.source), "wbcatt", len(c)))
     table = Table(
         x,
         c=c,

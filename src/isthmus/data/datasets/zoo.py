@@ -33,9 +33,7 @@ CARD = DataCard(
 
 
 @dataset("zoo", summary="101 animals, 16 attributes as concepts, 7 types (CC BY 4.0)")
-def zoo(
-    *, path: str | Path | None = None, inputs: Literal["attributes", "names"] = "attributes", seed: int = 0
-) -> Splits:
+def zoo(*, path: str | Path | None = None, inputs: Literal["attributes", "names"] = "attributes", seed: int = 0) -> Splits:
     """Animals with 15 binary concepts and 'legs' with states 0, 2, 4, 5, 6, 8 (K = 21); split by ``seed``, stratified.
 
     inputs: 'attributes' = the 16 attributes as numbers, float (B, 16), legs as their count; 'names' = the animal's
@@ -45,13 +43,10 @@ def zoo(
     place = packed(path, "zoo", "tabular/zoo.csv.gz", CARD.source)
     rows = read_csv(place, "zoo", ("animal", *ATTRIBUTES, "type"))
     columns = [
-        codes([row[name] for row in rows], LEGS if name == "legs" else ("false", "true"), place, name)
-        for name in ATTRIBUTES
+        codes([row[name] for row in rows], LEGS if name == "legs" else ("false", "true"), place, name) for name in ATTRIBUTES
     ]
     values = torch.tensor(list(zip(*(column.tolist() for column in columns), strict=True)))
-    space = ConceptSpace(
-        tuple(Concept(name, "categorical", LEGS) if name == "legs" else Concept(name) for name in ATTRIBUTES)
-    )
+    space = ConceptSpace(tuple(Concept(name, "categorical", LEGS) if name == "legs" else Concept(name) for name in ATTRIBUTES))
     y = torch.from_numpy(codes([row["type"] for row in rows], CLASSES, place, "type")).long()
     task = Task.classes(CLASSES)
     names = [row["animal"] for row in rows]

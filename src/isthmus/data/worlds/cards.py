@@ -52,9 +52,7 @@ def _outline(suit: str) -> list[NDArray[np.float64]]:
     return [stem, middle, *(disc * 0.235 + np.array(at) for at in ((0.5, 0.235), (0.235, 0.58), (0.765, 0.58)))]
 
 
-def _symbol(
-    face: ImageDraw.ImageDraw, suit: str, left: float, top: float, size: float, ink: tuple[int, int, int]
-) -> None:
+def _symbol(face: ImageDraw.ImageDraw, suit: str, left: float, top: float, size: float, ink: tuple[int, int, int]) -> None:
     for polygon in _outline(suit):
         points = polygon * size + np.array([left, top])
         face.polygon([(float(x), float(y)) for x, y in points], fill=ink)
@@ -78,9 +76,7 @@ def _face(card: int, width: int) -> Image.Image:
     size = (width * _FINE, round(width * _ASPECT) * _FINE)
     face = Image.new("RGBA", size, (*_PAPER, 0))
     draw = ImageDraw.Draw(face)
-    draw.rounded_rectangle(
-        (0, 0, size[0] - 1, size[1] - 1), 3.5 * unit, (*_PAPER, 255), (*_EDGE, 255), round(0.8 * unit)
-    )
+    draw.rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), 3.5 * unit, (*_PAPER, 255), (*_EDGE, 255), round(0.8 * unit))
     ink = _RED if suit in ("diamonds", "hearts") else _BLACK
     wide = {"10": 16.5, "Q": 15.5, "A": 15.0, "K": 14.5, "J": 11.0}.get(_GLYPHS[rank], 13.0)
     _glyph(face, _GLYPHS[rank], (3 * unit, 3.5 * unit, wide * unit, 20 * unit), ink)

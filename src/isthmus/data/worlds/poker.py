@@ -94,9 +94,7 @@ class Hands:
     y: Whole
 
 
-def deal(
-    n: int, rng: np.random.Generator, pool: Whole, ranks: Whole, shares: NDArray[np.float64] | None = None
-) -> Whole:
+def deal(n: int, rng: np.random.Generator, pool: Whole, ranks: Whole, shares: NDArray[np.float64] | None = None) -> Whole:
     """(n, H) hands from ``pool``, cards in random order; classes evenly, or with ``shares`` (Y,) that sum to 1."""
     classes = int(ranks.max()) + 1
     drawn = rng.permutation(np.arange(n) % classes) if shares is None else rng.choice(classes, n, p=shares)
@@ -211,9 +209,7 @@ def poker(
         drawn = render(deal(n, rng, pool, ranks, shares), rng, background=background, **look)
         values, where = card_concepts(drawn) if concepts == "cards" else rank_suit_states(drawn)
         c, y = space.encode(torch.from_numpy(values)), torch.from_numpy(drawn.y)
-        tables.append(
-            Table(torch.from_numpy(drawn.images), c=c, y=y, space=space, task=task, where=torch.from_numpy(where))
-        )
+        tables.append(Table(torch.from_numpy(drawn.images), c=c, y=y, space=space, task=task, where=torch.from_numpy(where)))
     return Splits(*tables, name="poker", card=CARD)
 
 

@@ -106,15 +106,11 @@ def _splits(drawn: Drawn, names: tuple[str, ...], name: str, title: str) -> Spli
     return Splits(*(Table(x[at], c=c[at], y=y[at], space=space, task=task) for at in cuts), name=name, card=card)
 
 
-@dataset(
-    "tabular_toy", summary="three correlated normals, 7 features, majority label; exact information", synthetic=True
-)
+@dataset("tabular_toy", summary="three correlated normals, 7 features, majority label; exact information", synthetic=True)
 def tabular_toy(*, delta: float = 0.25, rows: int = 10000, seed: int = 0) -> Splits:
     """TabularToy(delta): latents correlated by ``delta`` (-0.5..1), three concepts (latent positive), y = majority."""
     drawn = tabular_toy_rows(rows, np.random.default_rng(seed), delta)
-    return _splits(
-        drawn, ("first positive", "second positive", "third positive"), "tabular_toy", f"TabularToy({delta:g})"
-    )
+    return _splits(drawn, ("first positive", "second positive", "third positive"), "tabular_toy", f"TabularToy({delta:g})")
 
 
 @dataset("xor", summary="two uniform numbers, concepts above one half, label exactly one", synthetic=True)
@@ -130,11 +126,7 @@ def trig(*, rows: int = 3000, seed: int = 0) -> Splits:
     return _splits(trig_rows(rows, np.random.default_rng(seed)), names, "trig", "Trigonometry")
 
 
-@dataset(
-    "dot", summary="two vectors mixed into x, concepts the signs of their sums, label their dot product", synthetic=True
-)
+@dataset("dot", summary="two vectors mixed into x, concepts the signs of their sums, label their dot product", synthetic=True)
 def dot(*, rows: int = 3000, seed: int = 0) -> Splits:
     """Dot product: concepts that say next to nothing about y, which only the vectors themselves settle."""
-    return _splits(
-        dot_rows(rows, np.random.default_rng(seed)), ("first sum up", "second sum down"), "dot", "Dot product"
-    )
+    return _splits(dot_rows(rows, np.random.default_rng(seed)), ("first sum up", "second sum down"), "dot", "Dot product")

@@ -4,17 +4,20 @@
 
   // Panels: a row of buttons shows one method. All groups of a kind move together, so six examples need one click.
   function choose(kind, name) {
+    each(".chooser[data-kind='" + kind + "'] button", function (button) {
+      button.setAttribute("aria-pressed", String(button.dataset.name === name));
+    });
     each(".panels[data-kind='" + kind + "']", function (group) {
       if (![].some.call(group.children, function (child) { return child.dataset.name === name; })) return;
       each(":scope > .panel", function (panel) { panel.open = panel.dataset.name === name; }, group);
-      each(":scope > .chooser button", function (button) {
-        button.setAttribute("aria-pressed", String(button.dataset.name === name));
-      }, group);
     });
   }
   each(".panels", function (group) {
+    var place = document.getElementById("choose-" + group.dataset.kind);
+    group.classList.add("chosen");
+    if (place && place.firstChild) return;
     var bar = document.createElement("div"), said = document.createElement("span");
-    bar.className = "chooser"; bar.setAttribute("role", "group"); bar.setAttribute("aria-label", group.dataset.label);
+    bar.className = "chooser"; bar.dataset.kind = group.dataset.kind; bar.setAttribute("role", "group"); bar.setAttribute("aria-label", group.dataset.label);
     said.textContent = group.dataset.label; bar.append(said);
     each(":scope > .panel", function (panel) {
       var button = document.createElement("button");
@@ -28,7 +31,7 @@
       });
       bar.append(button);
     }, group);
-    group.prepend(bar); group.classList.add("chosen");
+    (place || group).prepend(bar);
   });
 
   // Sorting: n/a stays last whichever way; the first click puts the best on top.

@@ -93,9 +93,7 @@ def _pictures(frame: Frame, column: Any, root: Path, place: str) -> list[Path]:
     for row, cell in enumerate(column):
         where = f"{place}, row {row}, {show(cell)}"
         if missing(cell) or not isinstance(cell, str):
-            raise DataError(
-                f"{place}, column {str(column.name)!r}, row {row}: expected the path of an image, got {cell!r}"
-            )
+            raise DataError(f"{place}, column {str(column.name)!r}, row {row}: expected the path of an image, got {cell!r}")
         try:
             resolved = (base / cell).resolve()
         except (ValueError, OSError, RuntimeError) as error:
@@ -116,8 +114,7 @@ def _same_picture(sources: list[Path], group: Sequence[str] | None, place: str) 
         start = first.setdefault(source, row)
         if start != row and (group is None or group[start] != group[row]):
             raise DataError(
-                f"{place}, row {row}: {source.name!r} is the picture of row {start} too; keep one row, "
-                "or give both one group"
+                f"{place}, row {row}: {source.name!r} is the picture of row {start} too; keep one row, or give both one group"
             )
 
 
