@@ -58,9 +58,14 @@ def test_a_terminal_gets_a_bar_that_is_wiped() -> None:
 def test_a_failure_inside_stops_the_bar() -> None:
     stream = Terminal()
     bar = Bar(stream=stream)
-    with pytest.raises(RuntimeError, match="inside"), bar:
-        bar("joint", 3, 10, {"loss": 1.25})
-        raise RuntimeError("inside")
+
+    def fail() -> None:
+        with bar:
+            bar("joint", 3, 10, {"loss": 1.25})
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
     before = stream.getvalue()
     assert not bar.verbose
     bar("joint", 4, 10, {"loss": 1.0})

@@ -28,7 +28,7 @@ MAX_LINES = 400
 PLACES = re.compile(r"(?<![\w.~/-])/(?:home|root|Users|work|juice|mnt)/\w")
 REGISTRIES = (("pypi", "org"), ("pythonhosted", "org"), ("download", "pytorch", "org"))
 HOSTS = re.compile("|".join(re.escape(".".join(parts)) for parts in REGISTRIES))
-SUFFIXES = {".py", ".md", ".toml", ".yml", ".json", ".html", ".css", ".js", ".txt", ""}
+SUFFIXES = {".py", ".j2", ".md", ".toml", ".yml", ".json", ".html", ".css", ".js", ".txt", ""}
 
 
 def hidden(path: Path) -> bool:
@@ -228,6 +228,24 @@ def test_one_data_set_never_imports_another(folder: str) -> None:
         names = reading_cost.imported(ast.parse(file.read_text(encoding="utf-8")), file, SOURCE)
         reached = {name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)}
         assert not reached & sets, f"{file.stem} imports the data set {reached & sets}"
+
+
+def test_the_design_page_shows_the_direction_that_is_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [re.findall(r"\(?\w+\)?", layer) for layer in contracts[0]["layers"]]
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    block = page.split("## Direction of imports")[1].split("```")[1].strip()
+    lines = [set(re.findall(r"\w+", line)) for line in block.splitlines()]
+    assert len(lines) == len(layers)
+    for line, layer in zip(lines, layers, strict=True):
+        assert {name for name in layer if "(" not in name} <= line <= {name.strip("()") for name in layer}
+
+
+def test_the_design_page_names_every_module() -> None:
+    table = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("## Layout")[1].split("## Direction")[0]
+    for place in PACKAGE.iterdir():
+        if not place.name.startswith(("_", ".", "py.typed")):
+            assert f"`{place.name}{'/' if place.is_dir() else ''}`" in table, place.name
 
 
 # dependencies

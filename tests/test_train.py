@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,8 @@ def test_an_interrupted_fit_goes_on_bit_for_bit(tmp_path: Path, mode: str, stop:
             raise KeyboardInterrupt
 
     if stop <= (6 if mode == "joint" else 12):
-        try:
+        with suppress(KeyboardInterrupt):
             plan(data, mode=mode, epochs=6, lr=1e-2).fit(data, 3, progress=interrupt, checkpoint=CheckpointFolder(tmp_path))
-        except KeyboardInterrupt:
-            pass
     again = plan(data, mode=mode, epochs=6, lr=1e-2).fit(data, seed=3, checkpoint=CheckpointFolder(tmp_path))
     assert same(whole, weights(again))
 

@@ -1,4 +1,4 @@
-"""The calls a person makes: fit, predict, intervene. (``evaluate``, ``compare``, ``report``, ``save`` have files of their own.)"""
+"""The calls a person makes: fit, predict, intervene. The rest has files of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from isthmus.encoders import Progress, encoded, learnable, resolve
 from isthmus.errors import DataError
 from isthmus.features import build
 from isthmus.files import CheckpointFolder
-from isthmus.given import Given, given
+from isthmus.given import Batch, Given, Inputs, given
 from isthmus.interventions.policies import askable, entropy, policy
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
@@ -112,7 +112,7 @@ class _Rows:
     def read(self) -> Any:
         return self.x if isinstance(self.x, Tensor) else self.x.read()
 
-    def batch(self, x: Tensor) -> Any:
+    def batch(self, x: Inputs) -> Batch:
         raise NotImplementedError
 
 

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from isthmus import __version__
 from isthmus.commands import catalogue, claims, data, doctor, dynamic, features, manual, study, train, use
-from isthmus.commands.console import MEANING, Code, code_of, complain, one_line, warned
+from isthmus.commands.console import ASKED, MEANING, Code, code_of, complain, one_line, warned
 
 _USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 _START, _MODELS, _ABOUT = "Start here", "One model", "What there is"
@@ -40,6 +40,7 @@ class Commands(TyperGroup):
         debug = "--debug" in asked[:ends]
         asked = [word for word in asked[:ends] if word != "--debug"] + asked[ends:]
         named |= {"standalone_mode": False, "prog_name": "isthmus"}
+        ASKED.set(tuple(asked))
         try:
             with warned():
                 code = super().main(asked, *rest, **named)

@@ -353,9 +353,8 @@ def provenance(command: str) -> dict[str, Any]:
     """Who made a result: time, command, commit of the working tree, versions, threads."""
     here = Path(__file__).parent
     try:
-        found = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=9"], capture_output=True, text=True, timeout=10
-        )  # fmt: skip
+        ask = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=9"]
+        found = subprocess.run(ask, capture_output=True, text=True, timeout=10)
         commit = found.stdout.strip() or None
     except (OSError, subprocess.TimeoutExpired):
         commit = None

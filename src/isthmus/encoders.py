@@ -108,7 +108,8 @@ def encoders(
 ) -> dict[str, Encoder]:  # fmt: skip
     """An encoder for each of ``wanted`` ('concepts', 'task'): one for all where the weights came with the features."""
     module = resolve(features, data, seed=seed, **(options or {}))
-    name = module.recipe.name if getattr(module, "recipe", None) is not None else type(module).__name__
+    recipe = getattr(module, "recipe", None)
+    name = type(module).__name__ if recipe is None else recipe.name
     if not learnable(module):
         found = Encoder(name, "nothing", module.eval().requires_grad_(False), 0.0)
         return dict.fromkeys(wanted, found)

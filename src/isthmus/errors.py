@@ -20,11 +20,8 @@ class OptionError(IsthmusError):
     """An option of a method, policy or command that does not fit."""
 
 
-class UnknownName(IsthmusError, KeyError):
+class UnknownName(IsthmusError):
     """A name that is not in the list it was looked up in."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class IntegrityError(IsthmusError):

@@ -281,7 +281,7 @@ def evaluate(model: ConceptModel, table: Table, *, seed: int = 0, name: str = "d
         "title": card.title if card else "model",
         "paper": card.paper if card else "",
         "family": card.family if card else "",
-        "options": {k: v for k, v in model.origin.get("options", {}).items()},
+        "options": dict(model.origin.get("options", {})),
         "sealed": card.sealed if card else None,
         "exempt": {str(k): v for k, v in card.exempt.items()} if card else {},
         "notes": card.notes if card else "",

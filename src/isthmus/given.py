@@ -155,6 +155,10 @@ class Randomly:
     p: float
     shared: bool = True
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise DataError(f"randomly: expected a probability from 0 to 1, got {self.p}")
+
     def __call__(self, batch: Batch) -> Given:
         c, space = batch.labels(), batch.space
         chosen = torch.rand(1 if self.shared else len(c), space.count).to(c.device) < self.p
@@ -162,11 +166,7 @@ class Randomly:
         return Given(c, mask if batch.known is None else mask & batch.known)
 
 
-def randomly(p: float, shared: bool = True) -> Randomly:
-    """Each of the M concepts is given with probability ``p`` (0 to 1)."""
-    if not 0 <= p <= 1:
-        raise DataError(f"randomly: expected a probability from 0 to 1, got {p}")
-    return Randomly(p, shared)
+randomly = Randomly
 
 
 def hold(values: Tensor, given: Given | None, space: ConceptSpace, written: Tensor | None = None) -> Tensor:

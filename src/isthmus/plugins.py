@@ -39,11 +39,11 @@ def load_file(file: str | Path) -> list[str]:
 
 
 def load_all(files: Iterable[str | Path] = ()) -> None:
-    """Register the library's methods, those of installed packages, and those of ``files``."""
-    import_module("isthmus.methods")
-    for entry in metadata.entry_points(group="isthmus.methods"):
-        if entry.value not in _asked:
-            _asked.add(entry.value)
+    """Register, once, the library's methods and those of installed packages; then those of ``files``."""
+    if "isthmus.methods" not in _asked:
+        _asked.add("isthmus.methods")
+        import_module("isthmus.methods")
+        for entry in metadata.entry_points(group="isthmus.methods"):
             try:
                 entry.load()
             except Exception as error:

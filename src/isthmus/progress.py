@@ -36,7 +36,7 @@ class Bar:
             bar = self._bar = _bar(self.stream)
             bar.start()
             if self.title:
-                self._tasks[""] = bar.add_task(self.title, total=None, numbers="")
+                self._tasks[""] = bar.add_task(self.title, total=None, count="", numbers="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -52,9 +52,9 @@ class Bar:
             self._line(stage, epoch, epochs, said)
             return
         if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(stage, total=epochs, numbers=said)
+            self._tasks[stage] = self._bar.add_task(stage, total=epochs, count="", numbers=said)
         if numbers:
-            self._bar.update(self._tasks[stage], completed=epoch, total=epochs, numbers=said)
+            self._bar.update(self._tasks[stage], completed=epoch, total=epochs, count=f"{epoch}/{epochs}", numbers=said)
         else:  # stopped early or not: the bar is full
             self._bar.update(self._tasks[stage], completed=epochs, total=epochs)
 
@@ -64,7 +64,7 @@ class Bar:
             for name in [name for name in self._tasks if name]:
                 self._bar.remove_task(self._tasks.pop(name))
             if "" not in self._tasks:
-                self._tasks[""] = self._bar.add_task("", total=None, numbers="")
+                self._tasks[""] = self._bar.add_task("", total=None, count="", numbers="")
             self._bar.update(self._tasks[""], description=f"{self.title}  {text}" if self.title else text)
         elif self.verbose:
             self._print(text)
@@ -84,12 +84,12 @@ class Bar:
 def _bar(stream: TextIO) -> Progress:
     """A transient bar: what, how far, how long, and the losses."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[numbers]}", markup=False),
     )

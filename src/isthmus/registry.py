@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from typing import Any, get_type_hints
@@ -24,7 +24,8 @@ class Card:
 
     ``needs``: of 'concepts' (labels), 'vectors' (texts), or a resource option's name. ``exempt`` maps a law's number (3,
     5 or 7 only) to the reason; a method exempt from 5 is not sealed and its bypass is reported. ``tune``: for each
-    option, the values that validation may choose among. ``variants`` are rows of their own in a comparison. ``encoder``: what an encoder trained for it learns.
+    option, the values that validation may choose among. ``variants`` are rows of their own in a comparison; ``encoder``
+    says what an encoder trained for it learns.
     """
 
     title: str
@@ -131,16 +132,9 @@ def method(card: Card) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     return register
 
 
-def _discover(done: list[bool] = []) -> None:  # noqa: B006
-    """Once: register the library's methods and those of installed packages."""
-    if not done:
-        done.append(True)
-        import_module("isthmus.plugins").load_all()
-
-
 def methods() -> dict[str, Method]:
-    """All registered methods by name, in order of registration."""
-    _discover()
+    """All registered methods by name: the library's and those of installed packages, loaded on the first call."""
+    import_module("isthmus.plugins").load_all()
     return dict(_found)
 
 
@@ -149,10 +143,3 @@ def get(name: str) -> Method:
     if name not in methods():
         raise unknown("method", name, _found)
     return _found[name]
-
-
-def card_json(name: str) -> dict[str, Any]:
-    """A method's card as plain data, with its options and defaults."""
-    found = get(name)
-    options = {option: None if p.default is p.empty else p.default for option, p in found.options.items()}
-    return {"name": name, **asdict(found.card), "sealed": found.card.sealed, "options": options}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -161,17 +161,12 @@ class ConceptSpace:
     @cached_property
     def centers(self) -> Tensor:
         """(K,) center of each column; 0 unless continuous."""
-        return self.statistic("center")
+        return torch.tensor([c.center for c in self.concepts for _ in range(c.width)])
 
     @cached_property
     def scales(self) -> Tensor:
         """(K,) scale of each column; 1 unless continuous."""
-        return self.statistic("scale")
-
-    def statistic(self, name: Literal["center", "scale", "low", "high"], missing: float = math.nan) -> Tensor:
-        """(K,) a number of each concept, spread over its columns."""
-        values = [getattr(concept, name) for concept in self.concepts for _ in range(concept.width)]
-        return torch.tensor([missing if value is None else float(value) for value in values])
+        return torch.tensor([c.scale for c in self.concepts for _ in range(c.width)])
 
     def index(self, name: str | int) -> int:
         """Index of a concept, by name (or index); an unknown name is answered with 'did you mean'."""
@@ -252,22 +247,19 @@ class ConceptSpace:
 
     def keep(self, index: Sequence[int]) -> ConceptSpace:
         """The space with the concepts at ``index`` (into M), in that order."""
-        columns = self.columns_of(index)
-        vectors = None if self.vectors is None else self.vectors[columns]
+        vectors = None if self.vectors is None else self.vectors[self.columns_of(index)]
         return ConceptSpace(tuple(self.concepts[i] for i in index), vectors)
 
     def columns_of(self, index: Sequence[int]) -> Tensor:
         """Column indices of the concepts at ``index``, in that order."""
-        found = [k for i in index for k in range(self.slices[i].start, self.slices[i].stop)]
-        return torch.tensor(found, dtype=torch.long)
+        return torch.tensor([k for i in index for k in range(*self.slices[i].indices(len(self)))], dtype=torch.long)
 
     def to_json(self) -> str:
         return json.dumps([asdict(concept) for concept in self.concepts], indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> ConceptSpace:
-        rows: list[dict[str, Any]] = json.loads(text)
-        return cls(tuple(Concept(**row) for row in rows))
+        return cls(tuple(Concept(**row) for row in json.loads(text)))
 
 
 EMPTY = ConceptSpace()

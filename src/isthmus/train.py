@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,20 +80,16 @@ def encoder(features: nn.Module) -> tuple[nn.Module | None, nn.Module]:
     return (prefix, features.get_submodule("neck")) if isinstance(prefix, nn.Module) else (None, features)
 
 
-def _prepared(features: Any, x: Any) -> Inputs:
-    return features.prepare(x)
-
-
 @torch.no_grad()
 def encode(features: nn.Module, rows: Rows, device: torch.device | str = "cpu") -> Tensor:
     """Features (n, ...) of all rows, in evaluation mode, a chunk at a time; the result stays where x was."""
-    was = features.training
+    was, prepare = features.training, cast("Callable[[Any], Inputs]", getattr(features, "prepare", None))
     features.eval()
     parts: list[Tensor] = []
     for index in torch.split(torch.arange(len(rows)), CHUNK):
         x: Any = rows.take(index).read()
         ready = isinstance(x, Tensor) and x.is_floating_point()
-        parts.append(features(moved(x if ready else _prepared(features, x), device)).cpu())
+        parts.append(features(moved(x if ready else prepare(x), device)).cpu())
     features.train(was)
     return torch.cat(parts)
 
@@ -247,7 +243,7 @@ class _State:
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{key}": value for key, value in state.items()}
         lowest = None if math.isinf(self.lowest) else self.lowest
-        self.run.checkpoint.save(self.stage, tensors, dict(epoch=epoch, lowest=lowest, stale=self.stale))
+        self.run.checkpoint.save(self.stage, tensors, {"epoch": epoch, "lowest": lowest, "stale": self.stale})
 
     def resume(self) -> int:
         """Load the stage's checkpoint; returns the epoch to go on from."""

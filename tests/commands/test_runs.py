@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from isthmus import hub
 from isthmus.api import predict
+from isthmus.commands.source import Loaded, read
+from isthmus.commands.writing import write_folder
 from isthmus.data import load
 from isthmus.progress import Bar
+from isthmus.testing import world
 
 ROOT = Path(__file__).parents[2]
 TOY = "tabular_toy:rows=400"
@@ -170,6 +174,60 @@ def test_predictions_go_into_a_file(run: Any, fitted: Path, tmp_path: Path) -> N
     assert ".csv or .json" in run("predict", fitted, tmp_path / "rows.npy", "--out", "p.txt", code=2).stderr
 
 
+@pytest.mark.parametrize("task", ["labels", "value"])
+def test_other_tasks_are_predicted_and_corrected(task: str, run: Any, tmp_path: Path) -> None:
+    write_folder(Loaded(world(("binary", "categorical"), task)), tmp_path / "data")
+    run("fit", "cbm", tmp_path / "data", "--out", tmp_path / "run", "--epochs", 3)
+    found = rows(run("predict", tmp_path / "run", tmp_path / "data" / "table.csv").stdout)
+    made = predict(hub.load(tmp_path / "run"), read(str(tmp_path / "data")).splits.train.x)
+    if task == "labels":
+        assert list(found[0])[:5] == ["row", "decision", "p(a)", "p(b)", "p(c)"]
+        assert [row["decision"] for row in found[:5]] == ["; ".join(names) for names in made.decisions[:5]]  # type: ignore[arg-type]
+    else:
+        assert "probability" not in found[0]
+        assert [float(row["decision"]) for row in found[:5]] == pytest.approx(made.decisions[:5])
+    told = json.loads(run("intervene", tmp_path / "run", "--set", "colour=blue", "--set", "size=l=0", "--json").stdout)
+    assert [step["given"] for step in told["steps"]] == ["blue", "l=0"]
+    said = run("evaluate", tmp_path / "run").stdout
+    assert "on data, 32 test rows" in said
+    assert ("not applicable" in said) == (task == "value"), "NEC needs a linear head, which cbm has"
+
+
+def test_images_of_any_size_are_predicted(run: Any, tmp_path: Path) -> None:
+    run("data", "make", "poker:train=24,validation=8,test=8", "--out", tmp_path / "cards")
+    words = ("--features", "cnn:width=4,dim=8", "--epochs", 1)
+    run("fit", "cbm", tmp_path / "cards", "--out", tmp_path / "run", *words)
+    (tmp_path / "big").mkdir()
+    picture = tmp_path / "cards" / "images" / "test" / "000000.png"
+    shutil.copy(picture, tmp_path / "big" / "a.png")
+    with Image.open(picture) as opened:
+        opened.resize((224, 112)).save(tmp_path / "big" / "b.jpg")
+    told = json.loads(run("predict", tmp_path / "run", tmp_path / "big", picture, "--json").stdout)["rows"]
+    assert [Path(row["row"]).name for row in told] == ["a.png", "b.jpg", "000000.png"]
+    assert told[0]["concepts"] == pytest.approx(told[2]["concepts"], abs=1e-5)
+    assert len(told[1]["concepts"]) == 52
+
+
+def test_demo_hands_its_options_on(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from isthmus import compare, demo
+
+    asked: list[Any] = []
+
+    def main(out: Path, **options: Any) -> Any:
+        asked.append((out, options.pop("say") is not None, options))
+        return compare("xor", methods=["cbm:joint"], seeds=[0], budget=1, options={"epochs": 1}, training={"epochs": 1})
+
+    monkeypatch.setattr(demo, "main", main)
+    said = run("demo", "--out", tmp_path / "d", "--seed", 2).stdout
+    assert "cbm joint" in said
+    assert f"report: {tmp_path / 'd' / 'report.html'}" in said
+    run("demo", "--out", tmp_path / "d", "--small")
+    assert asked == [
+        (tmp_path / "d", True, {"seed": 2}),
+        (tmp_path / "d", True, {"seed": 0, "train": 600, "test": 200, "epochs": 2}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -233,6 +291,7 @@ def test_intervene_in_words_and_as_json(run: Any, fitted: Path) -> None:
 
 
 def test_a_policy_reveals_labels(run: Any, fitted: Path) -> None:
+    assert len(json.loads(run("intervene", fitted, "--budget", 1, "--json").stdout)["steps"]) == 1
     told = json.loads(run("intervene", fitted, "--row", 0, "--budget", 3, "--policy", "random", "--json").stdout)
     c = load("tabular_toy", rows=400).test.c
     assert c is not None
@@ -274,6 +333,8 @@ def test_reports_of_a_run_and_of_a_comparison(run: Any, fitted: Path, tmp_path: 
     out = tmp_path / "compared"
     quick = ("--seeds", 1, "--budget", 1, "--set", "epochs=1", "--encoder", "epochs=1", "--method", "cbm:joint")
     result = run("compare", "xor:rows=200", *quick, "--out", out)
+    command = json.loads((out / "comparison.json").read_text())["command"]
+    assert command.startswith("isthmus compare xor:rows=200 --seeds 1 --budget 1 --set epochs=1")
     assert "cbm joint" in result.stdout
     assert "three seeds" in result.stderr
     first = (out / "report.html").read_text()

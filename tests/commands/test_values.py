@@ -68,9 +68,14 @@ def test_one_column_stays_one_text_and_several_become_a_list() -> None:
 
 
 def _build(
-    *, rows: int = 3, share: float = 0.5, kind: Literal["a", "b"] = "a", path: str | Path | None = None, deep: bool = False,
+    *,
+    rows: int = 3,
+    share: float = 0.5,
+    kind: Literal["a", "b"] = "a",
+    path: str | Path | None = None,
+    deep: bool = False,
     hidden: Sequence[int] = (1,),
-) -> None:  # fmt: skip
+) -> None:
     """A builder."""
 
 

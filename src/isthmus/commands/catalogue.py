@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -116,9 +117,7 @@ def options_json(options: Mapping[str, inspect.Parameter], build: Callable[..., 
 
 def method_json(method: Method) -> dict[str, Any]:
     """A method's card, options and docstring as data (schema ``isthmus.method/1``)."""
-    from isthmus.registry import card_json
-
-    card = {key: value for key, value in card_json(method.name).items() if key != "options"}
+    card = {"name": method.name, **asdict(method.card), "sealed": method.card.sealed}
     doc = inspect.getdoc(method.build) or ""
     return plain({"schema": "isthmus.method/1", **card, "doc": doc, "options": options_json(method.options, method.build)})
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, is_dataclass
 from enum import IntEnum
 from pathlib import PurePath
@@ -18,6 +20,7 @@ from isthmus.errors import IntegrityError, IsthmusError, MissingExtra
 if TYPE_CHECKING:
     from rich.console import Console
 
+ASKED: ContextVar[tuple[str, ...]] = ContextVar("isthmus_asked", default=())  # the words of the running command
 WIDTH = 140  # columns of a table that goes into a file or a pipe
 
 
@@ -51,6 +54,11 @@ def code_of(error: BaseException) -> Code:
     if isinstance(error, IntegrityError):
         return Code.DAMAGED
     return Code.USAGE if isinstance(error, IsthmusError) else Code.FAILED
+
+
+def command_line() -> str:
+    """The running command as it was typed."""
+    return shlex.join(("isthmus", *ASKED.get()))
 
 
 def one_line(text: object) -> str:

@@ -69,7 +69,7 @@ def compute(
         emit(told)
         return
     kept = "kept in the cache" if told["cached"] else "not kept: they cost nothing to compute again"
-    say(f"{chosen} on {splits.name}: {len(splits.train)} train rows, {module.dim} columns in {told['seconds']} s, {kept}")
+    say(f"{chosen} on {splits.name}: {len(splits.train)} train rows, {module.dim} columns, {told['seconds']} s, {kept}")
 
 
 @app.command("clear")

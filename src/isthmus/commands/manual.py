@@ -25,11 +25,11 @@ isthmus intervene run/ --row 12 --set "ace of spades=1"
 
 ## Data, features and options as text
 
-- A **data set** is a name, with its options behind a colon: `poker`, `poker:cards=5,seed=1`. `isthmus show poker` lists them.
-- Your **table** (CSV, TSV or Parquet) needs `--label COLUMN` and, for methods that learn concepts, `--concepts A,B,C`. All
-  other columns are inputs. More behind the colon: `rows.csv:group=patient,split_column=fold,task=value`, or
+- A **data set** is a name, with its options behind a colon: `poker:cards=5,seed=1`. `isthmus show poker` lists them.
+- Your **table** (CSV, TSV or Parquet) needs `--label COLUMN` and, for methods that learn concepts, `--concepts A,B,C`.
+  All other columns are inputs. More behind the colon: `rows.csv:group=patient,split_column=fold,task=value`, or
   `rows.csv:features=review` for one column of texts. Empty cells of concepts are unknown labels.
-- Your **folder of images** needs `--table FILE` as well, with a column `image` of paths (`folder:image=file` names another).
+- Your **folder of images** needs `--table FILE` too, with a column `image` of paths (`folder:image=file` names another).
 - A folder written by `isthmus data make` is read back without any of these.
 - **Features** are named in the same way: `--features cnn:width=16`. `isthmus features` lists them.
 - **Options of a method** are options of `isthmus fit METHOD`; `isthmus fit cbm --help` shows them. In `compare`,
@@ -37,7 +37,7 @@ isthmus intervene run/ --row 12 --set "ace of spades=1"
 - Lists are written `64,32`, or `[64,32]` behind a colon; `none` is no value.
 
 With `--json` a command prints one JSON document with a `schema` on stdout and everything else on stderr. NaN is `null`.
-An error is one line on stderr: what was expected, what came, what to do. `--debug`, anywhere, shows the traceback instead.
+An error is one line on stderr: what was expected, what came, what to do. `--debug`, anywhere, shows the traceback.
 """
 
 CLAIMS = """

@@ -125,12 +125,14 @@ def _written(place: Path, options: dict[str, str]) -> Loaded:
             f"{note}: expected the note of isthmus data make, got {one_line(repr(error))[:80]}; or pass --table"
         ) from error
     given = typed(options, folder if how["file"] else file, f"folder {place.name!r}")
-    if how["file"]:
-        return Loaded(folder(place, **{"table": how["table"], "image": how["file"], "size": how["size"], **asked, **given}))
     if how["text"]:
         asked["features"] = how["text"]
-    splits = file(table, **{**asked, **given})
-    return Loaded(splits, _inputs(splits, table, asked))
+    if how["file"]:
+        asked |= {"table": how["table"], "image": how["file"], "size": how["size"]}
+    asked |= given
+    splits = folder(place, **asked) if how["file"] else file(table, **asked)
+    splits.name = str(told["name"])
+    return Loaded(splits, None if how["file"] else _inputs(splits, table, asked))
 
 
 def _inputs(splits: Splits, place: Path, asked: dict[str, Any]) -> list[str] | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from isthmus.commands.console import complain, console, emit, one_line, say
+from isthmus.commands.console import command_line, complain, console, emit, one_line, say
 from isthmus.commands.options import ConceptColumns, DataName, FeatureName, Json, Label, Plugins, TableFile, Verbose
 from isthmus.commands.values import hints_of, loosened, pairs, typed
 from isthmus.errors import DataError, IntegrityError, OptionError, unknown
@@ -105,7 +103,7 @@ def compare(
             training=training,
             policies=policies,
             out=out,
-            command=shlex.join(["isthmus", *sys.argv[1:]]),
+            command=command_line(),
             say=bar.say,
         )
     if seeds < 3:

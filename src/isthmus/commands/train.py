@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from isthmus.commands.console import emit, number, say
+from isthmus.commands.console import command_line, emit, number, say
 from isthmus.commands.options import ConceptColumns, DataName, FeatureName, Json, Label, Plugins, TableFile, Verbose
 from isthmus.commands.places import forget, free, kept, ready
 from isthmus.commands.values import named, pairs, typed
@@ -86,7 +85,7 @@ def fit(
             **options,
         )
     source = pinned(data, label=label, concepts=concepts, table=table)
-    extra = {"data": source, "inputs": loaded.inputs, "command": shlex.join(["isthmus", *sys.argv[1:]])}
+    extra = {"data": source, "inputs": loaded.inputs, "command": command_line()}
     save(model, out, extra=extra)
     forget(place)
     stage = model.history[-1]["stage"] if model.history else ""
@@ -109,7 +108,7 @@ def fit(
         return
     loss = number(told["validation_loss"])
     say(
-        f"{method} on {splits.name}: {told['epochs']} epochs in {told['seconds']:.1f} s, {stage} validation loss {loss}",
+        f"{method} on {splits.name}: {told['epochs']} epochs, {told['seconds']:.1f} s, {stage} validation loss {loss}",
         f"saved in {out}",
         f"next: isthmus evaluate {shlex.quote(str(out))}",
     )

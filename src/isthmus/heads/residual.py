@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -47,7 +47,7 @@ class ResidualHead(Head):
     def forward(self, concepts: Concepts, z: Tensor) -> Tensor:
         return self.inner(concepts, z) + self.channel(z)
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         # contributions exist exactly where the inner head offers them
         if name in ("contributions", "weights"):
             return getattr(self.inner, name)

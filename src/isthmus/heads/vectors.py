@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -43,7 +44,7 @@ class MLPVectorHead(Head):
         super().__init__()
         sizes = [len(space) * width, *hidden]
         layers: list[nn.Module] = []
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        for a, b in pairwise(sizes):
             layers += [nn.Linear(a, b), nn.LeakyReLU()]
         self.map = nn.Sequential(*layers, nn.Linear(sizes[-1], task.width))
         self.width = width

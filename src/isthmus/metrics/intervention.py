@@ -34,7 +34,8 @@ CURVE = {
         "area under the correction curve: score against the share of concepts corrected, random order",
     ),
     "gain_all": Metric(
-        _share, "gain when all are corrected", "score", -np.inf, 1, "up", "correction", "score with every concept corrected, minus none"
+        _share, "gain when all are corrected", "score", -np.inf, 1, "up", "correction",
+        "score with every concept corrected, minus none",
     ),
     "k95": Metric(
         _share, "95 % of the gain at", "share of concepts", 0, 1, "down", "correction",

@@ -88,7 +88,10 @@ balanced_accuracy = Metric(
     "task",
     "mean over classes of the share of its rows decided right",
 )
-macro_f1 = Metric(_macro_f1, "macro F1", "share", 0, 1, "up", "task", "mean over classes that occur of the harmonic mean of precision and recall")  # fmt: skip
+macro_f1 = Metric(
+    _macro_f1, "macro F1", "share", 0, 1, "up", "task",
+    "mean over classes that occur of the harmonic mean of precision and recall",
+)  # fmt: skip
 auroc = Metric(
     _auroc,
     "AUROC",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isthmus.report.clean import finite
+from isthmus.report.clean import finite, records
 from isthmus.report.numbers import MINUS, count, number
 from isthmus.report.page import Row
 from isthmus.report.svg import Markup, Scale, cut, el, figure, label, line, ticks
@@ -36,10 +36,14 @@ def concepts_of(row: Row) -> list[Concept]:
             int(finite(each.get("known")) or 0),
             *(finite(each.get(key)) for key in ("rate", "accuracy", "f1", "majority")),
         )
-        for each in row.data.get("concepts") or []
+        for each in records(row.data.get("concepts"))
     ]
-    worst = lambda c: (c.f1 is None and c.accuracy is None, c.f1 if c.f1 is not None else 2.0, c.accuracy or 0.0)  # noqa: E731
-    return sorted(found, key=worst)
+    return sorted(found, key=_goodness)
+
+
+def _goodness(concept: Concept) -> tuple[bool, float, float]:
+    f1, accuracy = concept.f1, concept.accuracy
+    return (f1 is None and accuracy is None, 2.0 if f1 is None else f1, accuracy or 0.0)
 
 
 def concept_chart(row: Row) -> Markup | None:
@@ -83,7 +87,7 @@ def _concept(concept: Concept, top: float, x: Scale) -> list[Markup]:
 
 def example_chart(row: Row, example: dict[str, Any]) -> Markup | None:
     """Bars of the concepts' values with a tick at the truth, and signed bars of what each added, remainder last."""
-    concepts: list[dict[str, Any]] = example.get("concepts") or []
+    concepts = records(example.get("concepts"))
     if not concepts:
         return None
     exact = any(finite(each.get("contribution")) is not None for each in concepts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isthmus.report.clean import finite
+from isthmus.report.clean import finite, record, records
 from isthmus.report.frames import BOTTOM, RIGHT, TOP, WIDE, Frame, axes, black_line, frame, framed, reach, tag, tagged
 from isthmus.report.numbers import count
 from isthmus.report.page import Page, Row
@@ -14,7 +14,7 @@ EDGE = WIDE - RIGHT - 6  # where the names of the sparsity chart begin
 def points_of(row: Row, level: str) -> list[tuple[float, float, float, float]]:
     """(k, value, low, high) of a curve; points without a value are left out."""
     found: list[tuple[float, float, float, float]] = []
-    for point in (row.data.get("curves") or {}).get(level) or []:
+    for point in records(record(row.data.get("curves")).get(level)):
         k, value = finite(point.get("k")), finite(point.get("value"))
         if k is not None and value is not None:
             low, high = finite(point.get("low")), finite(point.get("high"))

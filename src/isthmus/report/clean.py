@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from typing import Any
+from typing import Any, cast
 
 PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/]+={0,2}")
 UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # controls, lone surrogates, line and paragraph separators
@@ -20,11 +20,10 @@ def clean(value: Any) -> Any:
     if isinstance(value, str):
         return value if PICTURE.fullmatch(value) else seen(value)
     if isinstance(value, dict):
-        return {seen(str(key)): clean(each) for key, each in value.items()}
-    if isinstance(value, list) and set(map(type, value)) == {int}:
-        return value
+        return {seen(str(key)): clean(each) for key, each in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list | tuple):
-        return [clean(each) for each in value]
+        items = cast("list[Any]", value)
+        return list(items) if set(map(type, items)) == {int} else [clean(each) for each in items]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int) else seen(str(value))
@@ -51,3 +50,19 @@ def finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def record(value: Any) -> dict[str, Any]:
+    """``value`` when it is a dict, else an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def records(value: Any) -> list[dict[str, Any]]:
+    """The dicts in a list; an empty list for anything else."""
+    found = cast("list[Any]", value) if isinstance(value, list) else []
+    return [cast("dict[str, Any]", each) for each in found if isinstance(each, dict)]
+
+
+def texts(value: Any) -> list[str]:
+    """The entries of a list as text; an empty list for anything else."""
+    return [str(each) for each in cast("list[Any]", value)] if isinstance(value, list) else []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isthmus.report.page import Page, Row, Score
+from isthmus.report.page import Page, Row
+from isthmus.report.scores import Score
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from heapq import nsmallest
-from typing import Any
+from typing import Any, cast
 
-from isthmus.report.clean import finite
+from isthmus.report.clean import finite, records, texts
 from isthmus.report.numbers import count, number, percent
 from isthmus.report.page import Row
 from isthmus.report.svg import Markup, cut, el, figure, label
@@ -15,10 +15,11 @@ NUMBERED, DRAWN = 14, 40  # classes up to which cells carry numbers, and up to w
 
 def table_of(matrix: Any) -> list[list[float]] | None:
     """A square table of numbers, None for anything else; what is no number counts 0."""
-    if not isinstance(matrix, list) or not matrix or not all(isinstance(line, list) for line in matrix):
+    whole = cast("list[Any]", matrix) if isinstance(matrix, list) else []
+    lines = [cast("list[Any]", line) for line in whole if isinstance(line, list)]
+    if not lines or len(lines) != len(whole) or any(len(line) != len(lines) for line in lines):
         return None
-    rows = [line if set(map(type, line)) == {int} else [finite(v) or 0.0 for v in line] for line in matrix]
-    return rows if all(len(line) == len(rows) for line in rows) else None
+    return [line if set(map(type, line)) == {int} else [finite(v) or 0.0 for v in line] for line in lines]
 
 
 def named(names: list[str], size: int) -> list[str]:
@@ -102,11 +103,11 @@ def mistakes_text(row: Row, names: list[str]) -> str:
 
 def agreement_chart(agreement: dict[str, Any]) -> Markup | None:
     """Share of test rows on which two methods decide alike, flagged pairs framed; None with fewer than two methods."""
-    names = [str(name) for name in agreement.get("names") or []]
+    names = texts(agreement.get("names"))
     matrix = table_of(agreement.get("matrix"))
     if matrix is None or len(names) != len(matrix) or len(names) < 2:
         return None
-    flagged = {frozenset((str(f.get("a")), str(f.get("b")))) for f in agreement.get("flagged") or []}
+    flagged = {frozenset((str(f.get("a")), str(f.get("b")))) for f in records(agreement.get("flagged"))}
     size = len(names)
     cell = min(50.0, max(20.0, 480.0 / size))
     low = min(v for line in matrix for v in line)

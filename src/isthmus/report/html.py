@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.report import listing, made, sections, shown
+from isthmus.report.clean import records
+from isthmus.report.facts import facts
 from isthmus.report.numbers import count, listed
 from isthmus.report.page import Page, read
 from isthmus.report.svg import Markup
-from isthmus.report.words import facts, summary
+from isthmus.report.words import summary
 
 HERE = Path(__file__).parent / "templates"
 
@@ -36,7 +38,7 @@ def html(data: dict[str, Any]) -> str:
         "table": None if page.single else listing.table(page),
         "table_title": page.main.title,
         "interval": page.data.get("interval") or "",
-        "left_out": page.data.get("left_out") or [],
+        "left_out": [{"method": "", "unmet": ""} | each for each in records(page.data.get("left_out"))],
         "charts": sections.charts(page),
         "policies": sections.policies(page),
         "replay": shown.replay(page),
@@ -93,8 +95,7 @@ def _head(page: Page, context: dict[str, Any]) -> dict[str, Any]:
 
 def about(page: Page) -> str:
     """``8 methods · 52 concepts · 6 classes · 2,500 test rows · 3 seeds``."""
-    known, task = page.about, page.about.get("task") or {}
-    names = len(task.get("names") or [])
+    known, names = page.about, len(page.answers)
     kinds = {
         "classes": count(names, "class", "classes"),
         "labels": count(names, "label"),
@@ -103,7 +104,7 @@ def about(page: Page) -> str:
     parts = [
         "" if page.single else count(len(page.rows), "method"),
         count(int(known["concepts"]), "concept") if isinstance(known.get("concepts"), int) else "",
-        kinds.get(str(task.get("kind")), ""),
+        kinds.get(str(page.task.get("kind")), ""),
         count(page.test_rows, "test row") if page.test_rows else "",
         count(len(page.seeds), "seed") if page.seeds else "",
     ]

@@ -7,7 +7,8 @@ from typing import Any
 from isthmus.report.columns import Column, columns, reference, score, seal
 from isthmus.report.frames import framed
 from isthmus.report.numbers import between, listed, number
-from isthmus.report.page import Page, Row, Score
+from isthmus.report.page import Page, Row
+from isthmus.report.scores import Score
 from isthmus.report.small import strip, swatch
 from isthmus.report.svg import spanned
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isthmus.report.clean import finite
+from isthmus.report.clean import finite, record, records, texts
 from isthmus.report.columns import score, seal
 from isthmus.report.listing import Context, cell
 from isthmus.report.numbers import count, listed, percent, seconds
@@ -26,14 +26,14 @@ def tuning(page: Page) -> Context | None:
 
 def chosen(page: Page, row: Row) -> int:
     """The place of the setting that validation chose: the first best."""
-    tried: list[Context] = row.data.get("tuned") or []
+    tried = records(row.data.get("tuned"))
     scores = [finite(each.get("validation")) for each in tried]
     known = [s for s in scores if s is not None]
     return scores.index(max(known)) if known else -1
 
 
 def _tuned(page: Page, row: Row) -> Context:
-    tried: list[Context] = row.data.get("tuned") or []
+    tried = records(row.data.get("tuned"))
     best, parameters = chosen(page, row), finite(row.data.get("parameters"))
     return {
         "name": row.name,
@@ -53,7 +53,7 @@ def _tuned(page: Page, row: Row) -> Context:
 
 def options(found: Any) -> str:
     """``lr 0.001, weight_decay 0``; nothing without options."""
-    return ", ".join(f"{key} {_plain(value)}" for key, value in (found or {}).items()) if isinstance(found, dict) else ""
+    return ", ".join(f"{key} {_plain(value)}" for key, value in record(found).items())
 
 
 def _plain(value: Any) -> str:
@@ -97,16 +97,16 @@ def cards(page: Page) -> list[Context]:
 def encoders(page: Page) -> list[Context]:
     """What turned the rows into features, what it learned, and who shares it."""
     found: list[Context] = []
-    for each in page.data.get("encoders") or []:
+    for each in records(page.data.get("encoders")):
         features = each.get("features")
-        built = features.get("name") if isinstance(features, dict) else features
+        built = record(features).get("name") or (features if isinstance(features, str) else "")
         learns = str(each.get("learns") or "")
         parts = [
             f"built by {built}" if built else "",
             f"{each['dim']} features" if isinstance(each.get("dim"), int) else "",
             {"nothing": "weights as they came, nothing trained", "": ""}.get(learns, f"trained on the {learns}"),
             seconds(finite(each.get("seconds"))) if each.get("seconds") else "",
-            f"shared by {listed([str(name) for name in each.get('shared') or []], 40)}" if each.get("shared") else "",
+            f"shared by {listed(texts(each.get('shared')), 40)}" if each.get("shared") else "",
         ]
         found.append({"name": str(each.get("name")), "words": "; ".join(part for part in parts if part) + "."})
     return found
@@ -115,14 +115,14 @@ def encoders(page: Page) -> list[Context]:
 def facts(page: Page) -> list[tuple[str, str]]:
     """Command, seeds, commit, versions, time, data and licence, each in words; what is not known is left out."""
     data, about = page.data, page.about
-    rows: dict[str, Any] = about.get("rows") or {}
-    versions: dict[str, Any] = data.get("versions") or {}
+    rows = record(about.get("rows"))
+    versions = record(data.get("versions"))
     complete, threads = finite(about.get("complete")), data.get("threads")
     found = [
         ("command", data.get("command")),
         ("data", page.name + (" (synthetic)" if about.get("synthetic") else "")),
         ("rows", ", ".join(f"{count:,} {part}" for part, count in rows.items() if isinstance(count, int))),
-        ("target", _target(about.get("task") or {})),
+        ("target", _target(page)),
         ("concept labels", "" if complete is None else f"{percent(complete)} known"),
         ("licence", about.get("licence")),
         ("terms", about.get("terms")),
@@ -136,10 +136,9 @@ def facts(page: Page) -> list[tuple[str, str]]:
     return [(key, str(value)) for key, value in found if value]
 
 
-def _target(task: Context) -> str:
-    names = [str(name) for name in task.get("names") or []]
-    unit = f", in {task['unit']}" if task.get("unit") else ""
-    return listed(names, 12) + unit if names else ""
+def _target(page: Page) -> str:
+    unit = page.task.get("unit")
+    return listed(page.answers, 12) + (f", in {unit}" if unit else "") if page.answers else ""
 
 
 def _time(data: Context) -> str:

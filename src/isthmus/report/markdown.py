@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from isthmus.report.clean import records
 from isthmus.report.columns import Column, columns, reference, score, seal
 from isthmus.report.made import facts, options
 from isthmus.report.numbers import MINUS, number
-from isthmus.report.page import Page, Row, Score, read
+from isthmus.report.page import Page, Row, read
+from isthmus.report.scores import Score
 
 SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -90,7 +92,7 @@ def _reasons(page: Page) -> list[str]:
         f"- n/a, {safe(each['column'])}: {safe(each['reason'])} ({safe(each['names'])})" for each in table(page)["reasons"]
     ]
     lines += [
-        f"- left out: {safe(each.get('method'))} needs {safe(each.get('unmet'))}" for each in page.data.get("left_out") or []
+        f"- left out: {safe(each.get('method'))} needs {safe(each.get('unmet'))}" for each in records(page.data.get("left_out"))
     ]
     chose = [f"{safe(row.name)}: {safe(options(row.data.get('options')))}" for row in page.rows if row.data.get("options")]
     return [*lines, *(f"- options of {each}" for each in chose)]

@@ -7,75 +7,11 @@ from functools import cached_property
 from typing import Any
 
 from isthmus.errors import DataError
-from isthmus.report.clean import clean, finite
-from isthmus.report.numbers import between, number, seconds
+from isthmus.report.clean import clean, finite, record, records, texts
+from isthmus.report.scores import Measure, Score, measured, scored
 
 COLOURS, GREYS = 8, 3  # --s0 to --s7 and --y0 to --y2 in style.css; markers tell the rest apart
 COMPARE, EVALUATION = "isthmus.compare/1", "isthmus.evaluation/1"
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A metric as the dict describes it; ``better`` is 'up' or 'down', ``low`` and ``high`` its range or None."""
-
-    key: str
-    title: str
-    unit: str = "share"
-    better: str = "up"
-    of: str = "task"
-    text: str = ""
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def range(self) -> str:
-        """``0 to 1``, ``0 and up``, ``any``."""
-        low, high = (None if v is None else f"{v:g}" for v in (self.low, self.high))
-        if low is None:
-            return "any" if high is None else f"up to {high}"
-        return f"{low} and up" if high is None else f"{low} to {high}"
-
-    def show(self, value: float | None, *, sign: bool = False) -> str:
-        """The value in this metric's unit."""
-        return seconds(value) if self.unit == "s" else number(value, self.unit, sign=sign)
-
-
-@dataclass(frozen=True)
-class Score:
-    """A number with its interval (``low``, ``high``), or the ``reason`` why there is none."""
-
-    measure: Measure
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    spread: float | None = None
-    seeds: tuple[float, ...] = ()
-    difference: tuple[float, float | None, float | None] | None = None
-    reason: str = "not measured"
-
-    @property
-    def text(self) -> str:
-        """The number alone, or ``n/a``."""
-        return self.measure.show(self.value)
-
-    @property
-    def interval(self) -> str:
-        """``[.921, .940]`` or nothing."""
-        return between(self.low, self.high, self.measure.unit)
-
-    @property
-    def both(self) -> str:
-        """``.931 [.921, .940]``."""
-        return f"{self.text} {self.interval}".strip()
-
-    @property
-    def gap(self) -> str:
-        """The difference to the black box, ``−.012 [−.020, −.004]``, or nothing."""
-        if self.difference is None:
-            return ""
-        value, low, high = self.difference
-        unit = self.measure.unit
-        return f"{number(value, unit, sign=True)} {between(low, high, unit, sign=True)}".strip()
 
 
 @dataclass(frozen=True)
@@ -128,7 +64,7 @@ class Row:
     @property
     def leak(self) -> str:
         """Why the row is not sealed."""
-        return str((self.data.get("exempt") or {}).get("5") or "the card does not say why")
+        return str(record(self.data.get("exempt")).get("5") or "the card does not say why")
 
 
 @dataclass(frozen=True)
@@ -165,7 +101,7 @@ class Page:
 
     @property
     def test_rows(self) -> int:
-        return int((self.about.get("rows") or {}).get("test") or 0)
+        return int(finite(record(self.about.get("rows")).get("test")) or 0)
 
     @property
     def majority(self) -> float | None:
@@ -178,8 +114,18 @@ class Page:
         return finite(self.about.get("all_absent"))
 
     @property
-    def seeds(self) -> list[Any]:
-        return list(self.data.get("seeds") or [])
+    def seeds(self) -> list[str]:
+        return texts(self.data.get("seeds"))
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """Kind, names and unit of what is predicted."""
+        return record(self.about.get("task"))
+
+    @property
+    def answers(self) -> list[str]:
+        """The names of the classes, labels or number."""
+        return texts(self.task.get("names"))
 
 
 def read(data: dict[str, Any]) -> Page:
@@ -188,13 +134,13 @@ def read(data: dict[str, Any]) -> Page:
     if schema not in (COMPARE, EVALUATION):
         raise DataError(f"report: expected a result with schema {COMPARE!r} or {EVALUATION!r}, got {schema!r}")
     data = clean(data)
-    about = data.get("data") or {}
-    target = (about.get("task") or {}).get("unit")
-    metrics = {key: _measure(key, found, target) for key, found in (data.get("metrics") or {}).items()}
+    about = record(data.get("data"))
+    target = record(about.get("task")).get("unit")
+    metrics = {key: measured(key, record(found), target) for key, found in record(data.get("metrics")).items()}
     key = str(data.get("main") or "accuracy")
     main = metrics.setdefault(key, Measure(key, key.replace("_", " ")))
     single = schema == EVALUATION
-    raw: list[dict[str, Any]] = [data] if single else list(data.get("rows") or [])
+    raw = [data] if single else records(data.get("rows"))
     rows: list[Row] = []
     for each in raw:
         row = _row(0, each, metrics, main)
@@ -202,38 +148,9 @@ def read(data: dict[str, Any]) -> Page:
     return Page(data, rows, metrics, main, single, about)
 
 
-def _measure(key: str, found: dict[str, Any], target: str | None) -> Measure:
-    unit = str(found.get("unit") or "share")
-    return Measure(
-        key=key,
-        title=str(found.get("title") or key.replace("_", " ")),
-        unit=target or unit if unit == "target unit" else unit,
-        better=str(found.get("better") or "up"),
-        of=str(found.get("of") or "task"),
-        text=str(found.get("text") or ""),
-        low=finite(found.get("low")),
-        high=finite(found.get("high")),
-    )
-
-
 def _row(index: int, data: dict[str, Any], metrics: dict[str, Measure], main: Measure) -> Row:
-    found: dict[str, Any] = data.get("scores") or {}
-    scores = {key: _score(metrics.setdefault(key, Measure(key, key.replace("_", " "))), each) for key, each in found.items()}
+    found = record(data.get("scores"))
+    scores = {
+        key: scored(metrics.setdefault(key, Measure(key, key.replace("_", " "))), record(each)) for key, each in found.items()
+    }
     return Row(index, data, scores, scores.get(main.key) or Score(main))
-
-
-def _score(measure: Measure, found: dict[str, Any]) -> Score:
-    value = finite(found.get("value"))
-    if value is None:
-        return Score(measure, reason=str(found.get("not_applicable") or "undefined on these rows"))
-    gap: dict[str, Any] = found.get("difference") or {}
-    apart = finite(gap.get("value"))
-    return Score(
-        measure,
-        value,
-        finite(found.get("low")),
-        finite(found.get("high")),
-        finite(found.get("spread")),
-        tuple(s for s in map(finite, found.get("seeds") or []) if s is not None),
-        None if apart is None else (apart, finite(gap.get("low")), finite(gap.get("high"))),
-    )

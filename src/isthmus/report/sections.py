@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isthmus.report import bars, grids
 from isthmus.report import charts as draw
-from isthmus.report.clean import finite
+from isthmus.report.clean import finite, record, records
 from isthmus.report.columns import score
 from isthmus.report.listing import Context, cell
 from isthmus.report.numbers import between, count, listed, percent
@@ -17,9 +17,9 @@ def charts(page: Page) -> Context:
     """Every drawing of the page; what has no data is empty."""
     best = page.best(page.bottlenecks) or page.best(page.rows)
     top = best.name if best else None
-    names = [str(name) for name in (page.about.get("task") or {}).get("names") or []]
+    names = page.answers
     found = [(row, bars.concept_chart(row)) for row in page.rows]
-    learned = [(row, training(row.data.get("history") or [])) for row in page.rows]
+    learned = [(row, training(records(row.data.get("history")))) for row in page.rows]
     sparse = None if page.single else draw.sparsity(page)
     return {
         "sparsity": sparse,
@@ -109,8 +109,8 @@ def policies(page: Page) -> Context | None:
     found = [
         (row, str(policy), point)
         for row in page.rows
-        for policy, points in (row.data.get("policies") or {}).items()
-        for point in points
+        for policy, points in record(row.data.get("policies")).items()
+        for point in records(points)
     ]
     if not found:
         return None
@@ -129,17 +129,16 @@ def policies(page: Page) -> Context | None:
 
 def _after(page: Page, point: Context, key: str) -> str:
     found = point.get(key)
-    if isinstance(found, dict):
-        low, high = finite(found.get("low")), finite(found.get("high"))
-        text = page.metrics[key].show(finite(found.get("value")))
-        return f"{text} {between(low, high, page.metrics[key].unit)}".strip()
-    return page.metrics[key].show(finite(found))
+    if not isinstance(found, dict):
+        return page.metrics[key].show(finite(found))
+    value, low, high = (finite(record(found).get(part)) for part in ("value", "low", "high"))
+    return f"{page.metrics[key].show(value)} {between(low, high, page.metrics[key].unit)}".strip()
 
 
 def agreement(page: Page) -> Context:
     """The agreement matrix and its flagged pairs."""
-    found: Context = page.data.get("agreement") or {}
-    flagged = [each | {"share": percent(finite(each.get("share")))} for each in found.get("flagged") or []]
+    found = record(page.data.get("agreement"))
+    flagged = [each | {"share": percent(finite(each.get("share")))} for each in records(found.get("flagged"))]
     return {
         "chart": grids.agreement_chart(found),
         "flagged": [{"why": "", "a": "", "b": ""} | each for each in flagged],

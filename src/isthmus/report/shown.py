@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from isthmus.report import bars
-from isthmus.report.clean import finite, picture
+from isthmus.report.clean import finite, picture, record, records, texts
 from isthmus.report.listing import Context
 from isthmus.report.numbers import number
 from isthmus.report.page import Page, Row
@@ -17,7 +17,7 @@ def examples(page: Page) -> list[Context]:
     """One entry for each example row: the input once, and how each method read it, the best bottleneck's view open."""
     found: dict[str, list[tuple[Row, Context]]] = {}
     for row in page.rows:
-        for example in row.data.get("examples") or []:
+        for example in records(row.data.get("examples")):
             found.setdefault(str(example.get("row", example.get("id"))), []).append((row, example))
     best = page.best(page.bottlenecks) or page.rows[0]
     return [_example(page, views, best.name) for views in found.values()]
@@ -38,14 +38,15 @@ def _example(page: Page, views: list[tuple[Row, Context]], best: str) -> Context
 
 
 def _tally(row: Row, example: Context) -> Context:
-    mark = {True: "ok", False: "bad"}.get(example.get("right"), "open")  # type: ignore[arg-type]
+    right = example.get("right")
+    mark = "ok" if right is True else "bad" if right is False else "open"
     sign = {"ok": "✓ ", "bad": "✗ "}.get(mark, "")
     return {"name": row.name, "swatch": swatch(row), "mark": mark, "said": sign + said(example.get("answer"))}
 
 
 def _view(row: Row, example: Context) -> Context:
     right = example.get("right")
-    chances: list[Context] = example.get("probabilities") or []
+    chances = records(example.get("probabilities"))
     truth = said(example.get("truth"))
     why = str(example.get("contributions") or "")
     return {
@@ -67,7 +68,7 @@ def _chance(each: Context, truth: str) -> Context:
 def said(value: Any) -> str:
     """An answer or a truth in words; lists joined, numbers with four digits."""
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        return ", ".join(texts(value)) or "none"
     if isinstance(value, bool | str) or value is None:
         return "unknown" if value is None else str(value)
     return f"{value:.4g}"
@@ -75,10 +76,10 @@ def said(value: Any) -> str:
 
 def replay(page: Page) -> Context | None:
     """One correction in words: each step with what was believed before, what was given, and the answer's change."""
-    found: Context | None = page.data.get("replay")
+    found = record(page.data.get("replay"))
     if not found:
         return None
-    steps: list[Context] = found.get("steps") or []
+    steps = records(found.get("steps"))
     return {
         "row": said(found.get("row")),
         "method": said(found.get("method")),

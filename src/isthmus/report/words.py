@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from isthmus.report.numbers import count, listed, number, percent, seconds
-from isthmus.report.page import Page, Row, Score
+from isthmus.report.clean import records, texts
+from isthmus.report.numbers import listed, number, percent, seconds
+from isthmus.report.page import Page, Row
 from isthmus.report.svg import Markup, el, join
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A number for the head of the page: ``label`` above, ``value``, its ``interval``, and one line ``note`` below."""
-
-    label: str
-    value: str
-    interval: str
-    note: str
-    tone: str = ""
 
 
 def strong(text: object) -> Markup:
@@ -30,11 +19,6 @@ def summary(page: Page) -> list[Markup]:
     """The answer in sentences, the first one leading; no line breaks within an interval."""
     said = _one(page) if page.single else _several(page)
     return [Markup(re.sub(r"(\[[^\[\]\s]+,) (?=[^\[\]\s]+\])", "\\1\u00a0", each)) for each in said]
-
-
-def facts(page: Page) -> list[Fact]:
-    """The numbers at the head of the page."""
-    return _one_facts(page) if page.single else _several_facts(page)
 
 
 def overlapping(page: Page, best: Row) -> list[Row]:
@@ -52,11 +36,12 @@ def overlapping(page: Page, best: Row) -> list[Row]:
 
 def cheapest(page: Page) -> Row | None:
     """The sealed bottleneck that fits in the least time; None when there is none."""
-    known = [row for row in page.bottlenecks if row.sealed and row.main.value is not None and _fit(row) is not None]
-    return min(known, key=lambda row: _fit(row) or 0.0, default=None)
+    known = [row for row in page.bottlenecks if row.sealed and row.main.value is not None and fit_seconds(row) is not None]
+    return min(known, key=lambda row: fit_seconds(row) or 0.0, default=None)
 
 
-def _fit(row: Row) -> float | None:
+def fit_seconds(row: Row) -> float | None:
+    """Seconds to fit, encoder not counted."""
     return row.scores["fit_seconds"].value if "fit_seconds" in row.scores else None
 
 
@@ -113,15 +98,15 @@ def _cheap(page: Page, best: Row) -> Markup | None:
     if row is None:
         return join(["No sealed bottleneck is among the methods: in each of them x can reach the answer beside the strip."])
     named = row is best or row is page.best([each for each in page.bottlenecks if each.sealed])
-    cost = f": {seconds(_fit(row))} to fit" + _encoder_seconds(page, row)
+    cost = f": {seconds(fit_seconds(row))} to fit" + _encoder_seconds(page, row)
     score = "." if named else f"; {page.main.title} {row.main.both}."
     return join(["The cheapest sealed one is ", strong(row.name), cost, score])
 
 
 def _encoder_seconds(page: Page, row: Row) -> str:
-    for encoder in page.data.get("encoders") or []:
+    for encoder in records(page.data.get("encoders")):
         if encoder.get("name") == row.encoder and isinstance(encoder.get("seconds"), int | float) and encoder["seconds"]:
-            many = len(encoder.get("shared") or [])
+            many = len(texts(encoder.get("shared")))
             return f", after {seconds(encoder['seconds'])} for its encoder" + (
                 f", which {many} methods share" if many > 1 else ""
             )
@@ -167,42 +152,6 @@ def _refits(page: Page) -> Markup | None:
     return None
 
 
-def _several_facts(page: Page) -> list[Fact]:
-    best, black, cheap = page.best(page.bottlenecks), page.black, cheapest(page)
-    found: list[Fact] = []
-    if black is not None:
-        found.append(Fact("Best black box" if _blacks(page) > 1 else "Black box", *_said(black.main), black.name))
-    if best is not None:
-        seal = {True: ", sealed", False: ", not sealed", None: ""}[best.sealed]
-        found.append(Fact("Best bottleneck", *_said(best.main), best.name + seal))
-    if best is not None and best.main.difference is not None:
-        value, low, high = best.main.difference
-        show = [page.main.show(v, sign=True) for v in (value, low, high)]
-        even = low is None or high is None or low <= 0 <= high
-        good = (value > 0) == (page.main.better == "up")
-        note = "not told apart from none" if even else "better than the black box" if good else "what the strip costs"
-        found.append(
-            Fact(
-                "Difference",
-                show[0],
-                f"[{show[1]}, {show[2]}]" if low is not None else "",
-                note,
-                "" if even else "told",
-            )
-        )
-    if cheap is not None:
-        found.append(Fact("Cheapest sealed", seconds(_fit(cheap)), "to fit", f"{cheap.name}: {cheap.main.text}"))
-    return found
-
-
-def _blacks(page: Page) -> int:
-    return sum(row.black for row in page.rows)
-
-
-def _said(score: Score) -> tuple[str, str]:
-    return score.text, score.interval
-
-
 def _one(page: Page) -> list[Markup]:
     row = page.rows[0]
     rows = f" on {page.test_rows:,} rows" if page.test_rows else ""
@@ -238,23 +187,3 @@ def _passes(row: Row) -> Markup | None:
     if row.sealed:
         return join([strong("Sealed"), ": nothing but the concepts reaches the answer."])
     return _open(row)
-
-
-def _one_facts(page: Page) -> list[Fact]:
-    row = page.rows[0]
-    found = [Fact(page.main.title.capitalize(), *_said(row.main), f"{count(page.test_rows, 'row')}")]
-    for key, name in (
-        ("concept_macro_f1", "Concept macro F1"),
-        ("gain_all", "Gain by correcting"),
-        ("bypass", "Bypass"),
-    ):
-        score = row.scores.get(key)
-        if score is not None:
-            found.append(Fact(name, score.text, score.interval, score.reason if score.value is None else _note(key, page)))
-    return found
-
-
-def _note(key: str, page: Page) -> str:
-    if key == "concept_macro_f1":
-        return "mean over concepts" if page.absent is None else f"commonest answers: {number(page.absent)} right"
-    return {"gain_all": "every concept given", "bypass": "decisions that go around"}.get(key, "")
