@@ -69,7 +69,7 @@ def alternate(runs: Mapping[str, Callable[[], Callable[[], object]]], repeats: i
     """CPU seconds of each run, ``repeats`` times after one unmeasured round, taking turns in an order that reverses.
 
     Each entry of ``runs`` sets up and returns what is timed. Taking turns lets the machine's drift cancel in ratios of
-    one round; process CPU time leaves out what other programs take (with one thread, it is wall time on a free machine).
+    one round; CPU time leaves out what other programs take (with one thread, it is wall time on a free machine).
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 1):

@@ -1,4 +1,7 @@
-"""``pytorch-concepts`` (PyPI; import name ``torch_concepts``), when it is installed beside: its own model, a manual loop."""
+"""``pytorch-concepts`` (import name ``torch_concepts``), when it is installed beside: its own model, a manual loop.
+
+``pip install --pre pytorch-concepts -c constraints.txt`` into the environment that runs the benchmark.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,8 @@ def release() -> str | None:
 def trainer(method: str, x: Tensor, c: Tensor, y: Tensor, classes: int, how: Settings) -> Callable[[], object]:
     """A fresh model, and the loop that trains it on whole labels: what its own examples write for plain torch.
 
-    Its embedding model reads one vector for each concept and expands it to two: half the weights of the paper's encoder.
-    It runs without RandInt, which would draw once for all concepts of a plate.
+    Its embedding model reads one vector for each concept and expands it to two: half the encoder of the paper. It runs
+    without RandInt, which would draw once for all concepts of a plate.
     """
     concepts, nn = import_module("torch_concepts"), import_module("torch_concepts.nn")
     names = [f"c{k}" for k in range(c.shape[1])]

@@ -1,6 +1,6 @@
 """A concept bottleneck and a concept embedding model as a competent person writes them without a library: plain torch.
 
-The mathematics, the order of random draws and the optimiser's settings are those of ``isthmus``, so the losses must agree.
+The mathematics, the order of random draws and the optimiser's settings are those of ``isthmus``: the losses must agree.
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ def processor() -> str:
 
 
 def number(value: float | None) -> str:
+    """Three digits; a dash for what was not measured."""
     return "-" if value is None else f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"
 
 

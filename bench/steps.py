@@ -1,9 +1,9 @@
 """A training step of ``cbm`` and ``cem`` at CUB size against the same step in plain torch.
 
-112 concepts, 200 classes, batches of 256, cached features of 1,280, float32, Adam, one thread. Ours is the whole stage as
-a user runs it (``Learn``: inputs, freezing, permutation, batches, loss, finite check, history), validated on a single row
-and without early stopping, divided by its steps. The plain loop runs with default Adam and with ``fused=True``; the limit
-is against the faster of the two.
+112 concepts, 200 classes, batches of 256, cached features of 1,280, float32, Adam, one thread. Ours is the whole stage
+as a user runs it (``Learn``: inputs, freezing, permutation, batches, loss, finite check, history), validated on a single
+row and without early stopping, divided by its steps. The plain loop runs with default Adam and with ``fused=True``; the
+limit is against the faster of the two.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def table(rows: int, missing: float, seed: int = 0) -> Table:
     if missing:
         c = c.masked_fill(torch.rand(c.shape, generator=draw) < missing, torch.nan)
     names = (f"concept {k}" for k in range(CONCEPTS))
-    return Table(x, c=c, y=y, space=ConceptSpace.binary(names), task=Task.classes([f"class {k}" for k in range(CLASSES)]))
+    task = Task.classes(f"class {k}" for k in range(CLASSES))
+    return Table(x, c=c, y=y, space=ConceptSpace.binary(names), task=task)
 
 
 load_all()
@@ -78,18 +79,18 @@ def difference(method: str, data: Table, how: plain.Settings) -> float:
     torch.manual_seed(7)
     replace(stage, loss=traced)(plan.model, Fold(data, data.take([0])))
     torch.manual_seed(7)
-    losses = loop(data)(model, *labels(data), how)
+    losses = loop(data)(model, *arrays(data), how)
     return max(abs(mine - other) for mine, other in zip(trace[: len(losses)], losses, strict=True))
 
 
 def loop(data: Table) -> Callable[..., list[float]]:
-    assert data.c is not None
-    return plain.train_masked if bool(data.c.isnan().any()) else plain.train
+    """The plain loop that fits the labels: one that masks where some are unknown."""
+    return plain.train_masked if bool(cast("Tensor", data.c).isnan().any()) else plain.train
 
 
-def labels(data: Table) -> tuple[Tensor, Tensor, Tensor]:
-    assert data.c is not None and data.y is not None
-    return cast("Tensor", data.x), data.c, data.y
+def arrays(data: Table) -> tuple[Tensor, Tensor, Tensor]:
+    """x (B, D), c (B, K) and y (B,)."""
+    return data.x, cast("Tensor", data.c), cast("Tensor", data.y)
 
 
 def rows(method: str, missing: float, repeats: int, steps: int) -> Iterator[Row]:
@@ -104,7 +105,7 @@ def rows(method: str, missing: float, repeats: int, steps: int) -> Iterator[Row]
 
     def by_hand(fused: bool | None) -> Callable[[], object]:
         model = theirs(method, ours(method, data, how))
-        return lambda: train(model, *labels(data), how, fused=fused)
+        return lambda: train(model, *arrays(data), how, fused=fused)
 
     runs = {"isthmus": library, "plain": lambda: by_hand(None), "plain, fused Adam": lambda: by_hand(True)}
     release, label = (
@@ -112,7 +113,7 @@ def rows(method: str, missing: float, repeats: int, steps: int) -> Iterator[Row]
         f"{method} step" + (f", {missing:.0%} of concept labels unknown" if missing else ""),
     )
     if release and not missing:
-        runs["pytorch-concepts"] = lambda: peer.trainer(method, *labels(data), CLASSES, how)
+        runs["pytorch-concepts"] = lambda: peer.trainer(method, *arrays(data), CLASSES, how)
     seconds = alternate(runs, repeats)
     faster = min(("plain", "plain, fused Adam"), key=lambda name: median(seconds[name]))
     figures = {f"{name} (ms)": 1e3 * median(times) / steps for name, times in seconds.items()}

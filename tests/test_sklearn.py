@@ -121,13 +121,14 @@ def test_a_frame_with_every_kind_of_concept() -> None:
     frame = pd.DataFrame({"first": C[:, 0], "size": size, "length": 10 * X[:, 1] + 50})
     frame.loc[::7, "size"] = None
     frame.loc[::5, "first"] = np.nan
-    model = ConceptBottleneckClassifier(options=QUICK | {"head": "mlp"}).fit(X, y, concepts=frame)
+    model = ConceptBottleneckClassifier(options=QUICK | {"mode": "independent", "head": "mlp"})
+    model.fit(X, y, concepts=frame)
     assert [c.kind for c in model.space_.concepts] == ["binary", "categorical", "continuous"]
     assert model.get_feature_names_out().tolist() == ["first", "size=large", "size=medium", "size=small", "length"]
     read = model.predict_concepts(X)
     assert read.shape == (len(X), 3)
     assert (read[:, 0] == C[:, 0]).mean() > 0.9
-    assert (np.array(model.space_.concepts[1].states)[read[:, 1].astype(int)] == size).mean() > 0.6
+    assert (np.array(model.space_.concepts[1].states)[read[:, 1].astype(int)] == size).mean() > 0.85
     assert np.corrcoef(read[:, 2], frame["length"])[0, 1] > 0.9
     np.testing.assert_allclose(model.transform(X)[:, 1:4].sum(1), 1)
     by_name = model.intervene(X, {"size": "large", "length": 61.0}, proba=True)
@@ -252,7 +253,7 @@ def test_grid_in_two_processes_routes_concepts() -> None:
         grid = GridSearchCV(model, {"options": options}, cv=2, n_jobs=2, error_score="raise")
         grid.fit(X, y, concepts=C)
     assert grid.best_params_["options"] == QUICK
-    assert grid.best_score_ > 0.7
+    assert grid.best_score_ > grid.cv_results_["mean_test_score"].min() + 0.2
     assert grid.best_estimator_.predict_concepts(X).shape == C.shape
 
 

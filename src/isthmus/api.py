@@ -97,7 +97,7 @@ def _features(model: ConceptModel, x: Any) -> Tensor:
     return model.encode(x)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Rows:
     """A tensor or lazy rows, as ``encode`` reads them."""
 

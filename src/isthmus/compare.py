@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from isthmus import metrics, registry
-from isthmus.data.registry import datasets, load
+from isthmus.data.registry import load
 from isthmus.data.table import Splits
 from isthmus.encoders import Encoder, encoded, encoders
 from isthmus.errors import OptionError, unknown
@@ -142,14 +142,15 @@ def compare(
     ``methods``: names, or 'cbm:sequential' for one variant; the black box is always beside. ``seeds``: at least three for a
     claim. ``budget``: settings each row may try on validation, with the first seed. ``options`` go to every method that has
     them, ``training`` (epochs, lr, batch_size) to encoders trained here. ``policies``: correction policies by name with the
-    budgets to score. ``out``: a folder for comparison.json, table.md and report.html. A data set by name brings the
-    features, training and policies its card suggests, where you name none.
+    budgets to score. ``out``: a folder for comparison.json, table.md and report.html. Data of ours brings the features,
+    training and policies that suit it (``Splits.suggest``), where you name none.
     """
     start, say = time.perf_counter(), say or (lambda text: None)
     splits = load(data, **(data_options or {})) if isinstance(data, str) else data
-    known = datasets()[data].suggest if isinstance(data, str) else {}
-    features, policies = features or known.get("features"), policies or known.get("policies")
-    training = {**known.get("training", {}), **(training or {})} if features == known.get("features") else training
+    known = splits.suggest
+    policies = known.get("policies") if policies is None else policies
+    if features is None and "features" in known:
+        features, training = known["features"], {**known.get("training", {}), **(training or {})}
     options = {**known.get("options", {}), **(options or {})}
     seeds = list(seeds)
     if not seeds or budget < 1:
@@ -194,6 +195,7 @@ def compare(
         "interval": INTERVAL,
         "encoders": _encoders(built[0], learns),
         "main": MAIN[splits.task.kind],
+        "published": splits.published or None,
         "rows": made_rows,
         "left_out": left,
         "agreement": agreement({name: done.traces for name, done in fitted.items()}),

@@ -290,6 +290,19 @@ def test_intervene_in_words_and_as_json(run: Any, fitted: Path) -> None:
     assert set(told["probabilities"]) == {"no", "yes"}
 
 
+def test_a_state_may_be_called_no_or_none(run: Any, tmp_path: Path) -> None:
+    lines = "".join(f"{i},{('no', 'yes')[i % 2]},{('2', 'none.')[i % 2]},{'uv'[i % 2]}\n" for i in range(40))
+    (tmp_path / "rows.csv").write_text("a,grain,shape,y\n" + lines)
+    words = ("--label", "y", "--concepts", "grain,shape", "--epochs", 1)
+    run("fit", "cbm", tmp_path / "rows.csv", "--out", tmp_path / "run", *words)
+    asked = ("intervene", tmp_path / "run", "--set")
+    told = json.loads(run(*asked, "grain=no", "--set", "shape=2", "--json").stdout)
+    assert [step["given"] for step in told["steps"]] == ["no", "2"]
+    assert json.loads(run(*asked, "grain=unknown", "--json").stdout)["steps"] == []
+    assert "did you mean 'yes'" in run(*asked, "grain=yess", code=2).stderr
+    assert "known: no, yes" in run(*asked, "grain=1", code=2).stderr
+
+
 def test_a_policy_reveals_labels(run: Any, fitted: Path) -> None:
     assert len(json.loads(run("intervene", fitted, "--budget", 1, "--json").stdout)["steps"]) == 1
     told = json.loads(run("intervene", fitted, "--row", 0, "--budget", 3, "--policy", "random", "--json").stdout)

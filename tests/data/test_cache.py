@@ -313,6 +313,24 @@ def test_damage_is_computed_again_with_a_warning(name: str, quiet_store: Feature
     assert features.seen == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a shard of another matrix", "belongs to another matrix"),
+        ("a flipped bit in the numbers", "content does not match its SHA-256"),
+        ("a truncated shard", "expected [0-9]+ bytes, got [0-9]+"),
+        ("shards swapped", "not the name of a shard of this matrix"),
+        ("other rows in a shard", r"expected float32 \(5, 4\), got F32 \[4, 4\]"),
+        ("another width", "manifest.json describes another matrix"),
+    ],
+)
+def test_the_warning_says_what_is_wrong(name: str, reason: str, quiet_store: FeatureCache) -> None:
+    quiet_store.encode(Counting(), rows())
+    DAMAGE[name](quiet_store.folder)
+    with pytest.warns(UserWarning, match=reason):
+        quiet_store.encode(Counting(), rows())
+
+
 def test_only_the_damaged_shard_is_computed(quiet_store: FeatureCache) -> None:
     quiet_store.encode(Counting(), rows())
     flip(shard_files(quiet_store.folder)[1], -1)

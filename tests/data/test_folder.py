@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_a_folder_becomes_splits_with_concepts(place: Path) -> None:
     assert made.space.concepts[1].states == ("band", "lobed", "round")
     assert isinstance(made.train.x, Images)
     assert made.train.read().shape == (len(made.train), 3, 8, 8)
-    assert sorted(sum(shades(made).values(), [])) == list(range(N))
+    assert sorted(chain(*shades(made).values())) == list(range(N))
     for part in (made.train, made.validation, made.test):
         assert part.ids is not None
         for i, shade in enumerate(part.read()[:, 0, 0, 0].tolist()):
@@ -219,7 +220,7 @@ def test_a_link_that_stays_inside_is_followed(place: Path) -> None:
     images = columns()["image"]
     images[7] = "inner.png"
     rewrite(place, image=images)
-    assert sorted(sum(shades(folder(place, table="labels.csv")).values(), [])) == list(range(N))
+    assert sorted(chain(*shades(folder(place, table="labels.csv")).values())) == list(range(N))
 
 
 def test_a_folder_behind_a_link_is_a_folder(place: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -321,7 +322,7 @@ def numbered(y: Any, group: Any = None) -> Table:
 )
 def test_every_class_keeps_its_share_to_within_one_row(y: list[int], validation: float, test: float, seed: int) -> None:
     parts = drawn(split(numbered(y), validation=validation, test=test, seed=seed))
-    assert sorted(sum(parts.values(), [])) == list(range(len(y)))
+    assert sorted(chain(*parts.values())) == list(range(len(y)))
     for cls, count in Counter(y).items():
         for name, share in (("validation", validation), ("test", test), ("train", 1 - validation - test)):
             assert abs(sum(y[i] == cls for i in parts[name]) - share * count) < 1 + 1e-9
@@ -338,7 +339,7 @@ def test_groups_stay_whole(cells: list[tuple[int, int]], seed: int) -> None:
         for i in members:
             homes.setdefault(groups[i], set()).add(name)
     assert all(len(home) == 1 for home in homes.values())
-    assert sorted(sum(parts.values(), [])) == list(range(len(y)))
+    assert sorted(chain(*parts.values())) == list(range(len(y)))
 
 
 def test_the_seed_decides_and_nothing_else() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import math
 import random
@@ -284,7 +285,7 @@ def compare(
             }
             | {"seconds": 98.1, "shared": called[2:]},
         ],
-        "metrics": METRICS,
+        "metrics": copy.deepcopy(METRICS),
         "main": "accuracy",
         "rows": rows,
         "left_out": [{"method": "pcbm", "title": "Post-hoc CBM", "unmet": "texts for the concepts"}],
@@ -354,7 +355,7 @@ def value_task() -> Result:
     made["data"]["task"] = {"kind": "value", "names": ["length of stay"], "unit": "days"}
     made["data"] |= {"majority": None, "title": "Hospital stays", "synthetic": False}
     made |= {"main": "r2", "title": "stays", "replay": None, "agreement": {"names": [], "matrix": [], "flagged": []}}
-    made["metrics"] = METRICS | {
+    made["metrics"] |= {
         "r2": measure("R2", "task", "share of the target's variance that is explained") | {"low": None},
         "mae": measure("mean absolute error", "task", "mean distance", better="down", unit="target unit", high=None),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +72,7 @@ def test_equal_ends_land_in_the_middle_and_outliers_at_the_edge() -> None:
 def test_names_keep_apart_and_in_order(wanted: list[float]) -> None:
     placed = frames.spaced(wanted, 17, 0, 300)
     order = sorted(range(len(wanted)), key=lambda i: (wanted[i], i))
-    gaps = [placed[b] - placed[a] for a, b in zip(order, order[1:], strict=False)]
+    gaps = [placed[b] - placed[a] for a, b in itertools.pairwise(order)]
     assert all(gap >= 17 - 1e-6 for gap in gaps) and all(y >= -1e-6 for y in placed)
 
 

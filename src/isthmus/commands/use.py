@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,9 @@ from isthmus.commands.console import emit, number, plain, say, table
 from isthmus.commands.options import ConceptColumns, Json, Label, Plugins, RunFolder, TableFile
 from isthmus.commands.values import pairs
 from isthmus.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from isthmus.space import ConceptSpace
 
 OptionalData = Annotated[
     str | None,
@@ -183,8 +186,9 @@ def intervene(
     from isthmus.api import intervene as tell
     from isthmus.commands.runs import open_run, part_of
 
-    known = {name: _value(text) for name, text in pairs(settings or (), "--set", last=True).items()}
+    given = pairs(settings or (), "--set", last=True)
     opened = open_run(run, plugin or ())
+    known = {name: _value(text, _states(opened.model.space, name)) for name, text in given.items()}
     loaded = opened.data(data, label=label, concepts=concepts, table=table_file)
     rows = part_of(opened, loaded, split)
     if not 0 <= row < len(rows):
@@ -226,10 +230,19 @@ def intervene(
         say(f"ask next: {', '.join(told.ask_next)}")
 
 
-def _value(text: str) -> float | str | None:
-    """A correction: a number, a state's name, or None for 'do not know'."""
+def _states(space: ConceptSpace, name: str) -> tuple[str, ...]:
+    """The states of a categorical concept; none for any other name."""
+    return space.concepts[space.names.index(name)].states if name in space.names else ()
+
+
+def _value(text: str, states: tuple[str, ...]) -> float | str | None:
+    """A correction: a state's name, a number, yes or no, or None for 'do not know'."""
+    if text in states:
+        return text
     if text.lower() in ("none", "nan", "unknown", ""):
         return None
+    if states:
+        return text  # refused with the nearest state
     try:
         return float(text)
     except ValueError:

@@ -16,17 +16,14 @@ from isthmus.errors import OptionError, unknown
 class Dataset:
     """A registered data set: ``summary`` in one line, ``build(**options)`` -> ``Splits``.
 
-    ``suggest``: options of ``compare`` that suit it; ``parts``: options of each part that a comparison runs in turn;
-    ``published``: figures from its paper, shown beside ours.
+    ``parts``: options of each part that a comparison of the whole set runs in turn.
     """
 
     name: str
     summary: str
     build: Callable[..., Splits]
     synthetic: bool = False
-    suggest: dict[str, Any] = field(default_factory=dict[str, Any])
     parts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    published: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:

@@ -80,7 +80,7 @@ class Shards:
         self.each = each
         for number, name in shards.items():
             if reason := self._damage(number, name, check):
-                damage = f"{name[:100]}: {reason}"
+                damage = damage or f"{name[:100]}: {reason}"
             else:
                 self.files[number] = name
         if damage and warn:
@@ -91,7 +91,7 @@ class Shards:
         """What is wrong with a shard, '' when nothing is."""
         try:
             digest, size = name.removesuffix(".safetensors").split("-")[1:]
-            if name != self._name(number, digest, int(size)) or not 0 <= number < self.count:
+            if name != self._name(number, digest, int(size)):
                 return "not the name of a shard of this matrix"
             path = self.folder / name
             if path.stat().st_size != int(size):

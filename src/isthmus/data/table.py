@@ -158,7 +158,8 @@ def _fingerprint(x: Any) -> str:
 class Splits:
     """Train, validation and test, never optional; a group in two of them is an error.
 
-    Continuous concepts and targets get their center, scale and percentiles from the training rows.
+    Continuous concepts and targets get their center, scale and percentiles from the training rows. ``suggest`` holds
+    options of ``compare`` that suit the data (features, training, options, policies), ``published`` figures of its paper.
     """
 
     train: Table
@@ -166,6 +167,8 @@ class Splits:
     test: Table
     name: str = "data"
     card: DataCard | None = None
+    suggest: dict[str, Any] = field(default_factory=dict[str, Any])
+    published: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
