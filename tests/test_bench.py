@@ -25,8 +25,9 @@ def only(monkeypatch: pytest.MonkeyPatch) -> dict[str, cases.Case]:
 
 
 @pytest.mark.parametrize(
-    ("value", "limit", "ok"), [(1.0, None, True), (1.1, 1.1, True), (1.2, 1.1, False), (None, 1.1, False), (float("nan"), 1.1, False)]
-)  # fmt: skip
+    ("value", "limit", "ok"),
+    [(1.0, None, True), (1.1, 1.1, True), (1.2, 1.1, False), (None, 1.1, False), (float("nan"), 1.1, False)],
+)
 def test_a_row_fails_above_its_limit_or_without_a_value(value: float | None, limit: float | None, ok: bool) -> None:
     assert Row("a", value, "x", limit=limit).ok is ok
 

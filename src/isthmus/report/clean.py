@@ -57,12 +57,16 @@ def record(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
+def listing(value: Any) -> list[Any]:
+    """``value`` when it is a list, else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
 def records(value: Any) -> list[dict[str, Any]]:
     """The dicts in a list; an empty list for anything else."""
-    found = cast("list[Any]", value) if isinstance(value, list) else []
-    return [cast("dict[str, Any]", each) for each in found if isinstance(each, dict)]
+    return [cast("dict[str, Any]", each) for each in listing(value) if isinstance(each, dict)]
 
 
 def texts(value: Any) -> list[str]:
     """The entries of a list as text; an empty list for anything else."""
-    return [str(each) for each in cast("list[Any]", value)] if isinstance(value, list) else []
+    return [str(each) for each in listing(value)]

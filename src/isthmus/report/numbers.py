@@ -24,15 +24,12 @@ def number(value: float | None, unit: str = "share", *, sign: bool = False) -> s
 
 def significant(value: float) -> str:
     """Three significant digits without an exponent where that is short: 12345 -> 12,345; 0.00123 -> 0.00123."""
-    if value == 0:
-        return "0"
-    if value >= 1e7 or value < 1e-4:
+    if value >= 1e7 or 0 < value < 1e-4:
         return f"{value:.2e}"
-    if value >= 100:
+    if value >= 100 or value == round(value):
         return f"{value:,.0f}"
-    digits = max(0, 2 - math.floor(math.log10(value)))
-    text = f"{value:.{digits}f}"
-    return text.rstrip("0").rstrip(".") if digits > 2 else text
+    value = float(f"{value:.3g}")
+    return f"{value:.{2 - math.floor(math.log10(value))}f}"
 
 
 def between(low: float | None, high: float | None, unit: str = "share", *, sign: bool = False) -> str:

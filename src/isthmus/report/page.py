@@ -129,7 +129,7 @@ class Page:
 
 
 def read(data: dict[str, Any]) -> Page:
-    """A result's dict as a ``Page``. Raises ``DataError`` for another schema."""
+    """A result's dict as a ``Page``. Raises ``DataError`` for another schema and for a comparison of nothing."""
     schema = data.get("schema")
     if schema not in (COMPARE, EVALUATION):
         raise DataError(f"report: expected a result with schema {COMPARE!r} or {EVALUATION!r}, got {schema!r}")
@@ -141,6 +141,8 @@ def read(data: dict[str, Any]) -> Page:
     main = metrics.setdefault(key, Measure(key, key.replace("_", " ")))
     single = schema == EVALUATION
     raw = [data] if single else records(data.get("rows"))
+    if not raw:
+        raise DataError("report: expected at least one method in 'rows', got none")
     rows: list[Row] = []
     for each in raw:
         row = _row(0, each, metrics, main)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from isthmus.report.clean import finite, record
+from isthmus.report.clean import finite, listing, record
 from isthmus.report.numbers import between, number, seconds
 
 
@@ -101,6 +101,6 @@ def scored(measure: Measure, found: dict[str, Any]) -> Score:
         finite(found.get("low")),
         finite(found.get("high")),
         finite(found.get("spread")),
-        tuple(s for s in map(finite, cast("list[Any]", found.get("seeds") or [])) if s is not None),
+        tuple(s for s in map(finite, listing(found.get("seeds"))) if s is not None),
         None if apart is None else (apart, finite(gap.get("low")), finite(gap.get("high"))),
     )
