@@ -73,7 +73,7 @@ def alternate(runs: Mapping[str, Callable[[], Callable[[], object]]], repeats: i
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
-        for name in list(runs) if turn % 2 else reversed(runs):
+        for name in list(runs)[:: 1 if turn % 2 else -1]:
             timed = runs[name]()
             gc.collect()
             start = time.process_time()

@@ -61,8 +61,9 @@ def number(value: float | None) -> str:
 def show(console: Console, title: str, found: Sequence[Row]) -> None:
     """One table for a case; a failed row is marked by a word, not by colour alone."""
     grid = Table(title=title, title_justify="left")
-    for column, justify in (("row", "left"), ("value", "right"), ("95 %", "right"), ("limit", "right")):
-        grid.add_column(column, justify=justify, overflow="fold")
+    grid.add_column("row", overflow="fold")
+    for column in ("value", "95 %", "limit"):
+        grid.add_column(column, justify="right", overflow="fold")
     grid.add_column("", overflow="fold")
     grid.add_column("beside", overflow="fold")
     for row in found:

@@ -76,8 +76,8 @@ class ConceptBottleneckClassifier(ClassifierMixin, TransformerMixin, BaseEstimat
         concepts and gets none.
         """
         _same_index(X, concepts)
-        x, y = validate_data(self, X, y, dtype=np.float32)
-        y = column_or_1d(y, warn=True)
+        checked: Any = validate_data(self, X, y, dtype=np.float32)
+        x, y = checked[0], column_or_1d(checked[1], warn=True)
         check_classification_targets(y)
         weight = _weights(sample_weight, len(x))
         used = np.flatnonzero(weight > 0)
@@ -99,9 +99,9 @@ class ConceptBottleneckClassifier(ClassifierMixin, TransformerMixin, BaseEstimat
         )
         held = carve(codes, None if groups is None else _listed(groups, len(x))[used], self.validation, seed)
         kept = table.take(np.flatnonzero(~held)) if held.any() else table
-        checked = table.take(np.flatnonzero(held)) if held.any() else table
+        watched = table.take(np.flatnonzero(held)) if held.any() else table
         # fitting reads no test rows: the caller scores on rows of their own
-        splits = Splits(kept, checked, checked, name="arrays")
+        splits = Splits(kept, watched, watched, name="arrays")
         features = "identity" if self.features is None else deepcopy(self.features)
         self.model_ = fit_method(self.method, splits, features=features, seed=seed, **(self.options or {}))
         self.classes_, self.space_ = classes, self.model_.space
@@ -165,7 +165,8 @@ class ConceptBottleneckClassifier(ClassifierMixin, TransformerMixin, BaseEstimat
     @torch.no_grad()
     def _run(self, X: Any, corrections: Any = None) -> Output:
         check_is_fitted(self)
-        x = as_tensor(validate_data(self, X, reset=False, dtype=np.float32))
+        checked: Any = validate_data(self, X, reset=False, dtype=np.float32)
+        x = as_tensor(checked)
         held = None if corrections is None else _held(self.space_, corrections, len(x))
         return run(self.model_, encode(self.model_.features, Table(x, task=self.model_.task)), held)
 

@@ -364,7 +364,8 @@ def test_reports_of_a_run_and_of_a_comparison(run: Any, fitted: Path, tmp_path: 
         ("{", 3, "expected the JSON"),
         ("[]", 2, "isthmus.compare/1"),
         ('{"schema": "isthmus.fit/1"}', 2, "isthmus.fit/1"),
-        ('{"schema": "isthmus.compare/1"}', 3, "schema has more"),
+        ('{"schema": "isthmus.compare/1"}', 2, "'rows'"),
+        ('{"schema": "isthmus.compare/1", "rows": [{"scores": 3}]}', 3, "schema has more"),
     ],
 )
 def test_a_broken_result_is_refused(content: str, code: int, said: str, run: Any, tmp_path: Path) -> None:
@@ -375,7 +376,8 @@ def test_a_broken_result_is_refused(content: str, code: int, said: str, run: Any
 
 def test_fit_never_writes_over_other_files(run: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    assert "other files" in run("fit", "cbm", TOY, "--out", tmp_path, *QUICK, code=2).stderr
+    early = run("fit", "cbm", "gone.csv", "--out", tmp_path, *QUICK, code=2).stderr
+    assert "other files" in early, "before any data is read"
     assert "cannot" in run("fit", "cbm", TOY, "--out", tmp_path / "thesis.txt" / "run", *QUICK, code=2).stderr
     assert "other files" in run("fit", "cbm", TOY, "--out", tmp_path / "r", "--checkpoint", tmp_path, *QUICK, code=2).stderr
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]

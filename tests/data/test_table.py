@@ -66,6 +66,8 @@ def cell(row: int, column: int, value: float, base: Tensor = C) -> Tensor:
         ({"x": BAD * nan}, ("x, row 0, column 0", "nan", "8 such cells")),
         ({"x": {"left": torch.zeros(4, 2), "right": BAD}}, ("right, row 2",)),
         ({"x": torch.full((4, 2), 1e30)}, ("row 0", "1e+15", "rescale")),
+        ({"x": BAD.half()}, ("x, row 2, column 1", "inf")),
+        ({"x": BAD.bfloat16()}, ("x, row 2, column 1", "inf")),
         ({"x": torch.zeros(4)}, ("x", "(4,)", "feature axis")),
         ({"x": torch.zeros(4, 0)}, ("x", "at least one column")),
         ({"x": torch.zeros(0, 2), "c": None, "y": None}, ("at least one row", "empty")),
@@ -100,6 +102,8 @@ def cell(row: int, column: int, value: float, base: Tensor = C) -> Tensor:
         ({"c": cell(2, 1, 0.0)}, ("'s', row 2", "sum to 1", "[0.0, 0.0]")),
         ({"c": cell(2, 2, 1.0)}, ("'s', row 2", "[1.0, 1.0]")),
         ({"c": cell(2, 1, nan)}, ("'s', row 2", "sum to 1 (or all NaN")),
+        ({"c": cell(2, 2, nan)}, ("'s', row 2", "[1.0, nan]")),
+        ({"c": cell(1, 3, torch.inf).half()}, ("'n', row 1", "inf")),
         ({"weight": -torch.ones(4)}, ("weight, row 0", "-1")),
         ({"weight": torch.tensor([1, nan, 1, 1])}, ("weight, row 1", "nan")),
         ({"weight": torch.zeros(4)}, ("weight", "above 0")),
@@ -326,6 +330,12 @@ def test_every_class_keeps_its_share_to_within_one_row(y: list[int], validation:
     for cls, count in Counter(y).items():
         for name, share in (("validation", validation), ("test", test), ("train", 1 - validation - test)):
             assert abs(sum(y[i] == cls for i in parts[name]) - share * count) < 1 + 1e-9
+
+
+def test_classes_of_two_rows_take_turns_so_that_the_whole_keeps_its_shares() -> None:
+    many = Table(torch.arange(300)[:, None], y=torch.arange(300) % 150, task=Task.classes(map(str, range(150))))
+    sizes = [len(part) for part in drawn(split(many)).values()]
+    assert sizes == pytest.approx([195, 45, 60], abs=6)
 
 
 @settings(max_examples=100, deadline=None)

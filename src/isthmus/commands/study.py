@@ -101,7 +101,7 @@ def compare(
             budget=budget,
             options=options,
             training=training,
-            policies=policies,
+            policies=policies or None,
             out=out,
             command=command_line(),
             say=bar.say,

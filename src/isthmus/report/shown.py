@@ -69,9 +69,9 @@ def said(value: Any) -> str:
     """An answer or a truth in words; lists joined, numbers with four digits."""
     if isinstance(value, list):
         return ", ".join(texts(value)) or "none"
-    if isinstance(value, bool | str) or value is None:
-        return "unknown" if value is None else str(value)
-    return f"{value:.4g}"
+    if value is None:
+        return "unknown"
+    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def replay(page: Page) -> Context | None:
