@@ -16,7 +16,7 @@ from isthmus.data.table import Splits, Table
 from isthmus.encoders import Progress, encoded, learnable, resolve
 from isthmus.errors import DataError
 from isthmus.features import build
-from isthmus.files import CheckpointFolder
+from isthmus.checkpoints import CheckpointFolder
 from isthmus.given import Batch, Given, Inputs, given
 from isthmus.interventions.policies import askable, entropy, policy
 from isthmus.model import ConceptModel

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from isthmus import __version__
-from isthmus.commands import catalogue, claims, data, doctor, dynamic, features, manual, study, train, use
+from isthmus.commands import catalogue, claims, data, doctor, dynamic, features, manual, predictions, study, train, use
 from isthmus.commands.console import ASKED, MEANING, Code, code_of, complain, one_line, warned
 
 _USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
@@ -114,7 +114,7 @@ app.command("demo", rich_help_panel=_START)(study.demo)
 app.command("list", rich_help_panel=_START)(catalogue.listing)
 app.command("compare", rich_help_panel=_START)(study.compare)
 app.command("fit", rich_help_panel=_MODELS)(train.fit)
-app.command("predict", rich_help_panel=_MODELS)(use.predict)
+app.command("predict", rich_help_panel=_MODELS)(predictions.predict)
 app.command("evaluate", rich_help_panel=_MODELS)(use.evaluate)
 app.command("intervene", rich_help_panel=_MODELS)(use.intervene)
 app.command("report", rich_help_panel=_MODELS)(study.report)

@@ -11,7 +11,7 @@ from typing import Any
 from isthmus.compare import Comparison, Say, compare
 from isthmus.data import load
 
-TRAINING: dict[str, Any] = {"epochs": 5, "lr": 4e-3, "batch_size": 64}
+TRAINING: dict[str, Any] = {"epochs": 5, "lr": 8e-3, "batch_size": 64}
 METHODS = ("blackbox", "linear_probe", "random_concepts", "cbm", "cem", "sidechannel")
 # on true cards a linear head cannot see a pair, so every head has one hidden layer and offers no contributions
 OPTIONS: dict[str, Any] = {"head": "mlp", "hidden": 128, "epochs": 40, "patience": 8, "batch_size": 256}
@@ -31,7 +31,7 @@ def main(
     return compare(
         data,
         methods=METHODS,
-        features="cnn",
+        features="resnet",
         seeds=[seed],
         budget=2,
         options=OPTIONS,

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, digests, and the folder of an unfinished fit."""
+"""Files that are whole or absent: atomic writes and digests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
-
-from isthmus.errors import IntegrityError
 
 
 def digest(path: Path) -> str:
@@ -39,39 +35,3 @@ def write(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write plain data as JSON, whole or not at all."""
     write(path, (json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False) + "\n").encode())
-
-
-class CheckpointFolder:
-    """Where an unfinished fit keeps its stages: one safetensors file a stage, numbers in its header.
-
-    ``key`` says what is being fitted; a folder that holds another fit is refused, never overwritten.
-    """
-
-    def __init__(self, folder: str | Path, key: str = "") -> None:
-        self.folder, self.key = Path(folder), key
-
-    def path(self, stage: int) -> Path:
-        return self.folder / f"stage-{stage}.safetensors"
-
-    def load(self, stage: int) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The stage's tensors and numbers, None when it has not begun."""
-        from safetensors import SafetensorError, safe_open
-
-        path = self.path(stage)
-        if not path.exists():
-            return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                numbers: dict[str, Any] = json.loads(file.metadata()["numbers"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise IntegrityError(f"{path}: expected a checkpoint, got a damaged file ({error}); delete it") from error
-        if numbers["key"] != self.key:
-            raise IntegrityError(f"{path}: holds the checkpoint of another fit; choose another folder or delete this one")
-        return tensors, numbers
-
-    def save(self, stage: int, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        from safetensors.torch import save
-
-        packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write(self.path(stage), save(packed, {"numbers": json.dumps({**numbers, "key": self.key})}))

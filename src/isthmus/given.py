@@ -30,7 +30,6 @@ class Batch:
     weight: Tensor | None = None
 
     def labels(self) -> Tensor:
-        """Concept labels (B, K), or an error when the table has none."""
         if self.c is None:
             raise DataError("c: expected concept labels, got a table without; pass c=, or a method that needs none")
         return self.c

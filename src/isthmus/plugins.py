@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from importlib import import_module, metadata
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from isthmus import registry
 from isthmus.errors import DataError, OptionError
 
 LOADED: dict[Path, str] = {}
-_asked: set[str] = set()
 
 
 def load_file(file: str | Path) -> list[str]:
@@ -39,14 +37,7 @@ def load_file(file: str | Path) -> list[str]:
 
 
 def load_all(files: Iterable[str | Path] = ()) -> None:
-    """Register, once, the library's methods and those of installed packages; then those of ``files``."""
-    if "isthmus.methods" not in _asked:
-        _asked.add("isthmus.methods")
-        import_module("isthmus.methods")
-        for entry in metadata.entry_points(group="isthmus.methods"):
-            try:
-                entry.load()
-            except Exception as error:
-                raise OptionError(f"plugin {entry.name!r} ({entry.value}): {type(error).__name__}: {error}") from error
+    """Register the library's methods, those of installed packages (entry points), and those of ``files``."""
+    registry.methods()
     for file in files:
         load_file(file)

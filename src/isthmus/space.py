@@ -75,6 +75,8 @@ class ConceptSpace:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "concepts", tuple(self.concepts))
+        if wrong := [c for c in self.concepts if not isinstance(c, Concept)]:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DataError(f"concepts: expected Concept objects, got {wrong[0]!r}; ConceptSpace.binary takes names")
         for what, names in (("concept", self.names), ("column", self.columns)):
             twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
@@ -85,8 +87,10 @@ class ConceptSpace:
     @classmethod
     def binary(cls, names: Iterable[str], groups: Iterable[str] | None = None) -> ConceptSpace:
         """A space of binary concepts, with an optional group name for each."""
-        rows = list(names)
+        rows = [names] if isinstance(names, str) else list(names)
         owned: list[str | None] = [None] * len(rows) if groups is None else list(groups)
+        if len(owned) != len(rows):
+            raise DataError(f"groups: expected {len(rows)}, one for each name, got {len(owned)}")
         return cls(tuple(Concept(name, group=group) for name, group in zip(rows, owned, strict=True)))
 
     @classmethod

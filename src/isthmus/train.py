@@ -48,10 +48,10 @@ Loss = Callable[[Output, Batch, Task], dict[str, Tensor]]
 
 
 class Checkpoint(Protocol):
-    """Where an unfinished stage keeps its state: named tensors and numbers."""
+    """Where an unfinished stage keeps its ``State``; ``load`` fills one and returns the epoch to go on from."""
 
-    def load(self, stage: int) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
-    def save(self, stage: int, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None: ...
+    def load(self, stage: int, state: State) -> int: ...
+    def save(self, stage: int, state: State, epoch: int) -> None: ...
 
 
 @dataclass
@@ -125,8 +125,9 @@ class Learn:
             return
         optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
         steps = math.ceil(len(train.y) / self.batch_size)
-        state = _State(modules, optimizer, run)
-        for epoch in range(state.resume(), self.epochs):
+        state = State(modules, optimizer)
+        start = 0 if run.checkpoint is None else run.checkpoint.load(run.stage, state)
+        for epoch in range(start, self.epochs):
             if state.stale >= self.patience > 0:
                 break
             self.freeze(model, modules)
@@ -139,7 +140,8 @@ class Learn:
             model.history.append({"stage": self.name, "epoch": epoch, **row})
             if self.patience > 0:
                 state.better(row["validation"])
-            state.save(epoch + 1)
+            if run.checkpoint is not None:
+                run.checkpoint.save(run.stage, state, epoch + 1)
             if run.progress is not None:
                 run.progress(self.name, epoch + 1, self.epochs, row)
         state.restore()
@@ -152,8 +154,7 @@ class Learn:
         low, part = (self.lr / 25, 1 - step / warm) if step < warm else (0.0, (step - warm) / (steps - warm))
         return low + (self.lr - low) * (1 + math.cos(math.pi * part)) / 2
 
-    def learning(self, model: ConceptModel) -> list[nn.Module]:
-        """The modules that learn; of features with a frozen prefix, the neck."""
+    def learning(self, model: ConceptModel) -> list[nn.Module]:  # of features with a frozen prefix, the neck
         return [encoder(model.features)[1] if part == "features" else model.get_submodule(part) for part in self.parts]
 
     def freeze(self, model: ConceptModel, modules: list[nn.Module]) -> None:
@@ -217,15 +218,16 @@ def take(batch: Batch, index: Tensor, device: torch.device) -> Batch:
     return Batch(moved(batch.x, device, index), c, moved(batch.y, device, index), batch.space, known, weight)
 
 
-class _State:
-    """Best weights so far, and everything a resumed stage needs to go on bit for bit."""
+class State:
+    """A stage on its way: the modules that learn, their optimizer, the best weights so far."""
 
-    def __init__(self, modules: list[nn.Module], optimizer: torch.optim.Optimizer, run: Run) -> None:
-        self.modules, self.optimizer, self.run, self.stage = nn.ModuleList(modules), optimizer, run, run.stage
+    def __init__(self, modules: list[nn.Module], optimizer: torch.optim.Optimizer) -> None:
+        self.modules, self.optimizer = nn.ModuleList(modules), optimizer
         self.best: dict[str, Tensor] | None = None
         self.lowest, self.stale = math.inf, 0
 
     def better(self, score: float) -> None:
+        """Count an epoch; keep its weights when its validation loss is the lowest so far."""
         self.stale += 1
         if score < self.lowest:
             self.lowest, self.stale = score, 0
@@ -235,56 +237,27 @@ class _State:
         if self.best is not None:
             self.modules.load_state_dict(self.best)
 
-    def save(self, epoch: int) -> None:
-        if self.run.checkpoint is None:
-            return
-        tensors = {f"now.{k}": v for k, v in self.modules.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in (self.best or {}).items()} | {"rng": torch.get_rng_state()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{key}": value for key, value in state.items()}
-        lowest = None if math.isinf(self.lowest) else self.lowest
-        self.run.checkpoint.save(self.stage, tensors, {"epoch": epoch, "lowest": lowest, "stale": self.stale})
-
-    def resume(self) -> int:
-        """Load the stage's checkpoint; returns the epoch to go on from."""
-        found = None if self.run.checkpoint is None else self.run.checkpoint.load(self.stage)
-        if found is None:
-            return 0
-        tensors, numbers = found
-
-        def part(start: str) -> dict[str, Tensor]:
-            return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
-
-        self.modules.load_state_dict(part("now."))
-        self.best = part("best.") or None
-        self.lowest, self.stale = numbers["lowest"] if numbers["lowest"] is not None else math.inf, numbers["stale"]
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("adam.").items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        torch.set_rng_state(tensors["rng"])
-        return int(numbers["epoch"])
-
 
 @dataclass(frozen=True)
 class Solve:
-    """Closed-form stage: the part's own ``fit`` on the inputs it sees, without gradients.
+    """Closed-form stage: the part's own ``fit`` (or the method ``call``) on the inputs it sees, without gradients.
 
-    A bottleneck's ``fit(z, batch)``, a head's ``fit(concepts, z, batch, task)``.
+    A bottleneck's ``fit(z, batch)``, a head's ``fit(concepts, z, batch, task)``; on train rows, or those of ``rows``.
     """
 
     part: str
     data: Fold | None = None
+    call: str = "fit"
+    rows: Literal["train", "validation"] = "train"
 
     @torch.no_grad()
     def __call__(self, model: ConceptModel, data: Fold) -> None:
-        rows = (self.data or data).train
+        rows: Rows = getattr(self.data or data, self.rows)
         z = encode(model.features, rows, model.device)
         batch, part = rows.batch(z), model.eval().get_submodule(self.part)
-        fit: Callable[..., None] | None = getattr(part, "fit", None)
+        fit: Callable[..., None] | None = getattr(part, self.call, None)
         if fit is None:
-            raise IsthmusError(f"Solve({self.part!r}): {type(part).__name__} has no fit")
+            raise IsthmusError(f"Solve({self.part!r}): {type(part).__name__} has no {self.call}")
         if self.part.startswith("head"):
             fit(model.bottleneck(z), z, batch, model.task)
         else:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from isthmus.api import predict
 from isthmus.commands.source import Loaded, read
 from isthmus.commands.writing import write_folder
 from isthmus.data import load
+from isthmus.errors import DataError
 from isthmus.progress import Bar
 from isthmus.testing import world
 
@@ -365,13 +367,42 @@ def test_reports_of_a_run_and_of_a_comparison(run: Any, fitted: Path, tmp_path: 
         ("[]", 2, "isthmus.compare/1"),
         ('{"schema": "isthmus.fit/1"}', 2, "isthmus.fit/1"),
         ('{"schema": "isthmus.compare/1"}', 2, "'rows'"),
-        ('{"schema": "isthmus.compare/1", "rows": [{"scores": 3}]}', 3, "schema has more"),
     ],
 )
 def test_a_broken_result_is_refused(content: str, code: int, said: str, run: Any, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(content)
     assert said in run("report", tmp_path / "result.json", code=code).stderr
     assert not (tmp_path / "result.html").exists()
+
+
+def test_a_result_that_breaks_the_page_is_damaged(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def html(found: dict[str, Any]) -> str:
+        return found["rows"][0]["scores"]
+
+    monkeypatch.setattr(import_module("isthmus.report"), "html", html)
+    (tmp_path / "result.json").write_text('{"schema": "isthmus.compare/1", "rows": []}')
+    assert "IndexError" in run("report", tmp_path / "result.json", code=3).stderr
+
+
+def test_compare_hands_on_what_was_asked_and_leaves_the_rest_to_the_data(run: Any, monkeypatch: Any) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def compare(splits: Any, **named: Any) -> Any:
+        asked.append(named)
+        raise DataError("enough")
+
+    monkeypatch.setattr(import_module("isthmus.compare"), "compare", compare)
+    run("compare", "xor:rows=200", code=2)
+    words = ("--policy", "kflip=1,3", "--set", "epochs=3", "--encoder", "lr=.1", "--features", "mlp:hidden=[8,4]")
+    run("compare", "xor:rows=200", *words, "--seeds", 5, "--budget", 2, "--method", "cem", code=2)
+    for name in ("policies", "features", "methods", "out"):
+        assert asked[0][name] is None, name
+    assert (asked[0]["options"], asked[0]["training"], list(asked[0]["seeds"]), asked[0]["budget"]) == ({}, {}, [0, 1, 2], 4)
+    assert asked[1]["policies"] == {"kflip": [1, 3]}
+    assert asked[1]["options"] == {"epochs": "3"}
+    assert asked[1]["training"] == {"lr": 0.1}
+    assert (asked[1]["features"], asked[1]["feature_options"]) == ("mlp", {"hidden": [8, 4]})
+    assert (list(asked[1]["seeds"]), asked[1]["budget"], asked[1]["methods"]) == ([0, 1, 2, 3, 4], 2, ["cem"])
 
 
 def test_fit_never_writes_over_other_files(run: Any, tmp_path: Path) -> None:

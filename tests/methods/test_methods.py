@@ -255,3 +255,36 @@ def test_a_model_is_final_on_given_of_the_wrong_width() -> None:
     assert isinstance(model, ConceptModel)
     with pytest.raises(ValueError, match=r"given values: expected shape \(2, 4\) or \(1, 4\), got \(2, 3\)"):
         model(torch.randn(2, 8), Given(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool)))
+
+
+def test_calibration_on_validation_rows_mends_confidence_and_never_raises_the_loss() -> None:
+    """Overconfident logits come back: the slope found is the inverse of the one put in, by an independent fit."""
+    from sklearn.linear_model import LogisticRegression
+
+    torch.manual_seed(0)
+    part, z = LinearBottleneck(8, SPACE), torch.randn(4000, 8)
+    c = torch.bernoulli(part(z).values.detach())
+    with torch.no_grad():
+        part.score.weight.mul_(6.0)
+        part.score.bias.mul_(6.0).add_(1.0)
+    rows = Batch(z, c, torch.zeros(4000, dtype=torch.long), SPACE)
+    logits = part(z).logits.detach()
+    before = part(z).nll(c, SPACE).item()
+    with torch.no_grad():
+        part.calibrate(z, rows)
+    assert part(z).nll(c, SPACE).item() < before - 0.1
+    for k in range(5):
+        fit = LogisticRegression(C=1e9).fit(logits[:, k : k + 1].numpy(), c[:, k].numpy())
+        want = logits[:, k] * float(fit.coef_[0, 0]) + float(fit.intercept_[0])
+        torch.testing.assert_close(part(z).logits[:, k], want, atol=0.05, rtol=0.01)
+
+
+def test_calibration_fits_validation_alone_and_not_a_joint_head() -> None:
+    data = world(("binary",), rows=400)
+    plain, fitted = (make("cbm", data, mode="independent", calibrate=on, epochs=5).fit(data) for on in (False, True))
+    assert not torch.equal(plain.bottleneck.score.weight, fitted.bottleneck.score.weight)
+    rows = data.validation.batch(data.validation.x)
+    loss = [m(data.validation.x).concepts.nll(rows.c, data.space, known=rows.known).item() for m in (plain, fitted)]
+    assert loss[1] < loss[0]
+    with pytest.raises(OptionError, match="joint"):
+        make("cbm", data, calibrate=True)

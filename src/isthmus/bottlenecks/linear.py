@@ -58,6 +58,23 @@ class LinearBottleneck(Bottleneck):
         for q, buffer in ((0.05, self.low), (0.95, self.high)):
             buffer.copy_(torch.stack([column.quantile(q) for column in logits.T]))
 
+    def calibrate(self, z: Tensor, batch: Batch) -> None:
+        """Platt scaling (1999): the scale and shift of each column's logits with the least loss on these rows."""
+        logits = self.score(z.to(self.low.device)).detach()
+        scale, shift = (torch.full_like(self.low, start, requires_grad=True) for start in (1.0, 0.0))
+        optimizer = torch.optim.LBFGS([scale, shift], max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = Concepts(logits, logits * scale + shift).nll(batch.labels(), self.space, known=batch.known)
+            value.backward()
+            return value
+
+        with torch.enable_grad():
+            optimizer.step(loss)
+        self.score.weight.mul_(scale[:, None])
+        self.score.bias.mul_(scale).add_(shift)
+
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
         self.score.weight = nn.Parameter(self.score.weight[index], self.score.weight.requires_grad)
         self.score.bias = nn.Parameter(self.score.bias[index], self.score.bias.requires_grad)

@@ -73,26 +73,26 @@ def _show(card: Mapping[str, Any], build: Callable[..., Any], as_json: bool) -> 
     facts = [
         (key, value) for key, value in card.items() if key not in ("schema", "options", "doc") and value not in ("", None, {})
     ]
-    table(("", ""), [(key, _words(value)) for key, value in facts])
+    table(("", ""), [(key, words(value)) for key, value in facts])
     if card["doc"]:
         say(card["doc"], "")
     if card["options"]:
         tuned: Mapping[str, Any] = card.get("tune", {})
-        rows = [(o["name"], o["type"], o["shown"], _words(tuned.get(o["name"], ""))) for o in card["options"]]
+        rows = [(o["name"], o["type"], o["shown"], words(tuned.get(o["name"], ""))) for o in card["options"]]
         table(
             ("option", "type", "default", *(("validation may choose",) if tuned else ())),
             [r if tuned else r[:3] for r in rows],
         )
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
     """A value as a person reads it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_words(each)}" for key, each in value.items())
+        return "; ".join(f"{key}: {words(each)}" for key, each in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_words(each) for each in value) or "none"
+        return ", ".join(words(each) for each in value) or "none"
     return str(value)
 
 
@@ -109,7 +109,7 @@ def options_json(options: Mapping[str, inspect.Parameter], build: Callable[..., 
                 "type": described(hints.get(name, parameter.annotation)),
                 "default": default,
                 "required": required,
-                "shown": "required" if required else "none" if default is None else _words(default),
+                "shown": "required" if required else "none" if default is None else words(default),
             }
         )
     return rows

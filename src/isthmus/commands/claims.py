@@ -52,7 +52,7 @@ def claims(
         table(
             ("name", "claim", "number", "verdict", "s"),
             [[row.get(k, "") for k in ("name", *KEYS, "seconds")] for row in rows],
-            right="s",
+            right=("s",),
         )
     stopped = [row["name"] for row in rows if row.get("verdict") == "did not run"]
     if stopped:

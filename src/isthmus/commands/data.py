@@ -49,6 +49,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Describe a data set: rows, classes, concepts with their rates, licence, warnings."""
+    from isthmus.commands.catalogue import words
     from isthmus.commands.source import read
     from isthmus.commands.survey import survey
     from isthmus.commands.writing import image_sheet
@@ -68,12 +69,14 @@ def show(
     rows = ", ".join(f"{count} {part}" for part, count in told["rows"].items())
     facts = [("rows", rows), ("inputs", told["inputs"]), ("task", told["task"]["kind"]), ("groups", told["groups"])]
     facts += [(key, told["card"][key]) for key in ("licence", "source", "terms", "notes") if told["card"] and told["card"][key]]
+    facts += [("compare uses", words(told["suggest"]))] if told["suggest"] else []
+    facts += [("published", words(told["published"]))] if told["published"] else []
     table(("", ""), facts, title=told["title"])
     if told["classes"]:
         table(
             ("class", "share of train"),
             [(c["name"], number(c["share"])) for c in told["classes"]],
-            right="share of train",
+            right=("share of train",),
         )
     if told["value"]:
         say("target: " + ", ".join(f"{key} {number(value)}" for key, value in told["value"].items()))

@@ -36,6 +36,7 @@ CORE = {
     "typer": "typer",
     "rich": "rich",
     "jinja2": "jinja2",
+    "filelock": "filelock",
 }
 EXTRAS = {"vision": {"transformers": "transformers"}, "text": {"transformers": "transformers"},
           "data": {"pandas": "pandas", "pyarrow": "pyarrow"}}  # fmt: skip

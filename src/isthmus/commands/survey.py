@@ -31,6 +31,8 @@ def survey(data: Splits) -> dict[str, Any]:
         "columns": len(data.space),
         "concepts": concepts,
         "card": None if data.card is None else asdict(data.card),
+        "published": data.published,
+        "suggest": data.suggest,
         "warnings": warnings(data, concepts),
     }
 

@@ -39,6 +39,7 @@ def cbm(
     reading: Reading = "soft",
     head: Kind = "linear",
     hidden: int = 128,
+    calibrate: bool = False,
     concept_weight: float = 1.0,
     lr: float = 1e-3,
     weight_decay: float = 4e-5,
@@ -50,22 +51,23 @@ def cbm(
 
     ``concept_weight`` multiplies the mean over concepts; the paper's lambda multiplies the sum, so its .01 on CUB's
     112 concepts (Table 1) is 1.12 here. 'independent' trains the head on true concepts, 'sequential' on predicted ones.
+    ``calibrate`` rescales each concept's logits on validation rows before the head learns (not the paper's).
     """
     if mode == "independent" and reading == "logit":
         raise OptionError("cbm: an independent head learns from 0/1 concepts, so reading='logit' does not fit; use 'soft'")
-    model = ConceptModel(
-        features,
-        LinearBottleneck(features.dim, space, reading),
-        make_head(head, space, task, hidden),
-        space,
-        task,
-    )
+    if mode == "joint" and calibrate:
+        raise OptionError(
+            "cbm: a joint head has learnt on the logits as they are; calibrate fits 'sequential' and 'independent'"
+        )
+    bottleneck, made = LinearBottleneck(features.dim, space, reading), make_head(head, space, task, hidden)
+    model = ConceptModel(features, bottleneck, made, space, task)
     how = dict[str, Any](lr=lr, weight_decay=weight_decay, epochs=epochs, batch_size=batch_size, patience=patience)
     reader = Learn(losses.concept, ("features", "bottleneck"), name="concepts", **how)
+    read = [reader, Solve("bottleneck", call="calibrate", rows="validation")] if calibrate else [reader]
     percentiles: list[Stage] = [Solve("bottleneck")] if reading == "logit" else []
     stages: dict[str, list[Stage]] = {
         "joint": [Learn(losses.Both(concept_weight), name="joint", **how), *percentiles],
-        "sequential": [reader, *percentiles, Learn(losses.task, ("head",), name="head", **how)],
-        "independent": [reader, Learn(losses.task, ("head",), given=everything, name="head", **how)],
+        "sequential": [*read, *percentiles, Learn(losses.task, ("head",), name="head", **how)],
+        "independent": [*read, Learn(losses.task, ("head",), given=everything, name="head", **how)],
     }
     return Plan(model, stages[mode])
