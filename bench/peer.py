@@ -36,7 +36,7 @@ def release() -> str | None:
 
 
 def trainer(method: str, x: Tensor, c: Tensor, y: Tensor, classes: int, how: Settings) -> Callable[[], object]:
-    """A fresh model, and the loop that trains it on whole labels: what its own examples write for plain torch.
+    """A fresh model, and the loop that trains it on whole labels: what its own examples write, with fused Adam.
 
     Its embedding model reads one vector for each concept and expands it to two: half the encoder of the paper. It runs
     without RandInt, which would draw once for all concepts of a plate.
@@ -50,7 +50,7 @@ def trainer(method: str, x: Tensor, c: Tensor, y: Tensor, classes: int, how: Set
     model = getattr(nn, kind)(input_size=x.shape[1], annotations=notes, task_names=["y"], **options)
 
     def loop() -> None:
-        optimizer = torch.optim.Adam(model.parameters(), lr=how.lr, weight_decay=how.weight_decay)
+        optimizer = torch.optim.Adam(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True)
         for _ in range(how.epochs):
             for index in torch.randperm(len(x)).split(how.batch):
                 out = model(query=every, input=x[index])

@@ -9,6 +9,7 @@ limit is against the faster of the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from statistics import median
 from typing import Any, cast
@@ -29,7 +30,7 @@ from isthmus.train import Learn, Plan
 
 DIM, CONCEPTS, CLASSES = 1280, 112, 200
 LIMIT, AGREE = 1.1, 1e-5
-ROUNDS = {"cbm": (100, 20), "cem": (40, 5)}  # rounds, steps in each: about 20 steps are an epoch of CUB
+ROUNDS = {"cbm": (100, 20), "cem": (30, 5)}  # rounds, steps in each: about 20 steps are an epoch of CUB
 PLAIN: dict[str, Callable[[int, int, int], nn.Module]] = {"cbm": plain.PlainCBM, "cem": plain.PlainCEM}
 
 
@@ -98,13 +99,14 @@ def rows(method: str, missing: float, repeats: int, steps: int) -> Iterator[Row]
     how = plain.Settings(epochs=1)
     data = table(how.batch * steps, missing)
     fold, train = Fold(data, data.take([0])), loop(data)
+    written = theirs(method, ours(method, data, how))
 
     def library() -> Callable[[], object]:
         plan = ours(method, data, how)
         return lambda: plan.stages[0](plan.model, fold)
 
     def by_hand(fused: bool | None) -> Callable[[], object]:
-        model = theirs(method, ours(method, data, how))
+        model = deepcopy(written)
         return lambda: train(model, *arrays(data), how, fused=fused)
 
     runs = {"isthmus": library, "plain": lambda: by_hand(None), "plain, fused Adam": lambda: by_hand(True)}

@@ -116,6 +116,15 @@ def test_sparsity_needs_a_linear_head(build: Build) -> None:
     assert "linear_probe" not in names
 
 
+def test_equal_counts_stand_side_by_side() -> None:
+    assert charts.dodged([10, 50, 10, 10], 9) == [1, 50, 10, 19]
+    assert charts.dodged([], 9) == [] and charts.dodged([3], 9) == [3]
+
+
+def test_contributions_carry_a_sign_unless_they_are_nothing() -> None:
+    assert [bars.signed(v) for v in (1.678, -1.08, 0.001, -0.001)] == ["+1.68", "\u22121.08", "0.00", "0.00"]
+
+
 def test_concepts_come_worst_first(build: Build) -> None:
     def plain(data: dict[str, Any]) -> None:
         data["rows"][3]["concepts"] = [

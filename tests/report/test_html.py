@@ -264,6 +264,26 @@ def test_the_data_are_left_as_they_were(build: Build) -> None:
     assert data == before
 
 
+def luminance(colour: str) -> float:
+    """Relative luminance of ``#rrggbb``, 0 to 1 (WCAG 2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_have_contrast_in_light_and_dark(build: Build) -> None:
+    style = html(build["evaluation"]()).split("<style>")[1].split("</style>")[0]
+    light, dark = (dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)[:2])
+    for found in (light, dark):
+        for ground in ("bg", "paper"):
+            base = luminance(found[ground])
+            for name, colour in found.items():
+                least = 4.5 if name in ("ink", "muted", "accent", "good", "bad") else 3 if re.fullmatch(r"[sy]\d", name) else 1
+                high, low = max(base, luminance(colour)), min(base, luminance(colour))
+                assert (high + 0.05) / (low + 0.05) >= least, (name, colour, ground)
+    assert len(light) >= 21 and set(dark) == set(light)
+
+
 def test_many_methods_concepts_and_classes(build: Build) -> None:
     data = build["compare"](names=[f"attribute {i}" for i in range(120)], classes=[f"class {i}" for i in range(60)])
     data["rows"] = [row | {"name": f"{row['name']} {i}"} for i in range(3) for row in data["rows"]]

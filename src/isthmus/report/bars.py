@@ -125,6 +125,12 @@ def _value(each: dict[str, Any], top: float, x: Scale) -> list[Markup]:
     return [*parts, label(368, y + 4, number(value) + (" ✗" if wrong else ""), anchor="end", class_="value")]
 
 
+def signed(value: float) -> str:
+    """``+1.68``, ``−1.08``, ``0.00``."""
+    text = f"{value:+.2f}".replace("-", MINUS)
+    return text[1:] if text[1:] == "0.00" else text
+
+
 def _added(row: Row, added: Sequence[float | None], remainder: float | None) -> list[Markup]:
     """Signed bars on one scale; the remainder (bias and all that passes beside the strip) below them."""
     known = [v for v in (*added, remainder) if v is not None]
@@ -139,7 +145,7 @@ def _added(row: Row, added: Sequence[float | None], remainder: float | None) -> 
         a, b = sorted((x(0), x(value)))
         name = "rest" if last else "plus" if value >= 0 else "minus"
         parts += [el("rect", x=a, y=top + 4, width=max(b - a, 0.8), height=STEP - 9, class_=name)]
-        parts += [label(598, top + STEP / 2 + 4, f"{value:+.2f}".replace("-", MINUS), anchor="end", class_="value")]
+        parts += [label(598, top + STEP / 2 + 4, signed(value), anchor="end", class_="value")]
         if last:
             parts += [label(156, top + STEP / 2 + 4, "remainder", anchor="end", class_="note")]
             parts += [label(166, top + STEP / 2 + 4, "bias and what passes by", class_="note")]

@@ -70,6 +70,12 @@ def strips(row: Row) -> bool:
     return row.main.value is not None and counted is not None and (counted.value is not None or there)
 
 
+def dodged(wanted: list[float], gap: float) -> list[float]:
+    """Places of points side by side where they would stand on each other: equal ones spread around their place."""
+    together = [[j for j, other in enumerate(wanted) if abs(other - x) < gap / 2] for x in wanted]
+    return [x + gap * (near.index(i) - (len(near) - 1) / 2) for i, (x, near) in enumerate(zip(wanted, together, strict=True))]
+
+
 def sparsity(page: Page) -> Markup | None:
     """Score against NEC; rows with concepts but no linear head stand in a lane of their own. None without a NEC."""
     inside = [row for row in page.rows if strips(row)]
@@ -82,7 +88,8 @@ def sparsity(page: Page) -> Markup | None:
     height = max(330.0, 18.0 * len(rows) + TOP + BOTTOM)
     shape = frame(page, framed(page), 0.0, spanned([0.0, top])[1], height, right=RIGHT + 130)
     edge, step, middle = shape.x.stop + 70, min(16.0, 110 / max(len(lane), 1)), (len(lane) - 1) / 2
-    spots = [(row, shape.x(nec), shape.y(row.main.value or 0.0)) for row, nec in dots]
+    across = dodged([shape.x(nec) for _, nec in dots], 9)
+    spots = [(row, x, shape.y(row.main.value or 0.0)) for (row, _), x in zip(dots, across, strict=True)]
     spots += [(row, edge + step * (i - middle), shape.y(row.main.value or 0.0)) for i, row in enumerate(lane)]
     ends, black = tagged(page, shape, [y for _, _, y in spots])
     parts = [_dot(shape, *spot, end, spot[0] in lane) for spot, end in zip(spots, ends, strict=True)]

@@ -56,7 +56,8 @@ def _sparsity_words(page: Page) -> str:
     if not counted:
         none = "No method here has a linear head, so the concepts a class uses (NEC) cannot be counted"
         return f"{none}; what accuracy costs in concepts is not known." if any(map(draw.strips, page.rows)) else ""
-    return "Fewer concepts a class are easier to read. Left and high is best; the dashed line is the black box."
+    how = "Left and high is best; the dashed line is the black box. Equal counts stand side by side."
+    return f"Fewer concepts a class are easier to read. {how}"
 
 
 def _curve(page: Page, level: str) -> Context | None:

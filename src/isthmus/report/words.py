@@ -90,7 +90,9 @@ def _order(page: Page, best: Row) -> Markup | None:
         return None
     names = listed([row.name for row in near])
     verb = "has an interval that overlaps" if len(near) == 1 else "have intervals that overlap"
-    return join([strong(names), f" {verb} with that of {best.name}: take their order as open."])
+    return join(
+        [strong(names), f" {verb} with that of {best.name}: take their order as open, and the best as flattered by the choice."]
+    )
 
 
 def _cheap(page: Page, best: Row) -> Markup | None:
