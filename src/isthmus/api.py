@@ -59,7 +59,7 @@ def fit(
     seen = encoded(splits, module) if frozen else splits
     inside = build("identity", dim=module.dim) if frozen else module
     plan = chosen.make(inside, splits.space, splits.task, seed=seed, **options)
-    key = f"{splits.name}|{method}|{seed}|{sorted(plan.model.origin['options'].items())}|{len(splits.train)}"
+    key = f"{splits.name}|{getattr(module, 'recipe', None)}|{method}|{seed}|{sorted(plan.model.origin['options'].items())}|{len(splits.train)}"
     place = None if checkpoint is None else CheckpointFolder(checkpoint, key)
     model = plan.fit(seen, seed, progress=progress, checkpoint=place)
     model.features = module.eval().requires_grad_(False)

@@ -105,7 +105,9 @@ def rows(names: Sequence[str] | None, data: Splits, common: dict[str, Any]) -> t
             raise unknown(f"variant of method {method.name!r}", wanted, variants)
         for label, options in variants.items():
             if wanted in (None, label):
-                kept.append(Row(f"{method.name} {label}".strip(), method, method.checked({**options, **shared})))
+                row = f"{method.name} {label}".strip()
+                own = {k: v for k, v in data.suggest.get("rows", {}).get(row, {}).items() if k not in shared}
+                kept.append(Row(row, method, method.checked({**options, **own, **shared})))
     kept.sort(key=lambda row: (row.method.name != "blackbox", row.method.card.family != "yardstick"))
     return kept, left
 
@@ -151,7 +153,8 @@ def compare(
     policies = known.get("policies") if policies is None else policies
     if features is None and "features" in known:
         features, training = known["features"], {**known.get("training", {}), **(training or {})}
-    options = {**known.get("options", {}), **(options or {})}
+    allowed = {option for method in registry.methods().values() for option in method.options}
+    options = {**{k: v for k, v in known.get("options", {}).items() if k in allowed}, **(options or {})}
     seeds = list(seeds)
     if not seeds or budget < 1:
         raise OptionError(f"compare: expected at least one seed and a budget of at least 1, got {seeds} and {budget}")

@@ -243,6 +243,7 @@ def describe_data(data: Table, name: str, splits: Splits | None = None) -> dict[
         "title": card.title if card else name,
         "licence": card.licence if card else "",
         "terms": card.terms if card else "",
+        "synthetic": bool(card and card.source.startswith("generated")),
         "rows": rows,
         "concepts": data.space.count,
         "columns": len(data.space),

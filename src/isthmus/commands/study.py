@@ -38,7 +38,11 @@ def demo(
     start = time.perf_counter()
     with Bar("demo", verbose=True) as bar:
         result = main(out, seed=seed, say=bar.say, **size)
-    _tell(result, out, as_json, time.perf_counter() - start)
+    if as_json:
+        emit(result.data)
+    else:
+        _tell(result, out)
+        say(f"{time.perf_counter() - start:.0f} s")
 
 
 def compare(
@@ -89,40 +93,61 @@ def compare(
     feature, feature_options = feature_choice(features)
     if out is not None:
         writable(out)
-    splits = read(data, label=label, concepts=concepts, table=table_file).splits
-    start = time.perf_counter()
-    with Bar(splits.name, verbose=verbose) as bar:
-        result = run(
-            splits,
-            methods=method,
-            features=feature,
-            feature_options=feature_options,
-            seeds=range(seeds),
-            budget=budget,
-            options=options,
-            training=training,
-            policies=policies or None,
-            out=out,
-            command=command_line(),
-            say=bar.say,
-        )
+    start, results = time.perf_counter(), []
+    for part, source in _parts(data):
+        splits = read(source, label=label, concepts=concepts, table=table_file).splits
+        place = out / part if out is not None and part else out
+        with Bar(splits.name, verbose=verbose) as bar:
+            result = run(
+                splits,
+                methods=method,
+                features=feature,
+                feature_options=feature_options,
+                seeds=range(seeds),
+                budget=budget,
+                options=options,
+                training=training,
+                policies=policies or None,
+                out=place,
+                command=command_line(),
+                say=bar.say,
+            )
+        results.append(result.data)
+        if not as_json:
+            _tell(result, place)
+    if as_json:
+        emit(results[0] if len(results) == 1 else {"schema": "isthmus.comparisons/1", "parts": results})
+    else:
+        say(f"{time.perf_counter() - start:.0f} s" + ("" if out is not None else "; --out FOLDER writes the report"))
     if seeds < 3:
         complain("note", f"{seeds} of the three seeds that a claim needs")
-    _tell(result, out, as_json, time.perf_counter() - start)
 
 
-def _tell(result: Any, out: Path | None, as_json: bool, seconds: float) -> None:
-    """Print a comparison, where it was written, and one correction in words."""
-    if as_json:
-        emit(result.data)
-        return
+def _parts(data: str) -> list[tuple[str, str]]:
+    """The parts of a data set that is compared part by part, each with its source; one part '' for all others."""
+    from isthmus.data.registry import datasets
+
+    known = datasets().get(data)
+    if known is None or not known.parts:
+        return [("", data)]
+    return [(name, f"{data}:" + ",".join(f"{k}={v}" for k, v in chosen.items())) for name, chosen in known.parts.items()]
+
+
+def _tell(result: Any, out: Path | None) -> None:
+    """Print a comparison, its corrections by policy, where it was written, and one correction in words."""
+    from isthmus.report import corrections
+
     console().print(result.table())
+    corrected = corrections(result.data)
+    if corrected is not None:
+        console().print(corrected)
     replayed = result.data.get("replay")
     if replayed:
         say(f"{replayed['method']}, test row {replayed['row']}: {one_line(replayed['text'])}")
     for row in result.data["left_out"]:
         say(f"left out: {row['method']} needs {row['unmet']}")
-    say(f"{seconds:.0f} s" + (f"; report: {out / 'report.html'}" if out is not None else "; --out FOLDER writes the report"))
+    if out is not None:
+        say(f"report: {out / 'report.html'}")
 
 
 def _options(texts: Any, methods: list[Any]) -> dict[str, Any]:

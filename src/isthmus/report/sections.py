@@ -125,7 +125,20 @@ def policies(page: Page) -> Context | None:
         }
         for row, policy, point in found
     ]
-    return {"names": [page.metrics[key].title for key in keys], "lines": lines}
+    return {"names": [page.metrics[key].title for key in keys], "lines": lines, "published": published(page)}
+
+
+def published(page: Page) -> list[Context]:
+    """Figures of the data's own paper: a line for each policy and budget, then the black box."""
+    found = record(page.data.get("published"))
+    show = page.main.show
+    lines = [
+        {"policy": str(policy), "k": str(k), "value": show(finite(value))}
+        for policy, points in found.items()
+        for k, value in record(points).items()
+    ]
+    black = finite(found.get("blackbox"))
+    return [*lines, *([{"policy": "black box", "k": "", "value": show(black)}] if black is not None else [])]
 
 
 def _after(page: Page, point: Context, key: str) -> str:

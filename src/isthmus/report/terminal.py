@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus.report.columns import Column, columns, score, seal
 from isthmus.report.numbers import MINUS, number
+from isthmus.report.clean import record
 from isthmus.report.page import Page, Row, read
+from isthmus.report.sections import policies, published
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,6 +32,30 @@ def table(data: dict[str, Any]) -> Table:
     """
     page = read(data)
     return _one(page) if page.single else _several(page)
+
+
+def corrections(data: dict[str, Any]) -> Table | None:
+    """Scores after corrections by named policies, the published figures beside; None when no policy was scored."""
+    from rich import box
+    from rich.table import Table
+
+    page = read(data)
+    found = policies(page)
+    if found is None:
+        return None
+    made = Table(title=_text(f"{page.name}: after k corrected concepts"), box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    made.title_justify = made.caption_justify = "left"
+    for head in ("method", "policy"):
+        made.add_column(head, no_wrap=True)
+    for head in ("k", *found["names"]):
+        made.add_column(head, justify="right", no_wrap=True)
+    for line in found["lines"]:
+        made.add_row(*map(_text, (line["method"], line["policy"], line["k"], *line["cells"])))
+    for line in published(page):
+        made.add_row(*map(_text, ("published", line["policy"], line["k"], line["value"])), style="italic")
+    source = record(page.data.get("published")).get("source")
+    made.caption = _text(". ".join(each for each in (_beside(page), f"Published: {source}" if source else "") if each) + ".")
+    return made
 
 
 def _several(page: Page) -> Table:
