@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from isthmus import losses, registry
 from isthmus.bottlenecks.linear import LinearBottleneck
+from isthmus.checkpoints import CheckpointFolder
 from isthmus.errors import IntegrityError, IsthmusError
 from isthmus.features import Features, build
-from isthmus.checkpoints import CheckpointFolder
 from isthmus.given import Batch, everything
 from isthmus.heads.linear import LinearHead
 from isthmus.model import ConceptModel, feedforward

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from isthmus import registry
+from isthmus.checkpoints import CheckpointFolder
 from isthmus.data.registry import load as load_data
 from isthmus.data.table import Splits, Table
 from isthmus.encoders import Progress, encoded, learnable, resolve
 from isthmus.errors import DataError
 from isthmus.features import build
-from isthmus.checkpoints import CheckpointFolder
 from isthmus.given import Batch, Given, Inputs, given
 from isthmus.interventions.policies import askable, entropy, policy
 from isthmus.model import ConceptModel
@@ -59,7 +59,8 @@ def fit(
     seen = encoded(splits, module) if frozen else splits
     inside = build("identity", dim=module.dim) if frozen else module
     plan = chosen.make(inside, splits.space, splits.task, seed=seed, **options)
-    key = f"{splits.name}|{getattr(module, 'recipe', None)}|{method}|{seed}|{sorted(plan.model.origin['options'].items())}|{len(splits.train)}"
+    made = (splits.name, getattr(module, "recipe", None), method, seed, len(splits.train))
+    key = f"{made}|{sorted(plan.model.origin['options'].items())}"
     place = None if checkpoint is None else CheckpointFolder(checkpoint, key)
     model = plan.fit(seen, seed, progress=progress, checkpoint=place)
     model.features = module.eval().requires_grad_(False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from isthmus.report.clean import record
 from isthmus.report.columns import Column, columns, score, seal
 from isthmus.report.numbers import MINUS, number
-from isthmus.report.clean import record
 from isthmus.report.page import Page, Row, read
 from isthmus.report.sections import policies, published
 
