@@ -23,7 +23,6 @@ from isthmus.data.table import Fold, Table
 from isthmus.features import tabular
 from isthmus.given import Batch
 from isthmus.model import Output
-from isthmus.plugins import load_all
 from isthmus.registry import get
 from isthmus.space import ConceptSpace, Task
 from isthmus.train import Learn, Plan
@@ -45,9 +44,6 @@ def table(rows: int, missing: float, seed: int = 0) -> Table:
     names = (f"concept {k}" for k in range(CONCEPTS))
     task = Task.classes(f"class {k}" for k in range(CLASSES))
     return Table(x, c=c, y=y, space=ConceptSpace.binary(names), task=task)
-
-
-load_all()
 
 
 def ours(method: str, data: Table, how: plain.Settings) -> Plan:

@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor, nn
 
-from isthmus import plugins, registry
+from isthmus import registry
 from isthmus.api import fit as fit_method
 from isthmus.bottlenecks.linear import harden
 from isthmus.data.columns import Array, as_tensor, is_frame, same_rows, to_array
@@ -157,7 +157,6 @@ class ConceptBottleneckClassifier(ClassifierMixin, TransformerMixin, BaseEstimat
 
     def _needs(self, concepts: Any, task: Task) -> None:
         """Refuse a method that needs concept labels when there are none."""
-        plugins.load_all()
         if concepts is None and registry.get(self.method).unmet(None, task) == "concept labels":
             others = ", ".join(name for name, method in registry.methods().items() if method.unmet(None, task) is None)
             raise DataError(f"method {self.method!r} needs concept labels: pass concepts=, or use one of {others}")

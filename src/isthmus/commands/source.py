@@ -32,13 +32,13 @@ def read(text: str, *, label: str | None = None, concepts: str | None = None, ta
 
     ``label`` and ``concepts`` are columns by comma. Raises ``UnknownName``, ``DataError``, ``OptionError``.
     """
-    name, options = (text, {}) if Path(text).exists() else named(text)
+    name, options = (text, {}) if _is_place(text) else named(text)
     for key, value in (("label", label), ("concepts", concepts), ("table", None if table is None else str(table))):
         if value is not None and key in options:
             raise OptionError(f"{key}: given twice, as --{key} {value} and in {text!r}; keep one")
         options |= {} if value is None else {key: value}
     place = Path(name)
-    if place.is_dir():
+    if place.is_dir() and _is_place(name):
         return _folder(place, options)
     if place.suffix.lower() in TABLES:
         return _table(place, options)
@@ -47,11 +47,18 @@ def read(text: str, *, label: str | None = None, concepts: str | None = None, ta
 
 def pinned(text: str, *, label: str | None, concepts: str | None, table: Path | None) -> dict[str, str | None]:
     """The same data argument with files by their whole path, as a saved model keeps it to find its data again."""
-    name = text if Path(text).exists() else named(text)[0]
-    whole = f"{Path(name).resolve()}{text[len(name) :]}" if Path(name).exists() else text
+    name = text if _is_place(text) else named(text)[0]
+    whole = f"{Path(name).resolve()}{text[len(name) :]}" if _is_place(name) else text
     if table is not None and not (Path(name) / table).exists():
         table = table.resolve()
     return {"name": whole, "label": label, "concepts": concepts, "table": None if table is None else str(table)}
+
+
+def _is_place(text: str) -> bool:
+    """True for a file or folder that is there; a data set's bare name is that data set (``./poker`` is the folder)."""
+    from isthmus.data.registry import datasets
+
+    return Path(text).exists() and text not in datasets()
 
 
 def _named(name: str, options: dict[str, str]) -> Loaded:
