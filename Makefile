@@ -26,7 +26,7 @@ lint: $(VENV)/.dev
 	@echo "ruff check"; $(BIN)/ruff check --quiet --output-format concise .
 	@echo "ruff format --check"; $(BIN)/ruff format --check --quiet --output-format concise .
 
-types: $(VENV)/.dev
+types: $(VENV)/.dev $(VENV)/.docs
 	@echo "basedpyright"; $(BIN)/basedpyright --pythonpath $(BIN)/python --level error
 
 direction: $(VENV)/.dev

@@ -80,6 +80,19 @@ def pytest_make_collect_report() -> Generator[None, Any, Any]:
     return report
 
 
+@pytest.fixture(autouse=True)
+def _methods_as_installed() -> Generator[None]:
+    """A method that a test registers is gone after it: no other test's comparison may meet it."""
+    from isthmus import plugins, registry
+
+    registry.methods()
+    before, loaded = dict(registry._found), dict(plugins.LOADED)
+    yield
+    for now, then in ((registry._found, before), (plugins.LOADED, loaded)):
+        now.clear()
+        now.update(then)
+
+
 @pytest.fixture(scope="session")
 def isthmus_data() -> Callable[[str], Path]:
     """``isthmus_data("tabular/zoo.csv.gz")`` -> its path; skips the test when the file is not there."""

@@ -189,3 +189,19 @@ def test_fit_says_what_is_unmet() -> None:
     bare = Splits(*(t.replace(c=None, space=im.ConceptSpace()) for t in (data.train, data.validation, data.test)))
     with pytest.raises(ValueError, match="needs concept labels; this data runs blackbox, linear_probe"):
         im.fit("cbm", bare)
+
+
+def test_a_probe_of_features_that_nobody_trained_trains_them_first() -> None:
+    """Else it would read a random network; its accuracy would be that of random features."""
+    data = load("xor", rows=1200)
+    probe = im.fit("linear_probe", data, epochs=60, lr=1e-2)
+    assert im.evaluate(probe, data.test)["accuracy"] > 0.9
+
+
+def test_validation_gives_no_concept_that_randint_would() -> None:
+    """The early stopping of cem watches the loss of the model as it will be used: the same at each call."""
+    data = world(("binary",))
+    plan = registry.get("cem").make(_identity(), data.space, data.task)
+    stage = plan.stages[0]
+    rows = stage.inputs(plan.model, data.validation)
+    assert len({stage.score(plan.model, rows) for _ in range(5)}) == 1

@@ -92,7 +92,6 @@ def test_a_broken_method_is_caught(fault: str, law: int, monkeypatch: pytest.Mon
             monkeypatch.setattr(Plan, "fit", lambda self, data, seed=0, **k: self.model.eval())
         return plan
 
-    monkeypatch.setattr(registry, "_found", dict(registry._found))
     registry.method(Card("broken", "none", 0, kinds=("binary",), tasks=("classes",)))(broken)
     with pytest.raises(testing.LawBroken, match=rf"law {law} ") as caught:
         testing.check_method("broken", fresh=False)
@@ -105,11 +104,10 @@ def _fresh() -> torch.Generator:
     return generator
 
 
-def test_a_stale_exemption_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stale_exemption_is_caught() -> None:
     def stale(features, space, task, *, epochs: int = 2) -> Plan:
         return registry.get("cbm").build(features, space, task, epochs=epochs)
 
-    monkeypatch.setattr(registry, "_found", dict(registry._found))
     registry.method(Card("stale", "none", 0, exempt={5: "it is said to leak"}, tasks=("classes",)))(stale)
     with pytest.raises(testing.LawBroken, match="take the exemption off"):
         testing.check_method("stale", fresh=False)

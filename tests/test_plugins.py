@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import isthmus as im
-from isthmus import plugins, registry, testing
+from isthmus import plugins, testing
 from isthmus.data import load
 from isthmus.errors import DataError, OptionError
 
@@ -42,9 +42,7 @@ def smoothed(features, space, task, *, by: float = 0.1, epochs: int = 20, lr: fl
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(registry, "_found", dict(registry.methods()))
-    monkeypatch.setattr(plugins, "LOADED", {})
+def plugin(tmp_path: Path) -> Path:
     path = tmp_path / "mine.py"
     path.write_text(PLUGIN)
     return path

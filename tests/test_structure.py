@@ -350,7 +350,6 @@ def test_a_skip_for_missing_data_is_a_failure_where_the_data_should_be(rule, tmp
 
 def test_a_run_fails_when_data_is_missing_that_should_be_there(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
-    (tmp_path / "torch.py").write_text("def set_num_threads(count): pass\n")  # the rule needs no torch: quicker
     (tmp_path / "test_one.py").write_text("def test_x(isthmus_data):\n    isthmus_data('gone.npz')\n")
     (tmp_path / "test_two.py").write_text("import pytest\npytest.skip('data: gone', allow_module_level=True)\n")
     (tmp_path / "test_three.py").write_text("import pytest\ndef test_y():\n    pytest.skip('no GPU')\n")

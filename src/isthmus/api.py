@@ -14,8 +14,8 @@ from isthmus import registry
 from isthmus.checkpoints import CheckpointFolder
 from isthmus.data.registry import load as load_data
 from isthmus.data.table import Splits, Table
-from isthmus.encoders import Progress, encoded, learnable, resolve
-from isthmus.errors import DataError
+from isthmus.encoders import Progress, encoded, learnable, resolve, train_encoder
+from isthmus.errors import DataError, OptionError
 from isthmus.features import build
 from isthmus.given import Batch, Given, Inputs, given
 from isthmus.interventions.policies import askable, entropy, policy
@@ -44,21 +44,29 @@ def fit(
     """Fit a method on data; returns the model frozen, in evaluation mode.
 
     ``features``: a builder's name, a module with ``dim``, or None for the default of the rows; weights that came with them
-    stay frozen and are encoded once, others learn with the method. ``options`` are the method's own. ``checkpoint``: a
-    folder from which an interrupted fit goes on bit for bit. Raises ``OptionError``, ``DataError``, ``UnknownName``.
+    stay frozen and are encoded once, others learn with the method (before it, where it leaves its features alone).
+    ``options`` are the method's own. ``checkpoint``: a folder from which an interrupted fit goes on bit for bit.
+    Raises ``OptionError``, ``DataError``, ``UnknownName``.
     """
     splits = load_data(data) if isinstance(data, str) else data
     chosen = registry.get(method)
-    unmet = chosen.unmet(None if splits.train.c is None else splits.space, splits.task)
-    if unmet and not unmet.startswith("option"):
+    unmet = chosen.unmet(None if splits.train.c is None else splits.space, splits.task, options)
+    if unmet and unmet.startswith("option"):
+        raise OptionError(f"method {method!r} needs {unmet}, got none; set it")
+    if unmet:
         others = [name for name, m in registry.methods().items() if m.unmet(None, splits.task) is None]
         raise DataError(f"method {method!r} needs {unmet}; this data runs {', '.join(others) or 'none'}")
     chosen.checked(options)
     module = resolve(features, splits, seed=seed, **(feature_options or {}))
-    frozen = not learnable(module)
+    plan, frozen = chosen.make(module, splits.space, splits.task, seed=seed, **options), not learnable(module)
+    if not frozen and not any("features" in getattr(stage, "parts", ()) for stage in plan.stages):
+        learns = "task" if splits.train.c is None else chosen.card.encoder  # the method reads features as they come
+        train_encoder(module, splits, "task" if learns == "task" else "concepts", seed=seed, progress=progress)
+        frozen = True
     seen = encoded(splits, module) if frozen else splits
-    inside = build("identity", dim=module.dim) if frozen else module
-    plan = chosen.make(inside, splits.space, splits.task, seed=seed, **options)
+    if frozen:
+        inside = build("identity", dim=module.dim)
+        plan = chosen.make(inside, splits.space, splits.task, seed=seed, **options)
     made = (splits.name, getattr(module, "recipe", None), method, seed, len(splits.train))
     key = f"{made}|{sorted(plan.model.origin['options'].items())}"
     place = None if checkpoint is None else CheckpointFolder(checkpoint, key)

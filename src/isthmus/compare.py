@@ -94,7 +94,7 @@ def rows(names: Sequence[str] | None, data: Splits, common: dict[str, Any]) -> t
     kept: list[Row] = []
     left: list[dict[str, str]] = []
     for name, method in asked.items():
-        unmet = method.unmet(space, data.task)
+        unmet = method.unmet(space, data.task, common)
         if unmet:
             left.append({"method": name, "title": method.card.title, "unmet": unmet})
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -153,6 +153,7 @@ class Randomly:
 
     p: float
     shared: bool = True
+    training_only: ClassVar[bool] = True  # validation gives nothing
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -61,17 +61,23 @@ class Method:
         parameters = inspect.signature(self.build).parameters
         return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
-    def unmet(self, space: ConceptSpace | None, task: Task) -> str | None:
-        """Why the method cannot run on such data, in words; None when it can. ``space`` None = no concept labels."""
+    def unmet(self, space: ConceptSpace | None, task: Task, given: Collection[str] = ()) -> str | None:
+        """Why the method cannot run on such data, in words; None when it can. ``space`` None = no concept labels.
+
+        ``given`` are the names of the options that the caller sets: what has no default must be among them.
+        """
         if task.kind not in self.card.tasks:
             return f"task {task.kind!r} (has {', '.join(self.card.tasks)})"
-        if "concepts" not in self.card.needs:
-            missing = [need for need in self.card.needs if need in self.options]
-            return f"option {missing[0]!r}" if missing else None
-        if space is None or not len(space):
-            return "concept labels"
-        odd = sorted(space.kinds - set(self.card.kinds))
-        return f"{odd[0]} concepts (has {', '.join(self.card.kinds)})" if odd else None
+        if "concepts" in self.card.needs:
+            if space is None or not len(space):
+                return "concept labels"
+            odd = sorted(space.kinds - set(self.card.kinds))
+            if odd:
+                return f"{odd[0]} concepts (has {', '.join(self.card.kinds)})"
+        for name, option in self.options.items():
+            if name not in given and (name in self.card.needs or option.default is inspect.Parameter.empty):
+                return f"option {name!r}"
+        return None
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
         """Options by the builder's annotations; strings are parsed. Unknown or ill-typed: one-line ``OptionError``."""
@@ -90,13 +96,7 @@ class Method:
         return clean
 
     def make(
-        self,
-        features: nn.Module,
-        space: ConceptSpace = EMPTY,
-        task: Task | None = None,
-        *,
-        seed: int = 0,
-        **options: Any,
+        self, features: nn.Module, space: ConceptSpace = EMPTY, task: Task | None = None, *, seed: int = 0, **options: Any
     ) -> Plan:
         """Build the model (seeded) and its stages; the caller's random generator is left as it was."""
         if task is None:

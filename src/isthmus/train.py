@@ -169,12 +169,12 @@ class Learn:
             return rows.batch(encode(prefix, rows, model.device))
         return rows.batch(rows.read())
 
-    def forward(self, model: ConceptModel, batch: Batch) -> Output:
+    def forward(self, model: ConceptModel, batch: Batch, validating: bool = False) -> Output:
         z: Any = batch.x
         if "features" in self.parts:
             prefix, neck = encoder(model.features)
             z = model.encode(z) if prefix is None else neck(z)
-        held = self.given(batch)
+        held = None if validating and getattr(self.given, "training_only", False) else self.given(batch)
         return feedforward(model, z, held) if self.through == "feedforward" else model.solver(model, z, held)
 
     def step(self, model: ConceptModel, batch: Batch, optimizer: torch.optim.Optimizer) -> float:
@@ -200,7 +200,7 @@ class Learn:
         for index in torch.split(torch.arange(len(rows.y)), CHUNK):
             batch = take(rows, index, model.device)
             with torch.set_grad_enabled(self.through == "solver"):
-                terms = self.loss(self.forward(model, batch), batch, model.task)
+                terms = self.loss(self.forward(model, batch, True), batch, model.task)
             total += sum(float(term) for term in terms.values()) * len(index)
         return total / len(rows.y)
 

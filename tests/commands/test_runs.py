@@ -103,17 +103,11 @@ def needy(features, space, task, *, thing: str):
 '''
 
 
-@pytest.fixture(scope="session")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from isthmus import plugins, registry
-
-    file = tmp_path_factory.mktemp("plugin") / "flagged.py"
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    file = tmp_path / "flagged.py"
     file.write_text(PLUGIN)
-    before = dict(registry._found)
-    yield file
-    registry._found.clear()
-    registry._found.update(before)
-    plugins.LOADED.pop(file.resolve(), None)
+    return file
 
 
 def test_a_plugin_is_listed_shown_fitted_and_compared(run: Any, plugin: Path, tmp_path: Path) -> None:
@@ -138,6 +132,9 @@ def test_a_plugin_is_listed_shown_fitted_and_compared(run: Any, plugin: Path, tm
     assert [row["name"] for row in told["rows"]] == ["blackbox", "flagged"]
     lacking = run("fit", "needy", "xor:rows=200", "--plugin", plugin, "--out", tmp_path / "n", code=2).stderr
     assert "needs option 'thing'" in lacking
+    every = json.loads(run("compare", "xor:rows=200", "--plugin", plugin, "--seeds", 1, "--budget", 1, "--set", "epochs=1",
+                           "--encoder", "epochs=1", "--json").stdout)  # fmt: skip
+    assert {"method": "needy", "title": "Needs a thing", "unmet": "option 'thing'"} in every["left_out"]
 
 
 def test_a_model_of_a_plugin_asks_for_its_file(run: Any, plugin: Path, tmp_path: Path) -> None:
