@@ -163,13 +163,19 @@ def compare(
     learns = {row.name: row.method.card.encoder if labelled else "task" for row in todo}
     fitted = {row.name: Fitted(row, {}, []) for row in todo}
     built: list[dict[str, Encoder]] = []
+    tested: list[dict[str, torch.Tensor]] = []  # features of the test rows, for each seed and encoder
+    seen: dict[str, Splits] = {}
     for number, seed in enumerate(seeds):
-        say(f"seed {seed}: features")
-        made = encoders(
-            features, splits, set(learns.values()), seed=seed, options=feature_options, **(training or {})
-        ) if not built or any(e.learns != "nothing" for e in built[0].values()) else built[0]  # fmt: skip
+        if not built or any(encoder.learns != "nothing" for encoder in built[0].values()):
+            say(f"seed {seed}: features")
+            wanted = set(learns.values())
+            made = encoders(features, splits, wanted, seed=seed, options=feature_options, **(training or {}))
+            distinct = {id(encoder): encoded(splits, encoder.module) for encoder in made.values()}
+            seen = {name: distinct[id(encoder)] for name, encoder in made.items()}
+        else:
+            made = built[0]
         built.append(made)
-        seen = {name: encoded(splits, encoder.module) for name, encoder in made.items()}
+        tested.append({name: part.test.x for name, part in seen.items()})
         for row in todo:
             say(f"seed {seed}: {row.name}")
             _fit(fitted[row.name], seen[learns[row.name]], seed, budget if number == 0 else 0)
@@ -178,14 +184,13 @@ def compare(
     scores: dict[str, Scored] = {}
     for name, done in fitted.items():
         scores[name] = scored(done.traces, scores.get("blackbox"))
-    seen_test = {name: encoded_test(splits, built[0][name]) for name in set(learns.values())}
     chosen_rows = choose_rows({name: done.traces[0] for name, done in fitted.items()})
     made_rows = []
     for name, done in fitted.items():
         row = _row(done, scores[name], built[0][learns[name]])
-        z = seen_test[learns[name]]
-        row["examples"] = examples(done.models[0], splits.test, z, chosen_rows)
-        row["policies"] = _policies(done, splits, [b[learns[name]] for b in built], policies or {})
+        z = [features[learns[name]] for features in tested]
+        row["examples"] = examples(done.models[0], splits.test, z[0], chosen_rows)
+        row["policies"] = _policies(done, splits, z, policies or {})
         made_rows.append(row)
     result = {
         "schema": "isthmus.compare/1",
@@ -205,16 +210,11 @@ def compare(
     }
     used = {name for row in made_rows for name in row["scores"]}
     result["metrics"] = {name: m.described for name, m in metrics.METRICS.items() if name in used}
-    result["replay"] = replay({n: (d.models[0], seen_test[learns[n]]) for n, d in fitted.items()}, splits.test)
+    result["replay"] = replay({n: (d.models[0], tested[0][learns[n]]) for n, d in fitted.items()}, splits.test)
     comparison = Comparison(result, {name: done.models[0] for name, done in fitted.items()})
     if out is not None:
         comparison.save(out)
     return comparison
-
-
-def encoded_test(splits: Splits, encoder: Encoder) -> torch.Tensor:
-    """Features of the test rows."""
-    return encoded(splits, encoder.module).test.x
 
 
 def _fit(done: Fitted, seen: Splits, seed: int, budget: int) -> None:
@@ -278,7 +278,7 @@ def _row(done: Fitted, result: Scored, encoder: Encoder) -> dict[str, Any]:
 
 
 def _policies(
-    done: Fitted, splits: Splits, built: list[Encoder], wanted: dict[str, Sequence[int]]
+    done: Fitted, splits: Splits, features: list[torch.Tensor], wanted: dict[str, Sequence[int]]
 ) -> dict[str, list[dict[str, Any]]]:
     """Scores after corrections by named policies, mean over seeds; a policy that does not fit the row says why."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -287,8 +287,7 @@ def _policies(
         if c is None:
             continue
         lines = []
-        for model, encoder in zip(done.models, built, strict=True):
-            z = encoded_test(splits, encoder)
+        for model, z in zip(done.models, features, strict=True):
             lines.append(curve(model, z, c, policy(name), tuple(budgets), allowed=splits.test.askable))
         rows: list[dict[str, Any]] = []
         for k, budget in enumerate(budgets):

@@ -34,7 +34,7 @@ class MissingExtra(IsthmusError, ImportError):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for ``name`` not among ``known``: offers the nearest names."""
-    names = sorted(known)
+    names = sorted(set(known))
     near = get_close_matches(name, names, n=1, cutoff=0.6) or get_close_matches(name.lower(), names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}? " if near else ""
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
