@@ -18,7 +18,8 @@ from isthmus.encoders import Progress, encoded, learnable, resolve, train_encode
 from isthmus.errors import DataError, OptionError
 from isthmus.features import build
 from isthmus.given import Batch, Given, Inputs, given
-from isthmus.interventions.policies import askable, entropy, policy
+from isthmus.interventions.policies import askable, entropy
+from isthmus.interventions.policies import policy as find_policy
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
 from isthmus.trace import run
@@ -101,9 +102,11 @@ def _features(model: ConceptModel, x: Any) -> Tensor:
         return encode(model.features, x, model.device)
     if isinstance(x, Tensor) and x.ndim < 2:
         raise DataError(f"x: expected rows of shape (n, ...), got {tuple(x.shape)}; for one row use x[None]")
-    if isinstance(x, Tensor) or hasattr(x, "read"):
-        return encode(model.features, _Rows(x), model.device)
-    return model.encode(x)
+    if isinstance(x, Tensor) and x.is_floating_point() and not bool(x.isfinite().all()):
+        at = tuple((~x.isfinite()).nonzero()[0].tolist())
+        raise DataError(f"x, row {at[0]}: expected finite numbers, got {x[at].item()} at {at}; fill or drop what is missing")
+    rows = _Rows(x) if isinstance(x, Tensor) or hasattr(x, "read") else None
+    return model.encode(x) if rows is None else encode(model.features, rows, model.device)
 
 
 @dataclass
@@ -168,8 +171,8 @@ def intervene(
 ) -> Told:
     """Correct concepts of one row and say what changed. ``x``: one row (1, ...) or a table of one row.
 
-    ``known`` are corrections by name. ``truth`` (K,), NaN unknown, lets ``policy`` ('random', 'ucp') make ``budget`` more
-    from the labels. ``ask_next`` lists the concepts the policy would ask about next. Unknown names: "did you mean".
+    ``known`` are corrections by name. ``truth`` (K,), NaN unknown, lets ``policy`` ('random', 'ucp', 'kflip') make ``budget``
+    more from the labels. ``ask_next`` lists the least certain concepts left. Unknown names: "did you mean".
     """
     return intervene_on(model, _features(model, x), known, truth=truth, policy=policy, budget=budget)
 
@@ -187,28 +190,42 @@ def intervene_on(
     """``intervene`` on features z (1, D) computed before."""
     if len(z) != 1:
         raise DataError(f"intervene: expected one row, got {len(z)}; pass x[i:i+1]")
+    if known is not None and not isinstance(known, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(f"intervene: expected corrections as {{concept: value}}, got {type(known).__name__}")
     held = given(model.space, known or {})
-    if budget and truth is None:
-        raise DataError("intervene: a budget needs truth=, the labels the policy may reveal; or name corrections yourself")
-    if budget and truth is not None:
-        more = _policy(policy)(model, z, truth[None], askable(truth[None], model.space), budget)
-        free = more.mask & ~held.mask
-        held = Given(torch.where(free, more.values, held.values), held.mask | more.mask)
+    corrected = model.space.narrow(held.mask)
+    if budget:
+        held, chosen = _asked(model, z, held, truth, policy, budget)
+        corrected = corrected | chosen
+    told = Given(held.values, held.mask & model.space.widen(corrected))
     before, after = model.answer(z), model.answer(z, held)
     a, b = (_answer(model, out.logits) for out in (before, after))
     pa, pb = (model.task.probabilities(out.logits)[0].tolist() for out in (before, after))
     return Told(
         before=a,
         after=b,
-        steps=steps(model.space, before.concepts.values[0], held),
-        ask_next=_next(model, z, held),
+        steps=steps(model.space, before.concepts.values[0], told),
+        ask_next=_next(model, z, told),
         probabilities={name: (p, q) for name, p, q in zip(model.task.names, pa, pb, strict=True)},
         moved=_moved(model, before.concepts.values[0], after.concepts.values[0], held),
     )
 
 
-def _policy(name: str) -> Any:
-    return policy(name)
+def _asked(model: ConceptModel, z: Tensor, held: Given, truth: Tensor | None, name: str, budget: int) -> tuple[Given, Tensor]:
+    """What is given after a policy asked ``budget`` more concepts than those held, and the (1, M) it chose."""
+    chooser, space = find_policy(name), model.space
+    if budget < 0:
+        raise OptionError(f"intervene: expected a budget of at least 0, got {budget}")
+    if reason := chooser.unfit(space, budget):
+        raise OptionError(f"policy {name!r}: {reason}; use 'ucp' or 'random'")
+    if truth is None:
+        raise DataError("intervene: a budget needs truth=, the labels the policy may reveal; or name corrections yourself")
+    c = torch.as_tensor(truth, dtype=torch.float32).reshape(1, -1).to(z.device)
+    if c.shape[1] != len(space):
+        raise DataError(f"truth: expected {len(space)} labels, one for each column, got shape {tuple(truth.shape)}")
+    chosen = chooser.choose(model, z, c, askable(c, space) & ~space.narrow(held.mask), budget)
+    more = chooser.give(model, z, c, chosen)
+    return Given(torch.where(held.mask, held.values, more.values), held.mask | more.mask), chosen
 
 
 def _answer(model: ConceptModel, logits: Tensor) -> str:

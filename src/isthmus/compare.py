@@ -31,6 +31,7 @@ from isthmus.interventions.policies import policy
 from isthmus.model import ConceptModel
 from isthmus.registry import Method
 from isthmus.trace import Trace, run, trace
+from isthmus.train import natural
 
 Say = Callable[[str], None]
 SAME = 0.995  # two rows that agree on more test rows than this are flagged
@@ -91,25 +92,32 @@ def rows(names: Sequence[str] | None, data: Splits, common: dict[str, Any]) -> t
     for option in common:
         if not any(option in m.options for m in asked.values()):
             raise unknown("option of these methods", option, {o for m in asked.values() for o in m.options})
-    kept: list[Row] = []
+    kept: dict[str, Row] = {}
     left: list[dict[str, str]] = []
     for name, method in asked.items():
         unmet = method.unmet(space, data.task, common)
         if unmet:
             left.append({"method": name, "title": method.card.title, "unmet": unmet})
             continue
-        shared = {k: v for k, v in common.items() if k in method.options}
-        wanted = name.split(":")[1] if ":" in name else None
-        variants = method.card.variants or {"": {}}
-        if wanted is not None and wanted not in variants:
-            raise unknown(f"variant of method {method.name!r}", wanted, variants)
-        for label, options in variants.items():
-            if wanted in (None, label):
-                row = f"{method.name} {label}".strip()
-                own = {k: v for k, v in data.suggest.get("rows", {}).get(row, {}).items() if k not in shared}
-                kept.append(Row(row, method, method.checked({**options, **own, **shared})))
-    kept.sort(key=lambda row: (row.method.name != "blackbox", row.method.card.family != "yardstick"))
-    return kept, left
+        shared = method.checked({k: v for k, v in common.items() if k in method.options})
+        for label, options in _variants(method, name.split(":")[1] if ":" in name else None, shared).items():
+            row = f"{method.name} {label}".strip()
+            own = {k: v for k, v in data.suggest.get("rows", {}).get(row, {}).items() if k not in shared}
+            kept[row] = Row(row, method, method.checked({**options, **own, **shared}))
+    return sorted(kept.values(), key=lambda r: (r.method.name != "blackbox", r.method.card.family != "yardstick")), left
+
+
+def _variants(method: Method, wanted: str | None, shared: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The method's variants by label, or the ``wanted`` one; those that an option shared by all rows contradicts are out."""
+    every = method.card.variants or {"": {}}
+    if wanted is not None and wanted not in every:
+        raise unknown(f"variant of method {method.name!r}", wanted, every)
+    asked = {label: options for label, options in every.items() if wanted in (None, label)}
+    fits = {label: o for label, o in asked.items() if all(shared.get(k, v) == v for k, v in o.items())}
+    if not fits:
+        clash = {k: v for options in asked.values() for k, v in shared.items() if k in options}
+        raise OptionError(f"method {method.name!r}: {clash} contradicts every row asked for ({', '.join(asked)}); drop one")
+    return fits
 
 
 def candidates(row: Row, budget: int) -> list[dict[str, Any]]:
@@ -156,8 +164,7 @@ def compare(
     allowed = {option for method in registry.methods().values() for option in method.options}
     options = {**{k: v for k, v in known.get("options", {}).items() if k in allowed}, **(options or {})}
     seeds = list(seeds)
-    if not seeds or budget < 1:
-        raise OptionError(f"compare: expected at least one seed and a budget of at least 1, got {seeds} and {budget}")
+    _check(seeds, budget, policies or {})
     todo, left = rows(methods, splits, options or {})
     labelled = splits.train.c is not None and len(splits.space) > 0
     learns = {row.name: row.method.card.encoder if labelled else "task" for row in todo}
@@ -215,6 +222,17 @@ def compare(
     if out is not None:
         comparison.save(out)
     return comparison
+
+
+def _check(seeds: list[int], budget: int, policies: dict[str, Sequence[int]]) -> None:
+    """Refuse, before anything is trained, what would fail at the end."""
+    if not seeds or len(set(seeds)) < len(seeds) or budget < 1:
+        raise OptionError(f"compare: expected at least one seed, each once, and a budget of at least 1, got {seeds} and {budget}")
+    for seed in seeds:
+        natural(seed)
+    for name, budgets in policies.items():
+        if policy(name) and (not budgets or min(budgets) < 0):
+            raise OptionError(f"policy {name!r}: expected budgets of at least 0, got {list(budgets)}")
 
 
 def _fit(done: Fitted, seen: Splits, seed: int, budget: int) -> None:
@@ -279,16 +297,19 @@ def _row(done: Fitted, result: Scored, encoder: Encoder) -> dict[str, Any]:
 
 def _policies(
     done: Fitted, splits: Splits, features: list[torch.Tensor], wanted: dict[str, Sequence[int]]
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[dict[str, Any]] | dict[str, str]]:
     """Scores after corrections by named policies, mean over seeds; a policy that does not fit the row says why."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[dict[str, Any]] | dict[str, str]] = {}
     for name, budgets in wanted.items():
-        c = splits.test.labels_for(done.models[0].space)
+        c, chooser = splits.test.labels_for(done.models[0].space), policy(name)
         if c is None:
+            continue
+        if reason := chooser.unfit(done.models[0].space, max(budgets)):
+            found[name] = {"not_applicable": reason}
             continue
         lines = []
         for model, z in zip(done.models, features, strict=True):
-            lines.append(curve(model, z, c, policy(name), tuple(budgets), allowed=splits.test.askable))
+            lines.append(curve(model, z, c, chooser, tuple(budgets), allowed=splits.test.askable))
         rows: list[dict[str, Any]] = []
         for k, budget in enumerate(budgets):
             traces = [
@@ -355,13 +376,16 @@ def _why(a: list[Trace], b: list[Trace]) -> str:
 
 def provenance(command: str) -> dict[str, Any]:
     """Who made a result: time, command, commit of the working tree, versions, threads."""
-    here = Path(__file__).parent
+    here = Path(__file__).resolve().parent
+    git = lambda *words: subprocess.run(  # noqa: E731
+        ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=False
+    ).stdout.strip()
+    commit = None
     try:
-        ask = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=9"]
-        found = subprocess.run(ask, capture_output=True, text=True, timeout=10)
-        commit = found.stdout.strip() or None
+        if git("rev-parse", "--show-toplevel") == str(here.parents[1]):  # a checkout of ours, not one we are installed in
+            commit = git("describe", "--always", "--dirty", "--abbrev=9") or None
     except (OSError, subprocess.TimeoutExpired):
-        commit = None
+        pass
     return {
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": commit,

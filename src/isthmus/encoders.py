@@ -22,10 +22,9 @@ from isthmus.heads.linear import LinearHead
 from isthmus.heads.residual import FeatureHead
 from isthmus.model import ConceptModel
 from isthmus.space import EMPTY
-from isthmus.train import Learn, Plan, encode, seeded
+from isthmus.train import Learn, Plan, Progress, encode, seeded
 
 Learns = Literal["concepts", "task", "nothing"]
-Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,13 +96,13 @@ def given(space: ConceptSpace, known: Mapping[Any, float | str | None], rows: in
     for name, value in known.items():
         if value is None or (isinstance(value, float) and value != value):
             continue
-        name = space.names[space.index(name)] if isinstance(name, int) else name
+        name = space.names[space.index(int(name))] if hasattr(name, "__index__") else name
         if name in space.names and (concept := space.concepts[space.names.index(name)]).kind == "categorical":
             if value not in concept.states:
                 raise unknown(f"state of {name!r}", str(value), concept.states)
             name, value = f"{name}={value}", 1.0
         if name not in space.columns:
-            raise unknown("concept", name, (*space.names, *space.columns))
+            raise unknown("concept", str(name), (*space.names, *space.columns))
         number = _number(name, value)
         column = space.columns.index(name)
         part = space.slices[int(space.owner_of[column])]

@@ -34,15 +34,9 @@ class Concepts:
     penalties: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def nll(
-        self,
-        c: Tensor,
-        space: ConceptSpace,
-        *,
-        known: Tensor | None = None,
-        weight: Tensor | None = None,
-        pos_weight: Tensor | None = None,
-        rows: Tensor | None = None,
-    ) -> Tensor:
+        self, c: Tensor, space: ConceptSpace, *, known: Tensor | None = None, weight: Tensor | None = None,
+        pos_weight: Tensor | None = None, rows: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Negative log-likelihood (nats) of labels c (B, K), mean over the known concepts; 0 when none is known.
 
         Bernoulli, categorical or unit Gaussian (on the standardised scale) by block. With ``draws``: the log of the
@@ -151,14 +145,9 @@ class ConceptModel(nn.Module):
     """Final. ``model(x, given)`` is the only call that metrics, interventions, reports and the studio use."""
 
     def __init__(
-        self,
-        features: nn.Module,
-        bottleneck: Bottleneck,
-        head: Head,
-        space: ConceptSpace,
-        task: Task,
+        self, features: nn.Module, bottleneck: Bottleneck, head: Head, space: ConceptSpace, task: Task,
         solver: Solver = feedforward,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.features, self.bottleneck, self.head = features, bottleneck, head
         self.space, self.task, self.solver = space, task, solver

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
+from annotated_types import Ge, Interval
 from torch import nn
 
 from isthmus.errors import OptionError, unknown
@@ -16,6 +17,11 @@ from isthmus.space import EMPTY, ConceptSpace, Task
 from isthmus.train import Plan, seeded
 
 EXEMPTABLE = {3, 5, 7}
+Whole = Annotated[int, Ge(1)]  # what an option may be
+Count = Annotated[int, Ge(0)]
+Rate = Annotated[float, Interval(gt=0, lt=float("inf"))]
+Weight = Annotated[float, Interval(ge=0, lt=float("inf"))]
+Share = Annotated[float, Interval(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Method:
         """Options by the builder's annotations; strings are parsed. Unknown or ill-typed: one-line ``OptionError``."""
         from pydantic import TypeAdapter, ValidationError
 
-        hints = get_type_hints(self.build)
+        hints = get_type_hints(self.build, include_extras=True)
         clean: dict[str, Any] = {}
         for name, value in options.items():
             if name not in self.options:

@@ -205,10 +205,8 @@ class ConceptSpace:
                 wrong = known & ((code < 0) | (code >= concept.width) | (code != column.nan_to_num()))
                 if bool(wrong.any()):
                     row = int(wrong.nonzero()[0])
-                    raise DataError(
-                        f"concept {concept.name!r}, row {row}: expected a state index below {concept.width}, "
-                        f"got {column[row].item():g}"
-                    )
+                    got = f"row {row}: expected a state index below {concept.width}, got {column[row].item():g}"
+                    raise DataError(f"concept {concept.name!r}, {got}")
                 hot = F.one_hot(code, concept.width).float()
                 parts.append(hot.masked_fill(~known[:, None], math.nan))
             else:
@@ -217,8 +215,6 @@ class ConceptSpace:
 
     def activate(self, logits: Tensor) -> Tensor:
         """(..., K) logits -> values: probability, block of probabilities, or a number in the concept's unit."""
-        if self.plain:
-            return logits.sigmoid()
         values = logits.sigmoid()
         for index in self.blocks:
             values = values.index_copy(-1, index.flatten().to(logits.device), logits[..., index].softmax(-1).flatten(-2))
@@ -243,9 +239,8 @@ class ConceptSpace:
             column = column[~column.isnan()].double()
             if concept.kind == "continuous" and len(column):
                 low, high = (float(column.quantile(q)) for q in (0.05, 0.95))
-                scale = float(column.std(correction=0))
-                centre = float(column.mean())
-                concept = replace(concept, center=centre, scale=scale if scale > 1e-12 else 1.0, low=low, high=high)
+                mean, scale = float(column.mean()), float(column.std(correction=0))
+                concept = replace(concept, center=mean, scale=scale if scale > 1e-12 else 1.0, low=low, high=high)
             rows.append(concept)
         return replace(self, concepts=tuple(rows))
 

@@ -11,7 +11,7 @@ from isthmus.data.table import Table
 from isthmus.errors import DataError
 from isthmus.given import Given
 from isthmus.interventions.curve import CHUNK, Curve, curve, points
-from isthmus.interventions.policies import Random, hardened
+from isthmus.interventions.policies import Random, askable, hardened, members
 from isthmus.metrics.concept import Kinds
 from isthmus.metrics.core import Array
 from isthmus.model import ConceptModel, Concepts, Output
@@ -101,13 +101,16 @@ def _probable(model: ConceptModel, out: Output) -> bool:
 
 
 def _curves(model: ConceptModel, z: Tensor, c: Tensor, table: Table, seed: int, most: int) -> dict[str, Curve]:
+    """Random corrections by concept, and by group where groups are fewer; budgets up to what the fullest row can be asked."""
     space = model.space
     allowed = table.askable if table.askable is not None and table.space == space else None
-    found = {"concept": curve(model, z, c, Random(seed), points(space.count, most), allowed=allowed)}
-    groups = len(space.groups)
-    if groups < space.count:
-        rule = Random(seed, level="group")
-        found["group"] = curve(model, z, c, rule, points(groups, most), total=groups, allowed=allowed)
+    ask = askable(c, space, allowed)
+    found: dict[str, Curve] = {}
+    for level in ("concept", "group"):
+        if not bool(ask.any()) or (level == "group" and len(space.groups) >= space.count):
+            continue
+        total = int(((ask.float() @ members(space, level).T) > 0).sum(1).max())
+        found[level] = curve(model, z, c, Random(seed, level), points(total, most), allowed=allowed)
     return found
 
 

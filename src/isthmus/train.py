@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, OptionError
 from isthmus.given import Batch, Givens, Inputs, nothing
 from isthmus.model import ConceptModel, Output, feedforward
 from isthmus.space import Task
@@ -45,6 +45,7 @@ class Fold(Protocol):
 
 Stage = Callable[[ConceptModel, Fold], None]
 Loss = Callable[[Output, Batch, Task], dict[str, Tensor]]
+Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
 class Checkpoint(Protocol):
@@ -58,7 +59,7 @@ class Checkpoint(Protocol):
 class Run:
     """What surrounds a fit: who hears of progress, where to checkpoint, which stage runs."""
 
-    progress: Callable[[str, int, int, dict[str, float]], None] | None = None
+    progress: Progress | None = None
     checkpoint: Checkpoint | None = None
     stage: int = 0
 
@@ -66,11 +67,18 @@ class Run:
 RUN: ContextVar[Run | None] = ContextVar("isthmus_run", default=None)
 
 
+def natural(seed: int) -> int:
+    """The seed, or ``OptionError`` when it is no whole number of at least 0."""
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
+        raise OptionError(f"seed: expected a whole number of at least 0, got {seed!r}")
+    return int(seed)
+
+
 @contextmanager
 def seeded(seed: int) -> Generator[None]:
     """Seed torch inside; the caller's generators are as they were afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+        torch.manual_seed(natural(seed))
         yield
 
 
@@ -258,10 +266,7 @@ class Solve:
         fit: Callable[..., None] | None = getattr(part, self.call, None)
         if fit is None:
             raise IsthmusError(f"Solve({self.part!r}): {type(part).__name__} has no {self.call}")
-        if self.part.startswith("head"):
-            fit(model.bottleneck(z), z, batch, model.task)
-        else:
-            fit(z, batch)
+        fit(*((model.bottleneck(z), z, batch, model.task) if self.part.startswith("head") else (z, batch)))
 
 
 @dataclass(frozen=True)
@@ -272,12 +277,7 @@ class Plan:
     stages: Sequence[Stage]
 
     def fit(
-        self,
-        data: Fold,
-        seed: int = 0,
-        *,
-        progress: Callable[[str, int, int, dict[str, float]], None] | None = None,
-        checkpoint: Checkpoint | None = None,
+        self, data: Fold, seed: int = 0, *, progress: Progress | None = None, checkpoint: Checkpoint | None = None
     ) -> ConceptModel:
         """Run the stages in order on train and validation; the model comes back frozen, in evaluation mode."""
         fold: Fold = getattr(data, "fold", data)

@@ -449,12 +449,22 @@ def test_ctrl_c_of_a_real_process(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     words = ["fit", "cbm", "tabular_toy", "--epochs", "100000", "--patience", "0", "--out", str(tmp_path / "run")]
     asked = [sys.executable, "-m", "isthmus.cli", *words]
-    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+    # A child of a background job inherits SIGINT ignored: start one that heeds it, as from a terminal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         until = time.monotonic() + 100
         while not (tmp_path / "run.checkpoint" / "stage-0.safetensors").exists() and time.monotonic() < until:
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        try:
+            out, err = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert process.returncode == 130, err
     assert out == ""
     assert "run.checkpoint; add --resume" in err

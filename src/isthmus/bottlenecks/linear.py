@@ -59,14 +59,18 @@ class LinearBottleneck(Bottleneck):
             buffer.copy_(torch.stack([column.quantile(q) for column in logits.T]))
 
     def calibrate(self, z: Tensor, batch: Batch) -> None:
-        """Platt scaling (1999): the scale and shift of each column's logits with the least loss on these rows."""
+        """Platt scaling (1999): the scale and shift of each column's logits with the least loss on these rows.
+
+        Against his smoothed targets, (n + 1) / (n + 2) for n rows of one label, so that separable rows stay finite.
+        """
         logits = self.score(z.to(self.low.device)).detach()
+        c = smoothed(batch.labels(), self.space, batch.known)
         scale, shift = (torch.full_like(self.low, start, requires_grad=True) for start in (1.0, 0.0))
         optimizer = torch.optim.LBFGS([scale, shift], max_iter=200, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
             optimizer.zero_grad()
-            value = Concepts(logits, logits * scale + shift).nll(batch.labels(), self.space, known=batch.known)
+            value = Concepts(logits, logits * scale + shift).nll(c, self.space, known=batch.known)
             value.backward()
             return value
 
@@ -80,6 +84,18 @@ class LinearBottleneck(Bottleneck):
         self.score.bias = nn.Parameter(self.score.bias[index], self.score.bias.requires_grad)
         self.score.out_features = len(index)
         self.low, self.high, self.space = self.low[index], self.high[index], space
+
+
+def smoothed(c: Tensor, space: ConceptSpace, known: Tensor | None = None) -> Tensor:
+    """Labels c (B, K) as Platt's targets, a block of S states by (n + 1) / (n + S); numbers stay."""
+    seen = torch.ones_like(c) if known is None else known.to(c)
+    n, rest = (seen * c).sum(0), (seen * (1 - c)).sum(0)
+    soft = c * (n + 1) / (n + 2) + (1 - c) / (rest + 2)
+    for index in space.blocks:
+        index, states = index.to(c.device), index.shape[1]
+        block = c[:, index] / (n[index] + states)  # (B, blocks, S)
+        soft[:, index] = block * n[index] + block.sum(-1, keepdim=True)
+    return torch.where(space.continuous.to(c.device), c, soft)
 
 
 def harden(values: Tensor, space: ConceptSpace) -> Tensor:

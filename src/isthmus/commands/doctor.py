@@ -31,6 +31,7 @@ CORE = {
     "scikit-learn": "sklearn",
     "safetensors": "safetensors",
     "pydantic": "pydantic",
+    "annotated-types": "annotated_types",
     "huggingface_hub": "huggingface_hub",
     "pillow": "PIL",
     "typer": "typer",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -54,9 +54,7 @@ class MLPHead(Head):
 
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
         self.space = space
-        first = self.map[0]
-        assert isinstance(first, nn.Linear)
-        keep_inputs(first, index)
+        keep_inputs(cast("nn.Linear", self.map[0]), index)
 
 
 def keep_inputs(layer: nn.Linear, index: Tensor) -> None:

@@ -15,15 +15,11 @@ CHUNK = 1024
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """``counts`` (P,) corrected concepts or groups, of ``total``; ``logits`` (P, n, Y) after so many."""
+    """``logits`` (P, n, Y) after ``counts`` (P,) questions, at which ``shares`` (P,) of all that can be asked are told."""
 
     counts: tuple[int, ...]
-    total: int
+    shares: tuple[float, ...]
     logits: Tensor
-
-    @property
-    def shares(self) -> list[float]:
-        return [k / self.total for k in self.counts]
 
 
 def points(total: int, most: int = 21) -> tuple[int, ...]:
@@ -41,18 +37,21 @@ def curve(
     policy: Policy,
     counts: tuple[int, ...],
     *,
-    total: int | None = None,
     allowed: Tensor | None = None,
 ) -> Curve:
     """Logits (P, n, Y) on rows with features z (n, D) and true labels c (n, K, NaN unknown) after each budget.
 
-    Unknown labels are never given; ``allowed`` (n, M) can forbid more. One chunk of rows at a time, on the model's device.
+    Unknown labels are never given; ``allowed`` (n, M) can forbid more. A row with fewer labels than the budget gives all of
+    them, and ``shares`` count what was told. One chunk of rows at a time, on the model's device.
     """
     device, found = model.device, [list[Tensor]() for _ in counts]
+    told, most = [0] * len(counts), 0
     for index in torch.arange(len(z)).split(CHUNK):
-        part, labels = z[index].to(device), c[index].to(device)
+        part, labels, first = z[index].to(device), c[index].to(device), int(index[0])
         ask = askable(labels, model.space, None if allowed is None else allowed[index])
+        most += int(ask.sum())
         for number, budget in enumerate(counts):
-            given = policy(model, part, labels, ask, budget)
-            found[number].append(model.answer(part, given).logits.cpu())
-    return Curve(counts, total or model.space.count, torch.stack([torch.cat(parts) for parts in found]))
+            chosen = policy.choose(model, part, labels, ask, budget, first=first)
+            told[number] += int(chosen.sum())
+            found[number].append(model.answer(part, policy.give(model, part, labels, chosen)).logits.cpu())
+    return Curve(counts, tuple(k / max(most, 1) for k in told), torch.stack([torch.cat(parts) for parts in found]))

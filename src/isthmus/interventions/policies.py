@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Protocol
+from math import comb
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,12 +19,33 @@ from isthmus.errors import OptionError, unknown
 from isthmus.given import Given, reveal
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
+from isthmus.train import natural
+
+SUBSETS = 50_000  # the most subsets of concepts that are tried for one answer
 
 
-class Policy(Protocol):
-    """(model, features z (B, D), true labels c (B, K) with NaN unknown, askable (B, M), budget) -> what is given."""
+class Policy(ABC):
+    """Which concepts are asked about, ``choose``, and what is given when they are told, ``give``."""
 
-    def __call__(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int) -> Given: ...
+    def unfit(self, space: ConceptSpace, budget: int) -> str | None:
+        """Why the policy cannot ask ``budget`` of these concepts; None when it can."""
+        return None
+
+    @abstractmethod
+    def choose(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int, *, first: int = 0) -> Tensor:
+        """(B, M) at most ``budget`` of the ``askable`` (B, M) concepts for features z (B, D) and labels c (B, K).
+
+        ``first``: the table's number of the first row, so that what is drawn at random does not depend on chunks.
+        """
+        ...
+
+    def give(self, model: ConceptModel, z: Tensor, c: Tensor, chosen: Tensor) -> Given:
+        """What is given when the ``chosen`` (B, M) concepts are told: their labels."""
+        return reveal(c, chosen, model.space)
+
+    def __call__(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int) -> Given:
+        """What is given after ``budget`` questions."""
+        return self.give(model, z, c, self.choose(model, z, c, askable, budget))
 
 
 def askable(c: Tensor, space: ConceptSpace, allowed: Tensor | None = None) -> Tensor:
@@ -31,32 +55,53 @@ def askable(c: Tensor, space: ConceptSpace, allowed: Tensor | None = None) -> Te
 
 
 @dataclass(frozen=True)
-class Random:
-    """A random order for each row, nested over budgets; ``level='group'`` asks the members of a group together."""
+class Random(Policy):
+    """A random order of the askable concepts for each row, nested over budgets.
+
+    ``level='group'`` asks the members of a group together, and a budget counts groups.
+    """
 
     seed: int = 0
-    level: str = "concept"
+    level: Literal["concept", "group"] = "concept"
 
-    def __call__(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int) -> Given:
-        space = model.space
-        groups = list(space.groups.values()) if self.level == "group" else [(m,) for m in range(space.count)]
-        draws = torch.rand(len(z), len(groups), generator=torch.Generator().manual_seed(self.seed))
-        chosen_groups = draws.argsort(1).argsort(1) < budget
-        of = torch.empty(space.count, dtype=torch.long)
-        for number, members in enumerate(groups):
-            of[list(members)] = number
-        return reveal(c, chosen_groups[:, of].to(askable.device) & askable, space)
+    def choose(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int, *, first: int = 0) -> Tensor:
+        membership = members(model.space, self.level).to(askable.device)
+        open_ = (askable.float() @ membership.T) > 0  # (B, G) a group can be asked when one of its members can
+        draws = uniform(self.seed, first, *open_.shape).to(askable.device)
+        chosen = ranked(draws, open_) < budget
+        return ((chosen & open_).float() @ membership > 0) & askable
+
+
+def members(space: ConceptSpace, level: str) -> Tensor:
+    """(G, M) 1 where a concept belongs to a group; each concept is its own at level 'concept'."""
+    if level == "concept":
+        return torch.eye(space.count)
+    found = torch.zeros(len(space.groups), space.count)
+    for number, inside in enumerate(space.groups.values()):
+        found[number, list(inside)] = 1.0
+    return found
+
+
+def uniform(seed: int, first: int, rows: int, columns: int) -> Tensor:
+    """(rows, columns) draws from 0 to 1 of which row i depends on ``seed`` and ``first + i`` alone."""
+    blocks = -(-columns // 4) or 1  # Philox counts in blocks of four numbers
+    generator = np.random.Generator(np.random.Philox(key=natural(seed)).advance(first * blocks))
+    return torch.from_numpy(generator.random((rows, 4 * blocks))[:, :columns])
+
+
+def ranked(score: Tensor, askable: Tensor) -> Tensor:
+    """(B, M) place of each concept, from 0, in ascending order of score; those not askable come last, ties by column."""
+    last = score.double().masked_fill(~askable, torch.inf)
+    return last.argsort(dim=1, stable=True).argsort(dim=1)
 
 
 @dataclass(frozen=True)
-class Uncertain:
+class Uncertain(Policy):
     """UCP (Shin et al. 2023): the concepts whose prediction is least certain first; entropy over the states, normalised."""
 
-    def __call__(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int) -> Given:
-        values = model.answer(z).concepts.values
-        score = entropy(values, model.space).masked_fill(~askable, -1.0)
-        rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        return reveal(c, (rank < budget) & askable, model.space)
+    def choose(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int, *, first: int = 0) -> Tensor:
+        score = entropy(model.answer(z).concepts.values, model.space)
+        return (ranked(-score, askable) < budget) & askable
 
 
 def entropy(values: Tensor, space: ConceptSpace) -> Tensor:
@@ -72,25 +117,32 @@ def entropy(values: Tensor, space: ConceptSpace) -> Tensor:
 
 
 @dataclass(frozen=True)
-class KFlip:
+class KFlip(Policy):
     """k-flip (Ustun group's concept-benchmark): correct the subset most likely to flip the answer, the rest held hard.
 
     Among all sets of at most ``budget`` concepts, in order of size, the first with the highest chance (under the model's
     own independent concept probabilities) that filling in its truth changes the answer; corrected where that chance
-    reaches ``threshold``. The other concepts stand at their decisions. Binary concepts only.
+    reaches ``threshold``. The other concepts stand at their decisions, 1 from .5 on. Binary concepts only.
     """
 
     threshold: float = 0.2
 
-    def __call__(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int) -> Given:
-        space = model.space
+    def unfit(self, space: ConceptSpace, budget: int) -> str | None:
         if not space.plain:
-            raise OptionError("policy 'kflip': expected binary concepts only; use 'ucp' or 'random'")
+            return "it needs binary concepts only"
+        subsets = sum(comb(space.count, size) for size in range(1, budget + 1))
+        many = f"{budget} of {space.count} concepts make {subsets:,} subsets (at most {SUBSETS:,})"
+        return many if subsets > SUBSETS else None
+
+    def choose(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int, *, first: int = 0) -> Tensor:
+        space = model.space
+        if reason := self.unfit(space, budget):
+            raise OptionError(f"policy 'kflip': {reason}; use 'ucp' or 'random'")
         p = model.answer(z).concepts.values.clamp(1e-9, 1 - 1e-9)
-        hard = (p >= 0.5).float()
+        hard = _hard(p)
         answers = self._answers(model, z, hard)
         base = answers(hard)
-        best, chosen = torch.zeros(len(z)), torch.zeros(len(z), space.count, dtype=torch.bool)
+        best, chosen = p.new_zeros(len(z)), torch.zeros_like(askable)
         for size in range(1, min(budget, space.count) + 1):
             for subset in combinations(range(space.count), size):
                 at = list(subset)
@@ -98,15 +150,18 @@ class KFlip:
                 better = (flip > best + 1e-12) & askable[:, at].all(1)
                 best = torch.where(better, flip, best)
                 chosen[better] = False
-                chosen[better.nonzero(), torch.tensor(at)] = True
-        chosen &= (best >= self.threshold)[:, None]
+                chosen[better.nonzero(), torch.tensor(at, device=p.device)] = True
+        return chosen & (best >= self.threshold)[:, None]
+
+    def give(self, model: ConceptModel, z: Tensor, c: Tensor, chosen: Tensor) -> Given:
+        hard = _hard(model.answer(z).concepts.values)
         return Given(torch.where(chosen, c.nan_to_num(), hard), torch.ones_like(chosen))
 
     def _flip(self, p: Tensor, hard: Tensor, at: list[int], answers: Callable[[Tensor], Tensor], base: Tensor) -> Tensor:
         """(B,) chance that filling the concepts ``at`` with draws from p (B, S) changes the answer."""
-        chance = torch.zeros(len(p))
+        chance = p.new_zeros(len(p))
         for code in range(2 ** len(at)):
-            fill = torch.tensor([float(code >> i & 1) for i in range(len(at))])
+            fill = p.new_tensor([float(code >> i & 1) for i in range(len(at))])
             trial = hard.clone()
             trial[:, at] = fill
             chance += (p * fill + (1 - p) * (1 - fill)).prod(1) * (answers(trial) != base)
@@ -114,20 +169,24 @@ class KFlip:
 
     def _answers(self, model: ConceptModel, z: Tensor, hard: Tensor) -> Callable[[Tensor], Tensor]:
         """Decision for hard assignments (B, K); a sealed model's come from one table of all 2^K assignments."""
-        k, everything = hard.shape[1], torch.ones(1, hard.shape[1], dtype=torch.bool)
+        k, everything = hard.shape[1], torch.ones(1, hard.shape[1], dtype=torch.bool, device=hard.device)
         sealed = model.origin and registry.get(model.origin["method"]).card.sealed
         if not sealed or k > 16:
             return lambda trial: _decide(model, z, Given(trial, everything))
-        codes = torch.arange(2**k)
-        table = ((codes[:, None] >> torch.arange(k)) & 1).float()
+        columns = torch.arange(k, device=hard.device)
+        table = ((torch.arange(2**k, device=hard.device)[:, None] >> columns) & 1).float()
         told = _decide(model, z[:1].expand(len(table), *z.shape[1:]), Given(table, everything))
-        power = 2 ** torch.arange(k)
+        power = 2**columns
         return lambda trial: told[(trial.long() * power).sum(1)]
+
+
+def _hard(p: Tensor) -> Tensor:
+    return (p >= 0.5).to(p.dtype)
 
 
 def _decide(model: ConceptModel, z: Tensor, given: Given) -> Tensor:
     decision = model.task.predict(model.answer(z, given).logits)
-    return decision if decision.ndim == 1 else (decision * 2 ** torch.arange(decision.shape[1])).sum(1)
+    return decision if decision.ndim == 1 else (decision * 2 ** torch.arange(decision.shape[1], device=decision.device)).sum(1)
 
 
 def hardened(model: ConceptModel, z: Tensor) -> Given:

@@ -13,7 +13,7 @@ from isthmus.errors import OptionError
 from isthmus.given import everything
 from isthmus.heads.linear import Kind, make_head
 from isthmus.model import ConceptModel
-from isthmus.registry import Card, method
+from isthmus.registry import Card, Count, Rate, Weight, Whole, method
 from isthmus.space import ConceptSpace, Task
 from isthmus.train import Learn, Plan, Solve, Stage
 
@@ -38,14 +38,14 @@ def cbm(
     mode: Literal["joint", "sequential", "independent"] = "joint",
     reading: Reading = "soft",
     head: Kind = "linear",
-    hidden: int = 128,
+    hidden: Whole = 128,
     calibrate: bool = False,
-    concept_weight: float = 1.0,
-    lr: float = 1e-3,
-    weight_decay: float = 4e-5,
-    epochs: int = 100,
-    batch_size: int = 64,
-    patience: int = 15,
+    concept_weight: Weight = 1.0,
+    lr: Rate = 1e-3,
+    weight_decay: Weight = 4e-5,
+    epochs: Whole = 100,
+    batch_size: Whole = 64,
+    patience: Count = 15,
 ) -> Plan:
     """One model; the three modes are three lists of stages.
 
@@ -56,9 +56,7 @@ def cbm(
     if mode == "independent" and reading == "logit":
         raise OptionError("cbm: an independent head learns from 0/1 concepts, so reading='logit' does not fit; use 'soft'")
     if mode == "joint" and calibrate:
-        raise OptionError(
-            "cbm: a joint head has learnt on the logits as they are; calibrate fits 'sequential' and 'independent'"
-        )
+        raise OptionError("cbm: a joint head has learnt on its logits; calibrate fits 'sequential' and 'independent'")
     bottleneck, made = LinearBottleneck(features.dim, space, reading), make_head(head, space, task, hidden)
     model = ConceptModel(features, bottleneck, made, space, task)
     how = dict[str, Any](lr=lr, weight_decay=weight_decay, epochs=epochs, batch_size=batch_size, patience=patience)

@@ -12,7 +12,7 @@ from isthmus.bottlenecks.embedding import EmbeddingBottleneck
 from isthmus.given import randomly
 from isthmus.heads.vectors import MLPVectorHead, VectorHead
 from isthmus.model import ConceptModel
-from isthmus.registry import Card, method
+from isthmus.registry import Card, Count, Rate, Share, Weight, Whole, method
 from isthmus.space import ConceptSpace, Task
 from isthmus.train import Learn, Plan
 
@@ -35,16 +35,16 @@ def cem(
     space: ConceptSpace,
     task: Task,
     *,
-    width: int = 16,
-    randint: float = 0.25,
+    width: Whole = 16,
+    randint: Share = 0.25,
     head: Literal["linear", "mlp"] = "linear",
-    hidden: int = 128,
-    concept_weight: float = 1.0,
-    lr: float = 1e-3,
-    weight_decay: float = 4e-5,
-    epochs: int = 100,
-    batch_size: int = 256,
-    patience: int = 15,
+    hidden: Whole = 128,
+    concept_weight: Weight = 1.0,
+    lr: Rate = 1e-3,
+    weight_decay: Weight = 4e-5,
+    epochs: Whole = 100,
+    batch_size: Whole = 256,
+    patience: Count = 15,
 ) -> Plan:
     """``width`` m = 16 and ``randint`` p = .25 are the paper's (section 4.2 and appendix); 0 turns RandInt off."""
     made = VectorHead(space, task, width) if head == "linear" else MLPVectorHead(space, task, width, (hidden,))

@@ -12,7 +12,7 @@ from isthmus.bottlenecks.linear import LinearBottleneck, Reading
 from isthmus.heads.linear import Kind, make_head
 from isthmus.heads.residual import ResidualHead
 from isthmus.model import ConceptModel
-from isthmus.registry import Card, method
+from isthmus.registry import Card, Count, Rate, Share, Weight, Whole, method
 from isthmus.space import ConceptSpace, Task
 from isthmus.train import Learn, Plan
 
@@ -32,16 +32,16 @@ def sidechannel(
     space: ConceptSpace,
     task: Task,
     *,
-    dropout: float = 0.5,
+    dropout: Share = 0.5,
     reading: Reading = "soft",
     head: Kind = "linear",
-    hidden: int = 128,
-    concept_weight: float = 1.0,
-    lr: float = 1e-3,
-    weight_decay: float = 4e-5,
-    epochs: int = 100,
-    batch_size: int = 64,
-    patience: int = 15,
+    hidden: Whole = 128,
+    concept_weight: Weight = 1.0,
+    lr: Rate = 1e-3,
+    weight_decay: Weight = 4e-5,
+    epochs: Whole = 100,
+    batch_size: Whole = 64,
+    patience: Count = 15,
 ) -> Plan:
     """Joint training; ``dropout`` is the chance that a training row must do without the channel (0 = never)."""
     inner = make_head(head, space, task, hidden)

@@ -13,7 +13,7 @@ from isthmus.bottlenecks.empty import EmptyBottleneck
 from isthmus.heads.linear import Kind, make_head
 from isthmus.heads.residual import FeatureHead
 from isthmus.model import ConceptModel
-from isthmus.registry import Card, method
+from isthmus.registry import Card, Count, Rate, Weight, Whole, method
 from isthmus.space import EMPTY, Concept, ConceptSpace, Task
 from isthmus.train import Learn, Plan, Solve
 
@@ -44,12 +44,12 @@ def blackbox(
     space: ConceptSpace,
     task: Task,
     *,
-    hidden: int = 128,
-    lr: float = 1e-3,
-    weight_decay: float = 4e-5,
-    epochs: int = 100,
-    batch_size: int = 64,
-    patience: int = 15,
+    hidden: Whole = 128,
+    lr: Rate = 1e-3,
+    weight_decay: Weight = 4e-5,
+    epochs: Whole = 100,
+    batch_size: Whole = 64,
+    patience: Count = 15,
 ) -> Plan:
     """Features and a hidden layer learn the task; a frozen encoder stays frozen."""
     how = dict[str, Any](lr=lr, weight_decay=weight_decay, epochs=epochs, batch_size=batch_size, patience=patience)
@@ -74,11 +74,11 @@ def linear_probe(
     space: ConceptSpace,
     task: Task,
     *,
-    lr: float = 1e-3,
-    weight_decay: float = 4e-5,
-    epochs: int = 100,
-    batch_size: int = 64,
-    patience: int = 15,
+    lr: Rate = 1e-3,
+    weight_decay: Weight = 4e-5,
+    epochs: Whole = 100,
+    batch_size: Whole = 64,
+    patience: Count = 15,
 ) -> Plan:
     """Only the linear head learns; the features stay as they came."""
     how = dict[str, Any](lr=lr, weight_decay=weight_decay, epochs=epochs, batch_size=batch_size, patience=patience)
@@ -102,12 +102,12 @@ def random_concepts(
     task: Task,
     *,
     head: Kind = "linear",
-    hidden: int = 128,
-    lr: float = 1e-3,
-    weight_decay: float = 4e-5,
-    epochs: int = 100,
-    batch_size: int = 64,
-    patience: int = 15,
+    hidden: Whole = 128,
+    lr: Rate = 1e-3,
+    weight_decay: Weight = 4e-5,
+    epochs: Whole = 100,
+    batch_size: Whole = 64,
+    patience: Count = 15,
 ) -> Plan:
     """Random unit directions of the features, standardised on train, then the head learns on them."""
     names = (f"random direction {k + 1}" for k in range(len(space)))

@@ -74,7 +74,7 @@ class Metric:
     """A named score. Call it with its arrays for the number; ``weighted`` gives the form that can be bootstrapped.
 
     ``unit``, ``low`` to ``high`` and ``better`` ('up' or 'down') say how to read it; ``replicates`` caps the bootstrap
-    where one evaluation is dear.
+    where one evaluation is dear; ``centred`` says that resampling biases it, so that its interval is centred on the value.
     """
 
     weighted: Callable[..., Weighted]
@@ -86,6 +86,7 @@ class Metric:
     of: Literal["task", "concepts", "correction", "strip", "cost"]
     text: str
     replicates: int = 1000
+    centred: bool = False
 
     def __call__(self, *arrays: Any, **options: Any) -> float:
         form = self.weighted(*arrays, **options)
@@ -124,10 +125,16 @@ def resamples(n: int, count: int = 1000, seed: int = 0, groups: list[str] | None
     return counts[:, unit].astype(np.float32)
 
 
-def interval(replicates: Array, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of bootstrap replicates; NaN where none is defined."""
+def interval(replicates: Array, level: float = 0.95, *, around: float | None = None) -> tuple[float, float]:
+    """Percentile interval of bootstrap replicates; NaN where none is defined.
+
+    ``around``: the value that the replicates are shifted to, mean on value, for a score that resampling biases (ECE: repeated
+    rows make every bin look less calibrated than it is, by about as much as the rows did in the first place).
+    """
     kept = replicates[~np.isnan(replicates)]
     if not len(kept):
         return float("nan"), float("nan")
+    if around is not None:
+        kept = kept + (around - kept.mean())
     low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -46,10 +46,11 @@ def _brier(y: Array, probabilities: Array) -> Sums:
 ece = Metric(
     _ece, "ECE", "share", 0, 1, "down", "task",
     "expected calibration error: distance of confidence and accuracy over 15 equal-width bins (labels: mean over labels)",
+    centred=True,
 )  # fmt: skip
 concept_ece = Metric(
     _columns, "concept ECE", "share", 0, 1, "down", "concepts",
-    "expected calibration error of each probability column over 15 equal-width bins, mean over columns", 200,
+    "expected calibration error of each probability column over 15 equal-width bins, mean over columns", 200, True,
 )  # fmt: skip
 brier = Metric(
     _brier,
@@ -59,5 +60,5 @@ brier = Metric(
     2,
     "down",
     "task",
-    "mean squared distance of probabilities and truth (sum over classes)",
+    "mean squared distance of probabilities and truth (classes: summed over them; labels: their mean)",
 )

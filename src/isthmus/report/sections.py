@@ -113,7 +113,13 @@ def policies(page: Page) -> Context | None:
         for policy, points in record(row.data.get("policies")).items()
         for point in records(points)
     ]
-    if not found:
+    unfit = [
+        (row, str(policy), record(points)["not_applicable"])
+        for row in page.rows
+        for policy, points in record(row.data.get("policies")).items()
+        if "not_applicable" in record(points)
+    ]
+    if not found and not unfit:
         return None
     keys = list(dict.fromkeys(key for _, _, point in found for key in point if key in page.metrics))
     lines = [
@@ -125,7 +131,10 @@ def policies(page: Page) -> Context | None:
         }
         for row, policy, point in found
     ]
-    return {"names": [page.metrics[key].title for key in keys], "lines": lines, "published": published(page)}
+    for row, policy, reason in unfit:
+        cells = [f"not applicable: {reason}", *("" for _ in keys[1:])]
+        lines.append({"method": row.name, "policy": policy, "k": "", "cells": cells})
+    return {"names": [page.metrics[key].title for key in keys] or ["score"], "lines": lines, "published": published(page)}
 
 
 def published(page: Page) -> list[Context]:
