@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -100,6 +101,8 @@ def predict(model: ConceptModel, x: Any, *, given: Given | None = None) -> Predi
 def _features(model: ConceptModel, x: Any) -> Tensor:
     if isinstance(x, Table):
         return encode(model.features, x, model.device)
+    if isinstance(x, np.ndarray) and x.dtype.kind in "fiub":
+        x = torch.as_tensor(x, dtype=torch.float32 if x.dtype.kind == "f" else None)
     if isinstance(x, Tensor) and x.ndim < 2:
         raise DataError(f"x: expected rows of shape (n, ...), got {tuple(x.shape)}; for one row use x[None]")
     if isinstance(x, Tensor) and x.is_floating_point() and not bool(x.isfinite().all()):

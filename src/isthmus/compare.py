@@ -217,7 +217,9 @@ def compare(
     }
     used = {name for row in made_rows for name in row["scores"]}
     result["metrics"] = {name: m.described for name, m in metrics.METRICS.items() if name in used}
-    result["replay"] = replay({n: (d.models[0], tested[0][learns[n]]) for n, d in fitted.items()}, splits.test)
+    gains = {name: found.scores["gain_all"].get("value", 0.0) for name, found in scores.items()}
+    replayed = {n: (d.models[0], tested[0][learns[n]]) for n, d in fitted.items()}
+    result["replay"] = replay(replayed, splits.test, gains=gains)
     comparison = Comparison(result, {name: done.models[0] for name, done in fitted.items()})
     if out is not None:
         comparison.save(out)
@@ -227,7 +229,9 @@ def compare(
 def _check(seeds: list[int], budget: int, policies: dict[str, Sequence[int]]) -> None:
     """Refuse, before anything is trained, what would fail at the end."""
     if not seeds or len(set(seeds)) < len(seeds) or budget < 1:
-        raise OptionError(f"compare: expected at least one seed, each once, and a budget of at least 1, got {seeds} and {budget}")
+        raise OptionError(
+            f"compare: expected at least one seed, each once, and a budget of at least 1, got {seeds} and {budget}"
+        )
     for seed in seeds:
         natural(seed)
     for name, budgets in policies.items():

@@ -143,13 +143,18 @@ def _concepts(model: ConceptModel, values: Tensor, c: Tensor | None, share: Tens
 
 
 @torch.no_grad()
-def replay(models: dict[str, tuple[ConceptModel, Tensor]], table: Table, most: int = 3) -> dict[str, Any] | None:
-    """One correction in words: the first method with a row that is wrong, and right after few misread concepts are given.
+def replay(
+    models: dict[str, tuple[ConceptModel, Tensor]], table: Table, most: int = 3, *, gains: dict[str, float] | None = None
+) -> dict[str, Any] | None:
+    """One correction in words: a row that is wrong, and right after few misread concepts are given.
 
-    Concepts are corrected where the model misread them most, one after the other, until the answer is right.
+    Of a method that corrections help, where there is one: methods come in the order of ``gains``, what the score gains
+    when every concept is given. Concepts are corrected where the model misread them most, until the answer is right.
     """
     best: dict[str, Any] | None = None
-    for name, (model, z) in models.items():
+    for name, (model, z) in sorted(models.items(), key=lambda item: -(gains or {}).get(item[0], 0.0)):
+        if best is not None and (gains or {}).get(name, 0.0) <= 0:
+            return best
         c = table.labels_for(model.space)
         if c is None or table.y is None or model.task.kind != "classes":
             continue

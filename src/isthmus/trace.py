@@ -56,8 +56,11 @@ def trace(
     seconds: float | None = None,
 ) -> Trace:
     """Run a model over rows: outputs, correction curves in random order, bypass. ``z``: features computed before."""
-    if table.y is None:
+    if table.y is None or table.task is None:
         raise DataError("y: expected task labels to score against, got a table without")
+    if (table.task.kind, table.task.names) != (model.task.kind, model.task.names):
+        want, got = (f"{task.kind} {list(task.names[:4])}" for task in (model.task, table.task))
+        raise DataError(f"y: the model decides {want}, got rows labelled with {got}; give the task that it was fitted on")
     z = encode(model.features, table, model.device) if z is None else z
     out = run(model, z)
     c = table.labels_for(model.space)

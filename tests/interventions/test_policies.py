@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import combinations, product
 
 import pytest
@@ -13,8 +14,9 @@ from isthmus.errors import OptionError, UnknownName
 from isthmus.features import build
 from isthmus.given import Given, reveal
 from isthmus.interventions import KFlip, Random, Uncertain, curve, points, policy
-from isthmus.interventions.policies import askable, entropy, hardened
+from isthmus.interventions.policies import askable, entropy, hardened, ranked, uniform
 from isthmus.model import ConceptModel
+from isthmus.space import ConceptSpace
 from isthmus.testing import world
 from isthmus.trace import crossed, trace
 
@@ -52,6 +54,42 @@ def test_an_unknown_label_is_never_given() -> None:
     line = curve(model, data.test.x, c, Random(), (0, model.space.count), allowed=forbidden)
     want = model(data.test.x, reveal(c, forbidden, model.space)).logits
     torch.testing.assert_close(line.logits[1], want)
+
+
+def test_random_budgets_count_what_can_be_asked() -> None:
+    """With labels missing, k corrections are k labels told, not k draws of which some are lost."""
+    model, data = fitted()
+    c = torch.nan_to_num(data.test.c, 0.0)
+    c[::2, :3] = float("nan")
+    ask = askable(c, model.space)
+    told = Random().choose(model, data.test.x, c, ask, 1)
+    assert torch.equal(told.sum(1), torch.ones(len(c), dtype=torch.long))
+    line = curve(model, data.test.x, c, Random(), (0, 1, 4))
+    assert line.shares == (0.0, len(c) / int(ask.sum()), 1.0)
+
+
+def test_a_random_order_is_that_of_the_row_however_rows_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = fitted()
+    c = torch.nan_to_num(data.test.c, 0.0)
+    whole = curve(model, data.test.x, c, Random(3), (1, 2))
+    monkeypatch.setattr(sys.modules["isthmus.interventions.curve"], "CHUNK", 7)
+    torch.testing.assert_close(curve(model, data.test.x, c, Random(3), (1, 2)).logits, whole.logits)
+    first, second = uniform(0, 0, 10, 6), uniform(0, 5, 5, 6)
+    assert torch.equal(first[5:], second)
+    assert len(first.unique()) == 60
+    assert not torch.equal(first, uniform(1, 0, 10, 6))
+
+
+def test_random_orders_are_even() -> None:
+    """Each concept comes first equally often: 4 standard errors of 4,000 draws."""
+    first = ranked(uniform(0, 0, 4000, 5), torch.ones(4000, 5, dtype=torch.bool)).eq(0).float().mean(0)
+    assert bool(((first - 0.2).abs() < 4 * (0.2 * 0.8 / 4000) ** 0.5).all())
+
+
+def test_curves_without_any_label_are_left_out() -> None:
+    model, data = fitted()
+    made = trace(model, data.test.replace(c=torch.full_like(data.test.c, float("nan"))))
+    assert made.curves == {}
 
 
 def test_groups_are_asked_together() -> None:
@@ -133,6 +171,9 @@ def test_kflip_holds_the_rest_hard_and_needs_binary_concepts() -> None:
     given = KFlip()(model, data.test.x, torch.nan_to_num(data.test.c), torch.ones(len(data.test), 4, dtype=torch.bool), 0)
     assert torch.equal(given.values, hardened(model, data.test.x).values)
     other, mixed = fitted(("binary", "categorical"))
+    assert KFlip().unfit(model.space, 4) is None
+    wide = ConceptSpace.binary([f"c{k}" for k in range(112)])
+    assert "234,248" in (KFlip().unfit(wide, 3) or "")
     with pytest.raises(OptionError, match="binary concepts only"):
         KFlip()(other, mixed.test.x, mixed.test.c, askable(mixed.test.c, other.space), 1)
 

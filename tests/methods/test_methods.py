@@ -8,14 +8,14 @@ from torch import nn
 
 from isthmus import registry
 from isthmus.bottlenecks.embedding import EmbeddingBottleneck
-from isthmus.bottlenecks.linear import LinearBottleneck
+from isthmus.bottlenecks.linear import LinearBottleneck, smoothed
 from isthmus.errors import OptionError
 from isthmus.features import build
 from isthmus.given import Batch, Given, everything, nothing, randomly
 from isthmus.heads.linear import LinearHead
 from isthmus.heads.vectors import VectorHead
 from isthmus.model import ConceptModel, Concepts
-from isthmus.space import ConceptSpace, Task
+from isthmus.space import Concept, ConceptSpace, Task
 from isthmus.testing import world
 from isthmus.train import Learn
 
@@ -288,3 +288,24 @@ def test_calibration_fits_validation_alone_and_not_a_joint_head() -> None:
     assert loss[1] < loss[0]
     with pytest.raises(OptionError, match="joint"):
         make("cbm", data, calibrate=True)
+
+
+def test_smoothed_targets_are_platts() -> None:
+    """(n + 1) / (n + 2) and 1 / (n + 2) of a column's rows of one label; a block of S states by (n + 1) / (n + S)."""
+    nan = float("nan")
+    space = ConceptSpace.of(Concept("a"), Concept("s", "categorical", ("x", "y", "z")), Concept("n", "continuous"))
+    c = torch.tensor([[1, 1, 0, 0, 5.0], [1, 1, 0, 0, 6.0], [0, 0, 0, 1, 7.0], [nan, nan, nan, nan, nan]])
+    known = ~c.isnan()
+    told = smoothed(c.nan_to_num(), space, known)[:3]
+    want = torch.tensor([[3 / 4, 3 / 5, 1 / 5, 1 / 5, 5], [3 / 4, 3 / 5, 1 / 5, 1 / 5, 6], [1 / 3, 1 / 4, 1 / 4, 2 / 4, 7]])
+    torch.testing.assert_close(told, want)
+
+
+def test_calibration_on_separable_rows_stays_finite() -> None:
+    space = ConceptSpace.binary(["a"])
+    part, z = LinearBottleneck(1, space), torch.linspace(-1, 1, 40)[:, None]
+    with torch.no_grad():
+        part.score.weight.fill_(1.0)
+        part.score.bias.zero_()
+        part.calibrate(z, Batch(z, (z > 0).float(), torch.zeros(40, dtype=torch.long), space))
+    assert 0.9 < part(torch.ones(1, 1)).values.item() < 0.999

@@ -150,6 +150,20 @@ def test_the_interval_covers() -> None:
     assert 180 <= covered <= 199
 
 
+def test_the_interval_of_ece_holds_its_value() -> None:
+    """Resampled rows look less calibrated than they are, so the plain percentile interval lies above the value."""
+    rng = np.random.default_rng(0)
+    p = rng.random(300)
+    y = (rng.random(300) < p).astype(int)
+    form = metrics.ece.weighted(y, np.c_[1 - p, p])
+    value = float(form.under(np.ones((1, 300)))[0])
+    drawn = form.under(resamples(300, 400))
+    assert metrics.ece.centred and drawn.mean() > value + 0.01
+    low, high = interval(drawn, around=value)
+    assert low < value < high
+    assert high - low == pytest.approx(np.diff(interval(drawn))[0])
+
+
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=10)
 def test_metrics_do_not_depend_on_the_order_of_concepts(seed: int) -> None:

@@ -19,9 +19,15 @@ def _columns(raw: Any, dim: int) -> Tensor:
         x = torch.as_tensor(raw)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"x: expected numbers of shape (rows, {dim}), got {type(raw).__name__}") from error
+    return _wide(x, dim).float()
+
+
+def _wide(x: Tensor, dim: int) -> Tensor:
+    """x itself, where it has the columns that the features were built for."""
     if x.ndim != 2 or x.shape[1] != dim:
-        raise DataError(f"x: expected shape (rows, {dim}), got {tuple(x.shape)}")
-    return x.float()
+        got = f"got {tuple(x.shape)}; give the columns that the features were built for"
+        raise DataError(f"x: expected numbers of shape (rows, {dim}), {got}")
+    return x
 
 
 class Identity(Features):
@@ -37,7 +43,7 @@ class Identity(Features):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D) -> the same (B, D)."""
-        return x
+        return _wide(x, self.dim)
 
 
 class MLP(Features):
@@ -73,7 +79,7 @@ class MLP(Features):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim_in) -> (B, D), at least 0."""
-        return self.layers((x - self.mean) / self.scale)
+        return self.layers((_wide(x, self.dim_in) - self.mean) / self.scale)
 
 
 @features_builder("identity")

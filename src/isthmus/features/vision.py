@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isthmus.errors import OptionError
+from isthmus.errors import DataError, OptionError
 from isthmus.features.images import Size, prepared
 from isthmus.features.registry import Features, features_builder, positive
 
@@ -54,6 +54,8 @@ class ConvNet(Features):
 
     def forward(self, x: Tensor) -> Tensor:
         """Prepared pictures (B, 3, H, W) -> z (B, D), at least 0."""
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise DataError(f"x: expected pictures of shape (rows, 3, height, width), got {tuple(x.shape)}; numbers take 'mlp'")
         x = self.layers(x)
         if self.pool == "both":
             return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isthmus.report.numbers import count, number, seconds
+from isthmus.report.numbers import count, listed, number, seconds
 from isthmus.report.page import Page
 from isthmus.report.scores import Score
 from isthmus.report.words import cheapest, fit_seconds
@@ -49,8 +49,10 @@ def _several_facts(page: Page) -> list[Fact]:
                 "" if even else "told",
             )
         )
-    if cheap is not None:
-        found.append(Fact("Cheapest sealed", seconds(fit_seconds(cheap)), "to fit", f"{cheap.name}: {cheap.main.text}"))
+    if cheap:
+        names = listed([row.name for row in cheap]) if len(cheap) < 4 else f"{len(cheap)} methods, alike"
+        note = f"{names}: {cheap[0].main.text}" if len(cheap) == 1 else names
+        found.append(Fact("Cheapest sealed", seconds(fit_seconds(cheap[0])), "to fit", note))
     return found
 
 

@@ -34,10 +34,14 @@ def overlapping(page: Page, best: Row) -> list[Row]:
     return found
 
 
-def cheapest(page: Page) -> Row | None:
-    """The sealed bottleneck that fits in the least time; None when there is none."""
+ALIKE = 1.5  # times to fit within this factor, of one run, are not told apart
+
+
+def cheapest(page: Page) -> list[Row]:
+    """The sealed bottlenecks that fit in the least time, the first in front, with those whose time is not told apart."""
     known = [row for row in page.bottlenecks if row.sealed and row.main.value is not None and fit_seconds(row) is not None]
-    return min(known, key=lambda row: fit_seconds(row) or 0.0, default=None)
+    known.sort(key=lambda row: fit_seconds(row) or 0.0)
+    return [row for row in known if (fit_seconds(row) or 0.0) <= ALIKE * (fit_seconds(known[0]) or 0.0)]
 
 
 def fit_seconds(row: Row) -> float | None:
@@ -51,8 +55,8 @@ def _several(page: Page) -> list[Markup]:
         lead = "No bottleneck could be scored." if page.bottlenecks else "No bottleneck is among these methods."
         black = "" if page.black is None else f" The black box reaches {page.black.main.both}."
         return [each for each in (join([lead, black]), _refits(page)) if each is not None]
-    said = [_lead(page, best), _open(best), _best_sealed(page, best), _order(page, best), _cheap(page, best)]
-    said += [_control(page, best), _refits(page)]
+    said = [_lead(page, best), _encoders(page, best), _open(best), _best_sealed(page, best), _order(page, best)]
+    said += [_harm(page), _cheap(page, best), _control(page, best), _refits(page)]
     return [each for each in said if each is not None]
 
 
@@ -95,10 +99,45 @@ def _order(page: Page, best: Row) -> Markup | None:
     )
 
 
+def _encoders(page: Page, best: Row) -> Markup | None:
+    """Say so where the best bottleneck and the black box read features that were taught different things."""
+    taught = {str(encoder.get("name")): encoder.get("learns") for encoder in records(page.data.get("encoders"))}
+    if page.black is None or taught.get(best.encoder) == taught.get(page.black.encoder):
+        return None
+    words = {"concepts": "the concept labels", "task": "the task alone", "nothing": "other data"}
+    mine, other = (words.get(str(taught.get(row.encoder)), "something else") for row in (best, page.black))
+    said = f" from an encoder that learnt {mine}, the black box from one that learnt {other}; their difference holds"
+    name = strong(best.name)
+    return join(["The two read different features: ", name, said, " what the labels taught the encoder, not the strip alone."])
+
+
+def _harm(page: Page) -> Markup | None:
+    """Bottlenecks whose score falls when every concept is corrected."""
+    fallen = [each for each in (_fallen(row, page) for row in page.bottlenecks) if each is not None]
+    if not fallen:
+        return None
+    why = "as where a head has learnt to read more in the probabilities than the concepts mean (leakage)"
+    return join([strong("Corrections harm"), f" {listed(fallen)} when every concept is given, {why}."])
+
+
+def _fallen(row: Row, page: Page) -> str | None:
+    """From what to what the score falls; None where it does not fall beyond chance."""
+    gain, sign = row.scores.get("gain_all"), 1 if page.main.better == "up" else -1
+    if gain is None or gain.value is None or gain.low is None or gain.high is None or row.main.value is None:
+        return None
+    worse = max(sign * gain.low, sign * gain.high) < 0
+    return f"{row.name} from {row.main.text} to {page.main.show(row.main.value + gain.value)}" if worse else None
+
+
 def _cheap(page: Page, best: Row) -> Markup | None:
-    row = cheapest(page)
-    if row is None:
+    rows = cheapest(page)
+    if not rows:
         return join(["No sealed bottleneck is among the methods: in each of them x can reach the answer beside the strip."])
+    if len(rows) > 1:
+        times = f"{seconds(fit_seconds(rows[0]))} to {seconds(fit_seconds(rows[-1]))}"
+        cost = f": {times} to fit, not told apart by one run" + _encoder_seconds(page, rows[0])
+        return join(["The cheapest sealed ones are ", strong(listed([row.name for row in rows])), cost, "."])
+    row = rows[0]
     named = row is best or row is page.best([each for each in page.bottlenecks if each.sealed])
     cost = f": {seconds(fit_seconds(row))} to fit" + _encoder_seconds(page, row)
     score = "." if named else f"; {page.main.title} {row.main.both}."

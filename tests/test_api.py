@@ -1,0 +1,147 @@
+"""fit, predict, intervene: what they tell, and what they refuse in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import isthmus as im
+from isthmus.data import Splits, Table, load
+from isthmus.errors import DataError, OptionError, UnknownName
+from isthmus.space import Task
+from isthmus.testing import world
+
+
+def test_intervene_tells_in_words() -> None:
+    data = load("tabular_toy", rows=800)
+    model = im.fit("cbm", data, features="identity", epochs=30, lr=1e-2)
+    told = im.intervene(model, data.test.x[:1], {"first positive": 1, "second positive": 1, "third positive": 1})
+    assert told.after == "yes"
+    assert told.text.endswith(f"answer: {told.before} → yes")
+    assert told.ask_next == []
+    free = im.intervene(model, data.test.x[:1])
+    assert free.before == free.after
+    assert len(free.ask_next) == 3
+    with pytest.raises(UnknownName, match="did you mean 'first positive'"):
+        im.intervene(model, data.test.x[:1], {"first positiv": 1})
+    with pytest.raises(ValueError, match="expected one row, got 2"):
+        im.intervene(model, data.test.x[:2])
+    more = im.intervene(model, data.test.x[:1], truth=data.test.c[0], policy="ucp", budget=2)
+    assert len(more.steps) == 2
+
+
+def test_predict_names_its_decisions() -> None:
+    data = load("tabular_toy", rows=400)
+    model = im.fit("cbm", data, features="identity", epochs=3)
+    told = im.predict(model, data.test)
+    assert set(told.decisions) <= {"yes", "no"}
+    assert told.concepts.shape == (len(data.test), 3)
+    torch.testing.assert_close(told.probabilities, model(data.test.x).logits.softmax(-1))
+
+
+def test_fit_says_what_is_unmet() -> None:
+    data = world(("binary",))
+    bare = Splits(*(t.replace(c=None, space=im.ConceptSpace()) for t in (data.train, data.validation, data.test)))
+    with pytest.raises(ValueError, match="needs concept labels; this data runs blackbox, linear_probe"):
+        im.fit("cbm", bare)
+
+
+def test_a_probe_of_features_that_nobody_trained_trains_them_first() -> None:
+    """Else it would read a random network; its accuracy would be that of random features."""
+    data = load("xor", rows=1200)
+    probe = im.fit("linear_probe", data, epochs=60, lr=1e-2)
+    assert im.evaluate(probe, data.test)["accuracy"] > 0.9
+
+
+@pytest.fixture(scope="module")
+def xor() -> tuple[im.ConceptModel, Splits]:
+    data = load("xor", rows=300)
+    return im.fit("cbm", data, epochs=2), data
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]), "row 1: expected finite numbers, got nan at \\(1, 0\\)"),
+        (np.array([[0.0, float("inf")]]), "row 0: expected finite numbers, got inf"),
+        (torch.zeros(3, 5), "expected numbers of shape \\(rows, 2\\), got \\(3, 5\\)"),
+        (np.zeros((3, 5)), "expected numbers of shape \\(rows, 2\\), got \\(3, 5\\)"),
+        (torch.zeros(2), "for one row use x\\[None\\]"),
+    ],
+)
+def test_rows_that_the_model_cannot_read(xor: tuple[im.ConceptModel, Splits], x: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        im.predict(xor[0], x)
+
+
+def test_numbers_are_no_pictures() -> None:
+    with pytest.raises(DataError, match="numbers take 'mlp'"):
+        im.fit("cbm", "xor", features="resnet", epochs=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"epochs": 0}, {"lr": -1}, {"lr": float("nan")}, {"lr": float("inf")}, {"batch_size": 0}, {"hidden": 0}, {"patience": -1},
+     {"concept_weight": -1.0}, {"weight_decay": -1.0}],
+)  # fmt: skip
+def test_options_out_of_range(options: dict[str, Any]) -> None:
+    name = next(iter(options))
+    with pytest.raises(OptionError, match=f"option '{name}' of method 'cbm'"):
+        im.fit("cbm", "xor", **options)
+
+
+@pytest.mark.parametrize("seed", [-1, "x", True, 1.5, None])
+def test_seeds_that_are_none(seed: Any) -> None:
+    with pytest.raises(OptionError, match="seed: expected a whole number of at least 0"):
+        im.fit("cbm", "xor", epochs=1, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m, t: im.intervene(m, t, ["first high"]), "expected corrections as {concept: value}, got list"),
+        (lambda m, t: im.intervene(m, t, truth=torch.zeros(7), budget=1), "expected 2 labels, .* got shape \\(7,\\)"),
+        (lambda m, t: im.intervene(m, t, truth=torch.zeros(2), budget=-1), "a budget of at least 0, got -1"),
+        (lambda m, t: im.intervene(m, t, truth=torch.zeros(2), budget=1, policy="upc"), "did you mean 'ucp'"),
+        (lambda m, t: im.intervene(m, t, budget=1), "a budget needs truth="),
+        (lambda m, t: im.intervene(m, t, {(0, 1): 1}), "unknown concept"),
+    ],
+)
+def test_corrections_that_are_refused(
+    xor: tuple[im.ConceptModel, Splits], call: Callable[[im.ConceptModel, Table], Any], words: str
+) -> None:
+    with pytest.raises(im.IsthmusError, match=words):
+        call(xor[0], xor[1].test.take([0]))
+
+
+def test_a_budget_is_spent_on_what_is_not_given_yet(xor: tuple[im.ConceptModel, Splits]) -> None:
+    model, data = xor
+    one = data.test.take([0])
+    assert one.c is not None
+    for m, name in enumerate(model.space.names):
+        told = im.intervene(model, one, {np.int64(m): 1.0}, truth=one.c[0], policy="ucp", budget=1)
+        assert [step["concept"] for step in told.steps] == list(model.space.names)
+        assert next(step for step in told.steps if step["concept"] == name)["given"] == "1"
+        assert told.ask_next == []
+
+
+def test_kflip_reports_what_it_corrects_not_what_it_holds() -> None:
+    data = world(("binary",))
+    model = im.fit("cbm", data, features="identity", epochs=20, lr=1e-2)
+    found: set[int] = set()
+    for row in range(40):
+        one = data.test.take([row])
+        assert one.c is not None
+        found.add(len(im.intervene(model, one, truth=one.c[0], policy="kflip", budget=1).steps))
+    assert found == {0, 1}
+
+
+def test_rows_of_another_task_are_not_scored(xor: tuple[im.ConceptModel, Splits]) -> None:
+    model, data = xor
+    other = data.test.replace(task=Task.classes(["p", "q"]))
+    with pytest.raises(DataError, match="the model decides classes .'no', 'yes'., got rows labelled with classes .'p', 'q'"):
+        im.evaluate(model, other)
