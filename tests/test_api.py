@@ -130,10 +130,10 @@ def test_a_budget_is_spent_on_what_is_not_given_yet(xor: tuple[im.ConceptModel, 
 
 
 def test_kflip_reports_what_it_corrects_not_what_it_holds() -> None:
-    data = world(("binary",))
-    model = im.fit("cbm", data, features="identity", epochs=20, lr=1e-2)
+    data = load("tabular_toy", rows=800)
+    model = im.fit("cbm", data, features="identity", mode="independent", epochs=30, lr=1e-2)
     found: set[int] = set()
-    for row in range(40):
+    for row in range(len(data.test)):
         one = data.test.take([row])
         assert one.c is not None
         found.add(len(im.intervene(model, one, truth=one.c[0], policy="kflip", budget=1).steps))

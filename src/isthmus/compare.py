@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from isthmus import metrics, registry
+from isthmus.agreement import agreement
 from isthmus.data.registry import load
 from isthmus.data.table import Splits
 from isthmus.encoders import Encoder, encoded, encoders
@@ -34,7 +35,6 @@ from isthmus.trace import Trace, run, trace
 from isthmus.train import natural
 
 Say = Callable[[str], None]
-SAME = 0.995  # two rows that agree on more test rows than this are flagged
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,37 +345,6 @@ def _encoders(built: dict[str, Encoder], learns: dict[str, str]) -> list[dict[st
         )
         entry["shared"] += [name for name, wanted in learns.items() if wanted == key]
     return list(named.values())
-
-
-def agreement(traces: dict[str, list[Trace]]) -> dict[str, Any]:
-    """Share of test rows on which two rows decide alike, mean over seeds; pairs above .995 are flagged with a reason."""
-    names = list(traces)
-    if traces[names[0]][0].task.kind == "value":
-        return {"names": [], "matrix": [], "flagged": []}
-    answers = {name: [made.answers for made in found] for name, found in traces.items()}
-    share = lambda a, b: float(np.mean([(p == q).mean() for p, q in zip(answers[a], answers[b], strict=True)]))  # noqa: E731
-    matrix = [[round(share(a, b), 4) for b in names] for a in names]
-    pairs = itertools.combinations(range(len(names)), 2)
-    flagged = [
-        {"a": names[i], "b": names[j], "share": matrix[i][j], "why": _why(traces[names[i]], traces[names[j]])}
-        for i, j in pairs
-        if matrix[i][j] > SAME
-    ]
-    return {"names": names, "matrix": matrix, "flagged": flagged}
-
-
-def _why(a: list[Trace], b: list[Trace]) -> str:
-    """What the traces say about two rows that decide alike."""
-    right = float(np.mean([(made.answers == made.y).mean() for made in (*a, *b)]))
-    if right > SAME:
-        return f"both decide {right:.1%} of the rows right, so they can hardly differ"
-    if len(a[0].space) and a[0].space == b[0].space and a[0].values.shape == b[0].values.shape:
-        gap = float(np.mean([np.abs(p.values - q.values).mean() for p, q in zip(a, b, strict=True)]))
-        hard = float(np.mean([np.minimum(p.values, 1 - p.values).mean() for p in (*a, *b)])) if a[0].space.plain else 1.0
-        if gap < 0.02:
-            near = f", which lie {hard:.3f} from 0 or 1 on average" if hard < 0.05 else ""
-            return f"they read the same concept values (mean distance {gap:.4f}){near}: their heads see almost the same inputs"
-    return "unexplained: they may be one method; look at their options before reporting both"
 
 
 def provenance(command: str) -> dict[str, Any]:

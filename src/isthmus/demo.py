@@ -11,8 +11,8 @@ from typing import Any
 from isthmus.compare import Comparison, Say, compare
 from isthmus.data import load
 
-# cards at an angle, overlapping, under noise: some are misread, so that there is something to correct
-HANDS: dict[str, Any] = {"rotation": 10.0, "overlap": 0.15, "noise": 10.0}
+# cards at an angle, overlapping, under noise: many are misread, so that there is something to correct
+HANDS: dict[str, Any] = {"rotation": 20.0, "overlap": 0.3, "noise": 30.0}
 TRAINING: dict[str, Any] = {"epochs": 5, "lr": 8e-3, "batch_size": 64}
 METHODS = ("blackbox", "linear_probe", "random_concepts", "cbm", "cem", "sidechannel")
 # on true cards a linear head cannot see a pair, so every head has one hidden layer and offers no contributions

@@ -241,7 +241,8 @@ def describe_data(data: Table, name: str, splits: Splits | None = None) -> dict[
     card = None if splits is None else splits.card
     majority = None
     if data.task.kind == "classes":
-        majority = float(np.bincount(data.y.numpy(), minlength=data.task.width).max() / len(data))
+        counts = np.bincount((train if train.y is not None else data).y.numpy(), minlength=data.task.width)  # type: ignore[union-attr]
+        majority = float((data.y.numpy() == counts.argmax()).mean())  # what answering training's commonest class would get
     rows = {"test": len(data)} if splits is None else {
         part: len(getattr(splits, part)) for part in ("train", "validation", "test")
     }  # fmt: skip

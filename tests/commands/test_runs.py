@@ -434,6 +434,18 @@ def test_a_stopped_fit_goes_on_where_it_was(run: Any, tmp_path: Path, monkeypatc
     assert not (tmp_path / "run.checkpoint").exists()
 
 
+def test_predict_takes_the_test_rows_of_a_data_set_and_columns_by_tab(run: Any, fitted: Path, tmp_path: Path) -> None:
+    told = json.loads(run("predict", fitted, TOY, "--json").stdout)
+    loaded = read(TOY).splits
+    assert [row["row"] for row in told["rows"]] == [f"test {i}" for i in range(len(loaded.test))]
+    assert "expected classes" in run("predict", fitted, "poker:train=12,validation=6,test=6", code=2).stderr
+    columns = loaded.test.x[:3]
+    lines = ["\t".join(f"x{i + 1}" for i in range(columns.shape[1])), *("\t".join(f"{v:.6f}" for v in row) for row in columns)]
+    (tmp_path / "rows.tsv").write_text("\n".join(lines) + "\n")
+    tabbed = json.loads(run("predict", fitted, tmp_path / "rows.tsv", "--json").stdout)
+    assert [row["decision"] for row in tabbed["rows"]] == [row["decision"] for row in told["rows"][:3]]
+
+
 def test_restart_drops_the_checkpoint(run: Any, tmp_path: Path) -> None:
     place = tmp_path / "run.checkpoint"
     place.mkdir()

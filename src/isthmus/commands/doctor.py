@@ -169,7 +169,8 @@ def _plugins(files: Iterable[Path]) -> list[Finding]:
         plugins.load_all(files)
     except IsthmusError as error:
         return [Finding("methods", "broken", str(error))]
-    entries = [entry.name for entry in metadata.entry_points(group="isthmus.methods")]
+    found = metadata.entry_points(group="isthmus.methods")
+    entries = sorted({entry.dist.name for entry in found if entry.dist is not None and entry.dist.name != "isthmus"})
     outside = f"; from other packages: {', '.join(entries)}" if entries else ""
     return [Finding("methods", "ok", f"{len(registry.methods())}{outside}")]
 

@@ -23,7 +23,9 @@ def predict(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help="Images or a folder of them; a CSV, Parquet, NPY or NPZ file of rows; a text file."
+            metavar="FILE...",
+            help="Images or a folder of them; a CSV, TSV, Parquet, NPY or NPZ file of rows; a text file; "
+            "or a data set, for its test rows.",
         ),
     ],
     out: Annotated[

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from isthmus.model import ConceptModel
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-TABLES, ARRAYS, LINES = (".csv", ".parquet"), (".npy", ".npz"), (".txt",)
+TABLES, ARRAYS, LINES = (".csv", ".tsv", ".tab", ".parquet"), (".npy", ".npz"), (".txt",)
 CHUNK = 256
 
 
@@ -79,7 +79,12 @@ def part_of(run: Run, loaded: Loaded, split: Literal["train", "validation", "tes
 
 
 def rows_of(run: Run, files: Sequence[Path]) -> tuple[list[str], Any]:
-    """(names of rows, prepared inputs (n, ...)) of image files, tables, arrays, or texts line by line."""
+    """(names of rows, inputs) of image files, tables, arrays, texts line by line, or a data set's test rows."""
+    from isthmus.data.registry import datasets
+
+    if len(files) == 1 and not files[0].exists() and str(files[0]).split(":")[0] in datasets():
+        rows = part_of(run, run.data(str(files[0])), "test")
+        return list(rows.ids or (f"test {row}" for row in range(len(rows)))), rows
     found = [file for given in files for file in _expanded(given)]
     kinds = {_kind(file) for file in found}
     if len(kinds) > 1:
@@ -161,9 +166,11 @@ def _table(run: Run, file: Path) -> Any:
 
 
 def _csv(file: Path) -> tuple[list[str], list[list[str]]]:
+    from isthmus.data.frames import SEPARATORS
+
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
-            table = csv.reader(opened)
+            table = csv.reader(opened, delimiter=SEPARATORS.get(file.suffix.lower(), ","))
             header, rows = next(table, []), list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: expected a CSV file in UTF-8, got {str(error)[:80]!r}") from error
