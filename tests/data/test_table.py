@@ -276,6 +276,14 @@ def test_a_concept_that_never_varies_is_a_warning_that_names_it() -> None:
         Splits(table(c=cell(0, 0, nan, table().c.index_fill(1, torch.tensor([0]), nan))), table(), table())  # pyright: ignore
 
 
+def test_many_concepts_that_never_vary_are_one_warning() -> None:
+    wide = table(c=torch.ones(4, 30), space=ConceptSpace.binary([f"c{k}" for k in range(30)]))
+    words = r"^concept 'c0', .*'c19' and 10 more \(30 of 30\): each never varies in train: it cannot be learnt$"
+    with pytest.warns(UserWarning, match=words) as seen:
+        Splits(wide, wide, wide)
+    assert len(seen) == 1
+
+
 def test_statistics_come_from_train_alone() -> None:
     c = C.clone()
     c[:, 0], c[:, 3] = torch.tensor([0.0, 1, 0, 1]), torch.tensor([0.0, 2, 4, 6])

@@ -205,13 +205,20 @@ class Splits:
         )
         if train.c is None:
             return
+        steady: list[str] = []
+        unknown: list[str] = []
         for concept, part in zip(space.concepts, space.slices, strict=True):
             block = train.c[:, part]
             block = block[~block.isnan().any(1)]
-            if len(block) and bool((block == block[0]).all()):
-                warnings.warn(f"concept {concept.name!r} never varies in train: it cannot be learnt", stacklevel=4)
-            elif not len(block):
-                warnings.warn(f"concept {concept.name!r} is unknown on every train row", stacklevel=4)
+            if not len(block):
+                unknown.append(concept.name)
+            elif bool((block == block[0]).all()):
+                steady.append(concept.name)
+        for names, what in ((steady, "never varies in train: it cannot be learnt"), (unknown, "is unknown on every train row")):
+            rest = f" and {len(names) - 20} more" if len(names) > 20 else ""
+            every = f"{', '.join(map(repr, names[:20]))}{rest} ({len(names)} of {space.count}): each"
+            for said in [every] if len(names) > 5 else map(repr, names):
+                warnings.warn(f"concept {said} {what}", stacklevel=4)
 
     @property
     def space(self) -> ConceptSpace:
