@@ -33,7 +33,7 @@ def _why(a: list[Trace], b: list[Trace]) -> str:
     """What the traces say about two rows that decide alike."""
     right = float(np.mean([(made.answers == made.y).mean() for made in (*a, *b)]))
     if right > SAME:
-        return f"both decide {right:.1%} of the rows right, so they can hardly differ"
+        return f"both decide {100 * right:.1f} % of the rows right, so they can hardly differ"
     if len(a[0].space) and a[0].space == b[0].space and a[0].values.shape == b[0].values.shape:
         gap = float(np.mean([np.abs(p.values - q.values).mean() for p, q in zip(a, b, strict=True)]))
         hard = float(np.mean([np.minimum(p.values, 1 - p.values).mean() for p in (*a, *b)])) if a[0].space.plain else 1.0

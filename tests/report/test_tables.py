@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from isthmus.report import markdown, table
+from isthmus.report import alike, markdown, table
 from isthmus.report.clean import clean, picture, seen
 from isthmus.report.markdown import safe
 from isthmus.report.numbers import between, count, listed, number, seconds
@@ -72,8 +72,11 @@ def cells(line: str) -> list[str]:
 @pytest.mark.parametrize("kind", ["compare", "evaluation", "hostile", "value_task"])
 def test_markdown_rows_have_the_same_columns(build: Build, kind: str) -> None:
     text = markdown(build[kind]())
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({len(cells(line)) for line in lines}) == 1 and len(lines) > 6
+    tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
+    lines = tables[0]
+    for each in tables:
+        assert len({len(cells(line)) for line in each}) == 1
+    assert len(lines) > 6
     assert set(lines[1]) == set("| -:") and "<" not in re.sub(r"- command: .*", "", text)
 
 
@@ -152,3 +155,32 @@ def test_texts_are_made_visible() -> None:
 def test_only_embedded_pictures() -> None:
     assert picture("data:image/png;base64,AAAA") == "data:image/png;base64,AAAA"
     assert not any(map(picture, ["http://x/y.png", "data:image/svg+xml;base64,AA", 'data:image/png;base64,A" x="', None, 3]))
+
+
+def test_methods_that_decide_alike_are_named_with_the_reason(build: Build) -> None:
+    data = build["compare"]()
+    matrix = [[1.0 if i == j else round(0.9 - 0.01 * abs(i - j), 3) for j in range(3)] for i in range(3)]
+    data["agreement"] = {"names": ["a", "b", "c"], "matrix": matrix, "flagged": []}
+    assert alike(data) == ["no two methods decide nearly alike: b and c do on 89.0 % of the rows, the most"]
+    data["agreement"]["flagged"] = [{"a": "a", "b": "b", "share": 0.998, "why": "they are one"}]
+    assert alike(data) == ["a and b decide 99.8 % of the rows alike: they are one"]
+    assert "- a and b decide 99.8 % of the rows alike: they are one" in markdown(data)
+    del data["agreement"]
+    assert alike(data) == []
+
+
+def test_corrections_by_policy_stand_in_markdown(build: Build) -> None:
+    data = build["compare"](methods=4)
+    for row in data["rows"]:
+        row.pop("policies", None)
+    assert "| policy |" not in markdown(data)
+    data["rows"][3]["policies"] = {
+        "ucp": [{"k": 2, "accuracy": {"value": 0.97, "low": 0.96, "high": 0.98}}],
+        "kflip": {"not_applicable": "it needs binary concepts only"},
+    }
+    data["published"] = {"source": "a paper", "ucp": {"2": 0.961}, "blackbox": 0.9}
+    told = markdown(data)
+    assert "| cbm joint | ucp | 2 | .970 [.960, .980] |" in told
+    assert "| cbm joint | kflip |  | not applicable: it needs binary concepts only |" in told
+    assert "| published | ucp | 2 | .961 |" in told
+    assert "- published: a paper" in told

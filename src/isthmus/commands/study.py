@@ -135,12 +135,14 @@ def _parts(data: str) -> list[tuple[str, str]]:
 
 def _tell(result: Any, out: Path | None) -> None:
     """Print a comparison, its corrections by policy, where it was written, and one correction in words."""
-    from isthmus.report import corrections
+    from isthmus.report import alike, corrections
 
     console().print(result.table())
     corrected = corrections(result.data)
     if corrected is not None:
         console().print(corrected)
+    for line in alike(result.data):
+        say(one_line(line))
     replayed = result.data.get("replay")
     if replayed:
         say(f"{replayed['method']}, test row {replayed['row']}: {one_line(replayed['text'])}")

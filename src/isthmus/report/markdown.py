@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from isthmus.report.clean import records
+from isthmus.report.clean import record, records
 from isthmus.report.columns import Column, columns, reference, score, seal
 from isthmus.report.made import facts, options
 from isthmus.report.numbers import MINUS, number
 from isthmus.report.page import Page, Row, read
 from isthmus.report.scores import Score
+from isthmus.report.sections import nearest, policies
 
 SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -22,7 +23,7 @@ def markdown(data: dict[str, Any]) -> str:
     Raises ``DataError`` for another schema.
     """
     page = read(data)
-    lines = [*_scores(page)] if page.single else [*_methods(page), "", *_reasons(page)]
+    lines = [*_scores(page)] if page.single else [*_methods(page), "", *_corrections(page), *_reasons(page)]
     return "\n".join([f"## {safe(_title(page))}", "", *lines, "", *_made(page), ""])
 
 
@@ -84,8 +85,23 @@ def _value(found: Score) -> str:
     return f"n/a: {safe(found.reason)}" if found.value is None else plain(found.both)
 
 
+def _corrections(page: Page) -> list[str]:
+    """Scores after corrections by named policies, the published figures beneath."""
+    found = policies(page)
+    if found is None:
+        return []
+    rows = [([line["method"], line["policy"]], [line["k"], *line["cells"]]) for line in found["lines"]]
+    rows += [(["published", each["policy"]], [each["k"], each["value"]]) for each in found["published"]]
+    heads = ["method", "policy", "k", *map(safe, found["names"])]
+    ours = lambda cell: plain(cell) if re.fullmatch(r"[-+.,\d\s\[\]%−]*", cell) else safe(cell)  # noqa: E731
+    rows = [[*map(safe, names), *map(ours, cells)] for names, cells in rows]
+    rows = [[*row, *("" for _ in heads[len(row) :])] for row in rows]
+    source = record(page.data.get("published")).get("source")
+    return [*_table(heads, rows, len(heads) - 1), "", *([f"- published: {safe(source)}"] if source else [])]
+
+
 def _reasons(page: Page) -> list[str]:
-    """Why cells are n/a, and which methods were left out."""
+    """How near methods decide alike, why cells are n/a, and which methods were left out."""
     from isthmus.report.listing import table
 
     lines = [
@@ -95,7 +111,7 @@ def _reasons(page: Page) -> list[str]:
         f"- left out: {safe(each.get('method'))} needs {safe(each.get('unmet'))}" for each in records(page.data.get("left_out"))
     ]
     chose = [f"{safe(row.name)}: {safe(options(row.data.get('options')))}" for row in page.rows if row.data.get("options")]
-    return [*lines, *(f"- options of {each}" for each in chose)]
+    return [*(f"- {safe(each)}" for each in nearest(page)), *lines, *(f"- options of {each}" for each in chose)]
 
 
 def _made(page: Page) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isthmus.report import bars, grids
 from isthmus.report import charts as draw
-from isthmus.report.clean import finite, record, records
+from isthmus.report.clean import finite, record, records, texts
 from isthmus.report.columns import score
 from isthmus.report.listing import Context, cell
 from isthmus.report.numbers import between, count, listed, percent
@@ -156,6 +156,20 @@ def _after(page: Page, point: Context, key: str) -> str:
         return page.metrics[key].show(finite(found))
     value, low, high = (finite(record(found).get(part)) for part in ("value", "low", "high"))
     return f"{page.metrics[key].show(value)} {between(low, high, page.metrics[key].unit)}".strip()
+
+
+def nearest(page: Page) -> list[str]:
+    """How far methods decide alike, in sentences: each flagged pair with its reason, else the nearest pair."""
+    found = record(page.data.get("agreement"))
+    flagged = records(found.get("flagged"))
+    if flagged:
+        told = [(str(f.get("a")), str(f.get("b")), percent(finite(f.get("share"))), str(f.get("why"))) for f in flagged]
+        return [f"{a} and {b} decide {share} of the rows alike: {why}" for a, b, share, why in told]
+    names, matrix = texts(found.get("names")), grids.table_of(found.get("matrix"))
+    if matrix is None or len(names) < 2:
+        return []
+    share, i, j = max((matrix[i][j], i, j) for i in range(len(names)) for j in range(i))
+    return [f"no two methods decide nearly alike: {names[j]} and {names[i]} do on {percent(share)} of the rows, the most"]
 
 
 def agreement(page: Page) -> Context:

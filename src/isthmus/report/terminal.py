@@ -8,7 +8,7 @@ from isthmus.report.clean import record
 from isthmus.report.columns import Column, columns, score, seal
 from isthmus.report.numbers import MINUS, number
 from isthmus.report.page import Page, Row, read
-from isthmus.report.sections import policies, published
+from isthmus.report.sections import nearest, policies, published
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,6 +56,11 @@ def corrections(data: dict[str, Any]) -> Table | None:
     source = record(page.data.get("published")).get("source")
     made.caption = _text(". ".join(each for each in (_beside(page), f"Published: {source}" if source else "") if each) + ".")
     return made
+
+
+def alike(data: dict[str, Any]) -> list[str]:
+    """Which methods decide alike, in sentences: the pairs that are flagged, each with its reason, else the nearest."""
+    return nearest(read(data))
 
 
 def _several(page: Page) -> Table:
