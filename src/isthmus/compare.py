@@ -322,8 +322,9 @@ def _policies(
             ]
             for made in traces:
                 made.crossed = np.zeros(len(made.y), dtype=bool)
-            scores = scored(traces).scores
-            names = [n for n in (MAIN[splits.task.kind], "balanced_accuracy") if "value" in scores.get(n, {})]
+            wanted_scores = (MAIN[splits.task.kind], "balanced_accuracy")
+            scores = scored(traces, only=wanted_scores).scores
+            names = [n for n in wanted_scores if "value" in scores.get(n, {})]
             rows.append({"k": int(budget), **{n: scores[n] for n in names}})
         found[name] = rows
     return found

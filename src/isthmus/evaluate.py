@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +87,11 @@ def main_form(made: Trace, logits: Array) -> Weighted:
     return form
 
 
-def scored(traces: list[Trace], against: Scored | None = None) -> Scored:
-    """Scores of a method over its seeds, with intervals; ``against`` (the black box) gives paired differences."""
+def scored(traces: list[Trace], against: Scored | None = None, *, only: Collection[str] | None = None) -> Scored:
+    """Scores of a method over its seeds, with intervals; ``against`` (the black box) gives paired differences.
+
+    ``only``: the names of the row scores wanted, all by default.
+    """
     first = traces[0]
     weights = resamples(len(first.y), REPLICATES, groups=first.groups)
     ones = np.ones((1, len(first.y)), dtype=np.float32)
@@ -96,6 +99,8 @@ def scored(traces: list[Trace], against: Scored | None = None) -> Scored:
     scores: dict[str, dict[str, Any]] = {}
     replicates: dict[str, Array] = {}
     for name, form in every[0].items():
+        if only is not None and name not in only:
+            continue
         if isinstance(form, str):
             scores[name] = {"not_applicable": form}
             continue

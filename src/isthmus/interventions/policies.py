@@ -140,13 +140,16 @@ class KFlip(Policy):
             raise OptionError(f"policy 'kflip': {reason}; use 'ucp' or 'random'")
         p = model.answer(z).concepts.values.clamp(1e-9, 1 - 1e-9)
         hard = _hard(p)
+        wrong = torch.where(hard > 0, 1 - p, p)  # (B, K) chance that the truth is the other value
         answers = self._answers(model, z, hard)
         base = answers(hard)
+        moves: dict[tuple[int, ...], Tensor] = {}  # for each set of concepts turned over: where the answer changes
         best, chosen = p.new_zeros(len(z)), torch.zeros_like(askable)
         for size in range(1, min(budget, space.count) + 1):
             for subset in combinations(range(space.count), size):
                 at = list(subset)
-                flip = self._flip(p[:, at], hard, at, answers, base)
+                moves[subset] = answers(_turned(hard, at)) != base
+                flip = self._flip(wrong, subset, moves)
                 better = (flip > best + 1e-12) & askable[:, at].all(1)
                 best = torch.where(better, flip, best)
                 chosen[better] = False
@@ -157,14 +160,13 @@ class KFlip(Policy):
         hard = _hard(model.answer(z).concepts.values)
         return Given(torch.where(chosen, c.nan_to_num(), hard), torch.ones_like(chosen))
 
-    def _flip(self, p: Tensor, hard: Tensor, at: list[int], answers: Callable[[Tensor], Tensor], base: Tensor) -> Tensor:
-        """(B,) chance that filling the concepts ``at`` with draws from p (B, S) changes the answer."""
-        chance = p.new_zeros(len(p))
-        for code in range(2 ** len(at)):
-            fill = p.new_tensor([float(code >> i & 1) for i in range(len(at))])
-            trial = hard.clone()
-            trial[:, at] = fill
-            chance += (p * fill + (1 - p) * (1 - fill)).prod(1) * (answers(trial) != base)
+    def _flip(self, wrong: Tensor, subset: tuple[int, ...], moves: dict[tuple[int, ...], Tensor]) -> Tensor:
+        """(B,) chance that filling in the truth of ``subset`` changes the answer: over those of it that turn out wrong."""
+        chance = wrong.new_zeros(len(wrong))
+        for size in range(1, len(subset) + 1):
+            for turned in combinations(subset, size):
+                right = [k for k in subset if k not in turned]
+                chance += wrong[:, list(turned)].prod(1) * (1 - wrong[:, right]).prod(1) * moves[turned]
         return chance
 
     def _answers(self, model: ConceptModel, z: Tensor, hard: Tensor) -> Callable[[Tensor], Tensor]:
@@ -178,6 +180,13 @@ class KFlip(Policy):
         told = _decide(model, z[:1].expand(len(table), *z.shape[1:]), Given(table, everything))
         power = 2**columns
         return lambda trial: told[(trial.long() * power).sum(1)]
+
+
+def _turned(hard: Tensor, at: list[int]) -> Tensor:
+    """Decisions (B, K) with those ``at`` turned over."""
+    turned = hard.clone()
+    turned[:, at] = 1 - turned[:, at]
+    return turned
 
 
 def _hard(p: Tensor) -> Tensor:

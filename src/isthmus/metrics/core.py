@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -117,12 +117,19 @@ def _finite(value: float) -> float | None:
 
 
 def resamples(n: int, count: int = 1000, seed: int = 0, groups: list[str] | None = None) -> Array:
-    """Bootstrap weights (count, n): how often each row is drawn; whole groups are drawn where ``groups`` is given."""
+    """Bootstrap weights (count, n), read-only: how often each row is drawn; whole groups where ``groups`` is given."""
+    return _resamples(n, count, seed, None if groups is None else tuple(groups))
+
+
+@lru_cache(maxsize=2)  # every row of a comparison is scored on the same rows
+def _resamples(n: int, count: int, seed: int, groups: tuple[str, ...] | None) -> Array:
     rng = np.random.default_rng(seed)
     unit = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     units = int(unit.max()) + 1
     counts = rng.multinomial(units, np.full(units, 1 / units), size=count)
-    return counts[:, unit].astype(np.float32)
+    weights = counts[:, unit].astype(np.float32)
+    weights.setflags(write=False)
+    return weights
 
 
 def interval(replicates: Array, level: float = 0.95, *, around: float | None = None) -> tuple[float, float]:
