@@ -79,9 +79,9 @@ def descend(
 ) -> Fitted:
     """Minimise sum over known rows of loss(x w + b, t) + penalty / 2 |w|^2 for every column of t (n, C).
 
-    A column is done when half its gradient's square, in the metric of the preconditioner (an estimate of how far the
-    objective is above its minimum), is at most ``tol`` times its known rows. ``curvature`` is that of the loss in the
-    preconditioner, curvature x'x + penalty, which all columns share.
+    ``curvature`` is that of the loss in the preconditioner, curvature x'x + penalty, which all columns share. A column is
+    done when half its gradient's square in that metric, times ``curvature`` over the mean curvature of its own loss where
+    that is flatter, is at most ``tol`` times its known rows: an estimate of how far it is above its minimum.
     """
     x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
     ridge = torch.full((x.shape[1],), penalty, dtype=x.dtype, device=x.device)
@@ -93,7 +93,8 @@ def descend(
     out, objective = torch.zeros_like(state.w), torch.zeros(t.shape[1], dtype=torch.float64, device=x.device)
     done = torch.zeros(t.shape[1], dtype=torch.bool, device=x.device)
     for step in range(limit + 1):
-        finished = state.energy / 2 <= tol * rows[state.at]
+        flat = curvature / (state.h.sum(0) / rows[state.at]).clamp(min=1e-9)
+        finished = state.energy / 2 * flat.clamp(min=1) <= tol * rows[state.at]
         stop = bool(finished.all()) or step == limit
         if stop or finished.double().mean() > 0.1:
             leave = torch.ones_like(finished) if stop else finished

@@ -7,6 +7,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+# No NaN, no difference between zeros: lets a maximum be vectorised. Nothing that would change the order of a sum.
+FLAGS = {"nnan", "nsz"}
+
 
 @cache
 def jitted(function: Callable[..., Any]) -> Callable[..., Any] | None:
@@ -16,6 +19,6 @@ def jitted(function: Callable[..., Any]) -> Callable[..., Any] | None:
     except ImportError:
         return None
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, fastmath=FLAGS)(function)
     except RuntimeError:  # no place to keep it
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, fastmath=FLAGS)(function)

@@ -104,12 +104,12 @@ def exact_bias(score: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     return torch.where(ends[:, 1].isinf(), ends[:, 0], ends.mean(1))
 
 
-def logistic(examples: Examples, *, c: float = 1.0, tol: float = 3e-7, limit: int = 1000) -> Directions:
+def logistic(examples: Examples, *, c: float = 1.0, tol: float = 1e-6, limit: int = 1000) -> Directions:
     """Logistic regressions: min 1/2 |w|^2 + c * sum of log(1 + exp(-y (w x + b))), the bias unpenalised.
 
     Conjugate gradients with one preconditioner for all concepts; a concept leaves when its estimated distance to the
-    optimum is at most ``tol`` nats a row (at the default about 1e-4 of the objective or less; scikit-learn's default comes
-    as near or less). ``converged`` is False for a concept that had not left after ``limit`` steps. On the device of x.
+    optimum is at most ``tol`` nats a row (the default is a few 1e-5 of a usual objective; scikit-learn's default comes
+    less near). ``converged`` is False for a concept that had not left after ``limit`` steps. On the device of x.
     Raises ``OptionError`` for c, tol <= 0.
     """
     return _descended(examples, _descent.Logistic(), 1 / number("c", c, above=0), 0.15, tol, limit)
