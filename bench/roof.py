@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 
 import torch
@@ -22,7 +22,7 @@ def roof() -> Timed:
 def against(
     name: str,
     ours: Timed,
-    incumbents: dict[str, tuple[Timed, float]],
+    incumbents: Mapping[str, tuple[Timed, float]],
     *,
     repeats: int,
     operations: float,
