@@ -210,7 +210,7 @@ def test_threads_change_nothing_that_matters(numba: bool) -> None:
     assert torch.allclose(*found, atol=1e-6)
 
 
-V, W, O, L = np.full((3, 2), 0.5), np.ones((4, 2)), np.zeros((3, 1), int), np.zeros(3, int)
+V, W, A, L = np.full((3, 2), 0.5), np.ones((4, 2)), np.zeros((3, 1), int), np.zeros(3, int)
 
 
 @pytest.mark.parametrize(
@@ -232,17 +232,17 @@ V, W, O, L = np.full((3, 2), 0.5), np.ones((4, 2)), np.zeros((3, 1), int), np.ze
         (lambda: curves.scores(V, W, "ectp", groups=[[0], [2]]), r"groups: expected disjoint"),
         (lambda: curves.scores(V, W, "ectp", memory=0), r"memory: expected a whole number of at least 1, got 0"),
         (lambda: curves.order(V * np.nan), r"found: expected no NaN"),
-        (lambda: curves.corrected(V, V + 1, W, L, O), r"truth: expected labels from 0 to 1 or NaN, got 1.5 to 1.5"),
-        (lambda: curves.corrected(V, V, W, L, O + 2), r"orders: expected numbers from 0 to 1, got 2 to 2; count from 0"),
+        (lambda: curves.corrected(V, V + 1, W, L, A), r"truth: expected labels from 0 to 1 or NaN, got 1.5 to 1.5"),
+        (lambda: curves.corrected(V, V, W, L, A + 2), r"orders: expected numbers from 0 to 1, got 2 to 2; count from 0"),
         (
-            lambda: curves.corrected(V, V, W, L, O * 1.0),
+            lambda: curves.corrected(V, V, W, L, A * 1.0),
             r"orders: expected whole numbers of shape \(3, 'any'\), got torch.float64",
         ),
         (
-            lambda: curves.corrected(V, V, W, L[:2], O),
+            lambda: curves.corrected(V, V, W, L[:2], A),
             r"labels: expected whole numbers of shape \(3,\), got torch.int64 of \(2,\)",
         ),
-        (lambda: curves.corrected(V, V, W, L + 4, O), r"labels: expected numbers from 0 to 3, got 4 to 4"),
+        (lambda: curves.corrected(V, V, W, L + 4, A), r"labels: expected numbers from 0 to 3, got 4 to 4"),
         (lambda: curves.greedy(V, V, W, "ectp", 3), r"steps: expected a whole number of at least 1 and at most 2, got 3"),
     ],
 )

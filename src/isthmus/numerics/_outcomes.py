@@ -1,8 +1,8 @@
 """What an answer would become if one concept were set: entropy or divergence of softmax(logits + change * weights).
 
 Setting concept j from z to v adds (v - z) W_j to the logits, so that the new softmax needs no product with the head; and with
-E = exp(logits + (low - z) W_j), the outcome 'high' is E times exp((high - low) W_j), a table of (k, Y): one exponential does for
-both. Where weights are too large for that in float32 (WIDE), both are computed from their own maximum in float64.
+E = exp(logits + (low - z) W_j), the outcome 'high' is E times exp((high - low) W_j), a table of (k, Y): one exponential does
+for both. Where weights are too large for that in float32 (WIDE), both are computed from their own maximum in float64.
 """
 
 from __future__ import annotations

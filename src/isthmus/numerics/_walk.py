@@ -1,4 +1,4 @@
-"""Corrections one after another under a linear head: each adds (new - old value) W_j to the logits, and no product is done anew."""
+"""Corrections one after another under a linear head: each adds (new - old value) W_j to the logits, without a product."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 from isthmus.numerics._jit import jitted
 
 Floats = NDArray[Any]
-LOWEST = np.float32(-3e38)
 
 
 def walk(logits: Tensor, change: Tensor, w: Tensor, order: Tensor, members: Tensor, label: Tensor, memory: int) -> Tensor:
@@ -37,40 +36,49 @@ def walk(logits: Tensor, change: Tensor, w: Tensor, order: Tensor, members: Tens
 def _compiled(
     logits: Floats, change: Floats, w: Floats, order: Floats, members: Floats, label: Floats, right: NDArray[np.bool_]
 ) -> None:
-    """For the compiler: a row's logits stay in the cache, the label's own apart, so that the rest has a plain maximum."""
+    """For the compiler: a row's logits stay in the cache, and rivals are counted, for a maximum would not be vectorised."""
     classes = logits.shape[1]
     at = np.empty_like(logits[0])
     for i in range(len(logits)):
         at[:] = logits[i]
         own = label[i]
-        mine = at[own]
         for t in range(right.shape[1]):
             if t > 0:
                 group = order[i, t - 1]
                 for m in range(members.shape[1]):
                     j = members[group, m]
                     if j >= 0:
-                        step = change[i, j]
-                        mine += step * w[j, own]
+                        step, row = change[i, j], w[j]
                         for y in range(classes):
-                            at[y] += step * w[j, y]
-            at[own] = LOWEST
-            top = at[own]
+                            at[y] += step * row[y]
+            mine, above, level = at[own], np.float32(0), np.float32(0)
             for y in range(classes):
-                top = at[y] if at[y] > top else top
-            wins = mine > top
-            if mine == top:
-                wins = True
+                above += np.float32(1) if at[y] > mine else np.float32(0)
+                level += np.float32(1) if at[y] == mine else np.float32(0)
+            first = True
+            if level > 1:
                 for y in range(own):
-                    wins = wins and at[y] != top
-            right[i, t] = wins
+                    first = first and at[y] != mine
+            right[i, t] = above == 0 and first
 
 
 def _batched(logits: Tensor, change: Tensor, order: Tensor, label: Tensor, w: Tensor, members: Tensor) -> Tensor:
-    """The same for some rows without a compiler."""
-    at, right = logits.clone(), [logits.argmax(1) == label]
+    """The same for some rows without a compiler: the label's own logit apart, the index of the maximum only for ties."""
+    own = label[:, None]
+    at, mine = logits.scatter(1, own, -torch.inf), logits.gather(1, own)
+    right = [_wins(at, mine, label)]
     for t in range(order.shape[1]):
         for j in members[order[:, t]].T:
-            at.addcmul_(change.gather(1, j[:, None] % change.shape[1]), w[j])
-        right.append(at.argmax(1) == label)
+            step, row = change.gather(1, j[:, None] % change.shape[1]), w.index_select(0, j % len(w))
+            mine = mine + step * row.gather(1, own)
+            at.addcmul_(step, row)
+        right.append(_wins(at, mine, label))
     return torch.stack(right, 1)
+
+
+def _wins(others: Tensor, mine: Tensor, label: Tensor) -> Tensor:
+    """(n,) whether the label's logit (n, 1) is above all others, or ties with later ones only."""
+    top = others.amax(1, keepdim=True)
+    wins = (mine > top)[:, 0]
+    tied = (mine == top)[:, 0]
+    return wins | (tied & (label < others.argmax(1))) if bool(tied.any()) else wins

@@ -1,7 +1,8 @@
 """Correction curves under a linear head: what to ask about first, and what the answers are worth, for all rows at once.
 
-The criteria are those of Shin et al. (ICML 2023), with KL(new || old) as in their code: CCTP, p * sum of |W|; ECTP, the expected
-divergence of the answer when the concept is set; EUDTP, the expected fall of its entropy. A group scores the mean of its members.
+The criteria are those of Shin et al. (ICML 2023), with KL(new || old) as in their code: CCTP, p * sum of |W|; ECTP, the
+expected divergence of the answer when the concept is set; EUDTP, the expected fall of its entropy. A group scores the mean of
+its members.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def scores(
     ``values`` (n, k): what the head reads; ``weight`` (Y, k) and ``bias`` (Y,) of the head; ``criterion``: 'cctp', 'ectp' or
     'eudtp' (both in nats). ``chances`` (n, k) in [0, 1] that the concept is present (default: the values). ``low`` and
     ``high``, one number or (k,): what a correction writes for absent and present, such as 5th and 95th percentiles of the
-    training values. Without numba at most about ``memory`` bytes are used for the outcomes of some rows; with it, a few rows' worth.
+    training values. Without numba about ``memory`` bytes are used for the outcomes of some rows; with it, those of one row.
     float64 in, float64 throughout; float32 is exact to about 1e-6. Raises ``DataError``, or ``OptionError`` for a criterion.
     """
     head = _prepared(values, weight, chances, low, high)
@@ -168,9 +169,7 @@ def _prepared(values: Array, weight: Array, chances: Array | None, low: Array | 
     k = z.shape[1]
     w = tensor("weight", weight, f"Y {k}").to(z).T.contiguous()
     p = z if chances is None else tensor("chances", chances, f"{len(z)} {k}").to(z)
-    ends = [torch.as_tensor(end, dtype=z.dtype, device=z.device).expand(k) if _plain(end) else end for end in (low, high)]
-    below, above = (tensor(name, end, str(k)).to(z) for name, end in zip(("low", "high"), ends, strict=True))
-    return Head(z, p, below, above, w, z.dtype == torch.float64)
+    return Head(z, p, _end("low", low, z), _end("high", high, z), w, z.dtype == torch.float64)
 
 
 def _chances(head: Head, name: str) -> None:
@@ -186,8 +185,10 @@ def _logits(head: Head, bias: Array | None, kind: torch.dtype) -> Tensor:
     return found if bias is None else found + tensor("bias", bias, str(head.w.shape[1])).to(found)
 
 
-def _plain(end: Array | float) -> bool:
-    return isinstance(end, int | float)
+def _end(name: str, end: Array | float, z: Tensor) -> Tensor:
+    """(k,) what is written, of the type of the values."""
+    k = z.shape[1]
+    return tensor(name, z.new_full((k,), end) if isinstance(end, int | float) else end, str(k)).to(z)
 
 
 def _change(head: Head, truth: Array) -> Tensor:
