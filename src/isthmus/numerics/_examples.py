@@ -24,12 +24,6 @@ class Shared:
     label: Tensor
     known: Tensor
 
-    def blocks(self, memory: int) -> Iterator[Block]:
-        """Concept by concept, its rows x (1, m, d), label (1, m), and known (1, m), all True."""
-        for k in range(self.label.shape[1]):
-            at = self.known[:, k]
-            yield self.x[at][None], self.label[at, k][None], at[at][None]
-
 
 @dataclass(frozen=True)
 class Sets:

@@ -1,4 +1,4 @@
-"""Numba where it is installed (the extra ``fast``): a faster road to the same result, never another result."""
+"""Numba where it is installed (the extra ``fast``): a faster road to the same result, to the bit or to rounding."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from isthmus.numerics._jit import jitted
 
 Floats = NDArray[Any]
 FAR, TINY = 1e30, 2.0**-40
+FLIP = np.int64(2**63 - 1)
 
 
 def solve(gram: Floats, y: Floats, cap: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> None:
@@ -38,36 +39,43 @@ def _unfinished(limit: int) -> DataError:
 
 
 def _one(gram: Floats, low: Floats, high: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> int:
-    """One machine, in plain loops that a compiler can vectorise; returns the steps taken."""
+    """One machine, in plain loops that a compiler can vectorise; returns the steps taken.
+
+    It vectorises maxima of integers, not of floats: floats are compared by their bits, the negative ones flipped.
+    """
     m, inverse = len(beta), np.empty_like(gram)
     for i in range(m):
         for t in range(m):
             a = gram[i, i] + gram[t, t] - (gram[i, t] + gram[i, t])
             inverse[i, t] = 1 / (a if a > TINY else TINY)
-    up, down, score = np.zeros(m), np.zeros(m), np.empty(m)
+    up, down, value, score = np.zeros(m), np.zeros(m), np.empty(m), np.empty(m)
+    bits, score_bits = value.view(np.int64), score.view(np.int64)
     for t in range(m):
         up[t] = FAR if beta[t] >= high[t] else 0.0
         down[t] = -FAR if beta[t] <= low[t] else 0.0
     for step in range(limit):
-        top = FAR
+        least = FLIP
         for t in range(m):
-            v = slope[t] + up[t]
-            top = v if v < top else top
+            value[t] = slope[t] + up[t]
+        for t in range(m):
+            least = min(least, bits[t] ^ ((bits[t] >> 63) & FLIP))
         i = 0
-        while slope[i] + up[i] != top:
+        while bits[i] ^ ((bits[i] >> 63) & FLIP) != least:
             i += 1
-        best, bottom = 0.0, -FAR
+        top, row = value[i], inverse[i]
         for t in range(m):
-            d = slope[t] + down[t]
-            bottom = d if d > bottom else bottom
-            d = d - top
+            value[t] = slope[t] + down[t]
+            d = value[t] - top
             d = d if d > 0.0 else 0.0
-            score[t] = d * d * inverse[i, t]
-            best = score[t] if score[t] > best else best
-        if bottom - top < tol:
+            score[t] = d * d * row[t]
+        most, best = -FLIP, np.int64(0)
+        for t in range(m):
+            most = max(most, bits[t] ^ ((bits[t] >> 63) & FLIP))
+            best = max(best, score_bits[t])
+        if np.int64(most ^ ((most >> 63) & FLIP)).view(np.float64) - top < tol:
             return step
         j = 0
-        while score[j] != best:
+        while score_bits[j] != best:
             j += 1
         room, rest = high[i] - beta[i], beta[j] - low[j]
         s = min((slope[j] - top) * inverse[i, j], min(room, rest))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,28 +42,54 @@ class Directions:
 def svm(examples: Examples, *, c: float = 0.1, tol: float = 1e-5, limit: int = 1_000_000, memory: int = 2**23) -> Directions:
     """Linear support vector machines: min 1/2 |w|^2 + c * sum of max(0, 1 - y (w x + b)), the bias exact and unpenalised.
 
-    The dual is solved as LIBSVM solves it (Fan, Chen & Lin 2005), on one Gram matrix for each concept, and b then minimises
-    the objective exactly for the w found; repeated, more finely, until the duality gap is at most ``tol`` of the objective.
-    ``converged`` is False where rounding forbids that (float32 rows of badly scaled features). ``memory``: about so many
-    bytes of rows and Gram matrices at a time (one concept at least). On the CPU; compiled where numba is installed.
+    The dual is solved as LIBSVM solves it (Fan, Chen & Lin 2005), on one Gram matrix for each concept (one for all on a
+    shared table), and b then minimises the objective exactly for the w found; repeated, more finely, until the duality gap is
+    at most ``tol`` of the objective. ``converged`` is False where rounding forbids that (float32 rows of badly scaled
+    features). ``memory``: about so many bytes of rows and Gram matrices of sets at a time (one concept at least; a shared
+    table of n rows takes about 3 n^2 numbers). On the CPU; compiled where numba is installed. Made for sets of some hundred
+    rows: on a table of thousands scikit-learn's SVC, which puts rows aside as it goes, is faster, and ``logistic`` faster still.
     Raises ``OptionError`` for c, tol <= 0; ``DataError`` after ``limit`` steps for one concept.
     """
     number("c", c, above=0)
     number("tol", tol, above=0)
     count("limit", limit)
-    parts = [_machines(*block, c=c, tol=tol, limit=limit) for block in examples.blocks(count("memory", memory))]
+    count("memory", memory)
+    blocks = _one_gram(examples) if isinstance(examples, Shared) else _grams(examples, memory)
+    parts = [_machines(*block, c, tol, limit) for block in blocks]
     weight, bias, objective, gap = (torch.cat(column) for column in zip(*parts, strict=True))
     device, kind = examples.x.device, examples.x.dtype
     done = gap <= tol * objective
     return Directions(weight.to(device), bias.to(device, kind), objective.to(device), done.to(device), gap.to(device))
 
 
-def _machines(x: Tensor, label: Tensor, known: Tensor, *, c: float, tol: float, limit: int) -> tuple[Tensor, ...]:
-    """Weight, bias, objective and gap of a block of concepts. Rows are centred first: that changes the bias alone."""
-    x, label, known = x.cpu(), label.cpu(), known.cpu()
-    mean = x.sum(1, keepdim=True) / known.sum(1)[:, None, None]
-    rows = (x - mean) if bool(known.all()) else (x - mean) * known[..., None]
-    gram = np.matmul(rows.numpy(), rows.mT.numpy())
+Centred = tuple[Tensor, Tensor, NDArray[Any], Tensor, Tensor]
+
+
+def _grams(examples: Sets, memory: int) -> Iterator[Centred]:
+    """For a few concepts at a time: rows less their mean, which changes the bias alone, the mean, Gram, label, known."""
+    for block in examples.blocks(memory):
+        x, label, known = (part.cpu() for part in block)
+        mean = x.sum(1, keepdim=True) / known.sum(1)[:, None, None]
+        rows = (x - mean) if bool(known.all()) else (x - mean) * known[..., None]
+        yield rows, mean, np.matmul(rows.numpy(), rows.mT.numpy()), label, known
+
+
+def _one_gram(examples: Shared) -> Iterator[Centred]:
+    """The same, concept by concept, out of one Gram matrix of the whole table."""
+    x = examples.x.cpu()
+    mean = x.mean(0)[None, None]
+    rows = x - mean[0]
+    gram = rows.numpy() @ rows.T.numpy()
+    for known, label in zip(examples.known.T.cpu(), examples.label.T.cpu(), strict=True):
+        whole, at = bool(known.all()), known.nonzero()[:, 0]
+        own = gram if whole else gram[np.ix_(at.numpy(), at.numpy())]
+        yield (rows if whole else rows[at])[None], mean, own[None], label[at][None], known[at][None]
+
+
+def _machines(
+    rows: Tensor, mean: Tensor, gram: NDArray[Any], label: Tensor, known: Tensor, c: float, tol: float, limit: int
+) -> tuple[Tensor, ...]:
+    """Weight, bias, objective and gap of a block of concepts."""
     y = (2.0 * label - 1).numpy().astype(np.float64)
     cap = c * known.numpy().astype(np.float64)
     beta, slope = np.zeros_like(y), -y
@@ -75,7 +102,7 @@ def _machines(x: Tensor, label: Tensor, known: Tensor, *, c: float, tol: float, 
         _smo.solve(gram if len(at) == len(y) else gram[at], y[at], cap[at], violation, limit, inner, outer)
         beta[at], slope[at] = inner, outer
         bias[at], objective[at], gap[at] = _certified(inner, outer + y[at], y[at], cap[at])
-    weight = (torch.from_numpy(beta).to(x.dtype)[:, None] @ rows)[:, 0]
+    weight = (torch.from_numpy(beta).to(rows.dtype)[:, None] @ rows)[:, 0]
     shifted = torch.from_numpy(bias) - (weight.double() * mean[:, 0].double()).sum(1)
     return weight, shifted, torch.from_numpy(objective), torch.from_numpy(gap)
 
