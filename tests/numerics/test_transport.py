@@ -36,7 +36,7 @@ def pot(cost: np.ndarray, a: np.ndarray, b: np.ndarray, epsilon: float) -> np.nd
     epsilon=st.sampled_from([1.0, 10.0]),
     dtype=st.sampled_from(["float32", "float64"]),
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_plans_are_those_of_pot(seed: int, n: int, m: int, epsilon: float, dtype: str) -> None:
     cost, a, b = problem(seed, n, m, dtype)
     tol = 1e-10 if dtype == "float64" else 2e-5

@@ -38,7 +38,7 @@ def _unfinished(limit: int) -> DataError:
     return DataError(f"svm: expected convergence within {limit} steps, got none; standardise x, lower c or raise tol")
 
 
-def _one(gram: Floats, low: Floats, high: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> int:
+def _one(gram: Floats, low: Floats, high: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> int:  # noqa: C901
     """One machine, in plain loops that a compiler can vectorise; returns the steps taken.
 
     It vectorises maxima of integers, not of floats: floats are compared by their bits, the negative ones flipped.

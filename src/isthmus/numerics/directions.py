@@ -47,7 +47,7 @@ def svm(examples: Examples, *, c: float = 0.1, tol: float = 1e-5, limit: int = 1
     at most ``tol`` of the objective. ``converged`` is False where rounding forbids that (float32 rows of badly scaled
     features). ``memory``: about so many bytes of rows and Gram matrices of sets at a time (one concept at least; a shared
     table of n rows takes about 3 n^2 numbers). On the CPU; compiled where numba is installed. Made for sets of some hundred
-    rows: on a table of thousands scikit-learn's SVC, which puts rows aside as it goes, is faster, and ``logistic`` faster still.
+    rows: on a table of thousands scikit-learn's SVC, which puts rows aside as it goes, is faster, as is ``logistic``.
     Raises ``OptionError`` for c, tol <= 0; ``DataError`` after ``limit`` steps for one concept.
     """
     number("c", c, above=0)
