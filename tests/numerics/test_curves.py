@@ -138,6 +138,19 @@ def test_curves_are_those_of_whole_products(
 
 
 @pytest.mark.parametrize("numba", [True, False])
+def test_float32_weights_of_a_thousand_lose_no_close_call(numba: bool) -> None:
+    """Classes in pairs that differ by a millionth of their weights: float32 logits would confuse them."""
+    head, draw = world(8, 300, 30, 10, 1000.0, "float32"), np.random.default_rng(9)
+    head["weight"][1::2] = head["weight"][::2] + draw.uniform(-1e-3, 1e-3, (5, 30)).astype("float32")
+    head["bias"] = np.zeros(10, "float32")
+    order = draw.permuted(np.tile(np.arange(30), (300, 1)), axis=1)
+    with backend(numba):
+        found = curves.corrected(head["values"], head["truth"], head["weight"], head["labels"], order)
+    single = [[j] for j in range(30)]
+    assert np.array_equal(found.numpy(), direct(head, order, np.zeros(30), np.ones(30), single))
+
+
+@pytest.mark.parametrize("numba", [True, False])
 def test_ties_are_broken_by_the_lowest_index(numba: bool) -> None:
     weight = np.tile(np.array([[0.5, -0.25]]), (4, 1))  # four classes that are always equal
     values, truth = np.full((4, 2), 0.5), np.ones((4, 2))
