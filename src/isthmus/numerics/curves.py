@@ -34,7 +34,7 @@ def scores(
     low: Array | float = 0.0,
     high: Array | float = 1.0,
     groups: Groups | None = None,
-    memory: int = 2**24,
+    memory: int = 2**25,
 ) -> Tensor:
     """(n, k) scores, or (n, G) for groups, float64: the larger, the earlier it should be asked about.
 
@@ -69,7 +69,7 @@ def corrected(
     low: Array | float = 0.0,
     high: Array | float = 1.0,
     groups: Groups | None = None,
-    memory: int = 2**20,
+    memory: int = 2**21,
 ) -> Tensor:
     """(n, S + 1) bool: whether each row's class is right after 0, 1, ..., S corrections; its mean over rows is the curve.
 
@@ -104,7 +104,7 @@ def greedy(
     low: Array | float = 0.0,
     high: Array | float = 1.0,
     groups: Groups | None = None,
-    memory: int = 2**24,
+    memory: int = 2**25,
 ) -> Tensor:
     """(n, steps) int64: an order in which the scores are computed anew after each answer, on the answer as it stands then.
 
