@@ -1,0 +1,110 @@
+"""What directions are fitted to: a set of positives and negatives for each concept, or one table with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from isthmus.errors import DataError
+from isthmus.numerics._check import Array, shape, tensor
+
+Block = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One table ``x`` (n, d) for C concepts: ``label`` (n, C) in {0, 1}, ``known`` (n, C) False where there is none."""
+
+    x: Tensor
+    label: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Rows with (p_k, d) and without (q_k, d) each of C concepts."""
+
+    positive: Tensor | list[Tensor]
+    negative: Tensor | list[Tensor]
+
+    @property
+    def x(self) -> Tensor:
+        """Some rows, for their type and device."""
+        return self.positive[0]
+
+    def blocks(self, memory: int) -> Iterator[Block]:
+        """A few concepts at a time, padded: x (A, m, d), label (A, m), known (A, m).
+
+        As many as keep their rows and Gram matrices within ``memory`` bytes, one at least.
+        """
+        lengths = [len(p) + len(q) for p, q in zip(self.positive, self.negative, strict=True)]
+        longest, width = max(lengths), self.x.shape[1]
+        size = max(1, memory // (self.x.element_size() * longest * (longest + width)))
+        for start in range(0, len(lengths), size):
+            yield self._block(range(start, min(start + size, len(lengths))))
+
+    def _block(self, concepts: range) -> Block:
+        if isinstance(self.positive, Tensor) and isinstance(self.negative, Tensor):
+            x = torch.cat([self.positive[concepts.start : concepts.stop], self.negative[concepts.start : concepts.stop]], 1)
+            label = x.new_zeros(x.shape[:2])
+            label[:, : self.positive.shape[1]] = 1
+            return x, label, torch.ones_like(label, dtype=torch.bool)
+        x = pad_sequence([torch.cat([self.positive[k], self.negative[k]]) for k in concepts], batch_first=True)
+        label, known = x.new_zeros(x.shape[:2]), torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+        for row, k in enumerate(concepts):
+            label[row, : len(self.positive[k])] = 1
+            known[row, : len(self.positive[k]) + len(self.negative[k])] = True
+        return x, label, known
+
+
+Examples = Shared | Sets
+
+
+def sets(positive: Array | Sequence[Array], negative: Array | Sequence[Array]) -> Sets:
+    """A set of rows with and a set without each concept, as concept activation vectors are fitted (Kim et al. 2018).
+
+    ``positive`` (C, p, d) and ``negative`` (C, q, d), or sequences of C arrays (p_k, d) and (q_k, d) of any lengths.
+    Raises ``DataError`` where shapes differ, a set is empty, or a number is not finite.
+    """
+    yes, no = _rows("positive", positive), _rows("negative", negative)
+    if len(yes) != len(no) or not len(yes):
+        raise DataError(
+            f"negative: expected one set for each of the {len(yes)} concepts, got {len(no)}; pass as many sets of each"
+        )
+    width, dtype = yes[0].shape[1], yes[0].dtype
+    for name, rows in (("positive", yes), ("negative", no)):
+        for k, row in enumerate(rows):
+            shape(f"{name}[{k}]", row, f"rows {width}")
+    if isinstance(yes, Tensor) and isinstance(no, Tensor):
+        return Sets(yes, no.to(dtype))
+    return Sets([rows.to(dtype) for rows in yes], [rows.to(dtype) for rows in no])
+
+
+def _rows(name: str, value: Array | Sequence[Array]) -> Tensor | list[Tensor]:
+    if isinstance(value, (Tensor, np.ndarray)):
+        return tensor(name, value, "concepts rows d")
+    return [tensor(f"{name}[{k}]", rows, "rows d") for k, rows in enumerate(value)]
+
+
+def shared(x: Array, labels: Array) -> Shared:
+    """One table for all concepts: ``x`` (n, d) and ``labels`` (n, C) in {0, 1}, NaN where unknown.
+
+    Raises ``DataError`` for other labels, and for a concept whose known labels are all alike.
+    """
+    table = tensor("x", x, "n d")
+    c = tensor("labels", labels, f"{len(table)} concepts", nan=True)
+    known = ~c.isnan()
+    if bool(((c != 0) & (c != 1) & known).any()):
+        wrong = c[(c != 0) & (c != 1) & known][0].item()
+        raise DataError(f"labels: expected 0, 1 or NaN, got {wrong:g}; threshold soft labels first")
+    label = c.nan_to_num()
+    alike = ((label > 0).sum(0) == 0) | ((label > 0).sum(0) == known.sum(0))
+    if bool(alike.any()):
+        k = int(alike.nonzero()[0])
+        raise DataError(f"labels: expected a 0 and a 1 for every concept, got one kind for column {k}; leave the column out")
+    return Shared(table, label.to(table.dtype), known)
