@@ -86,6 +86,8 @@ def test_markdown_holds_numbers_and_how_they_were_made(build: Build) -> None:
     row = next(cells(line) for line in text.splitlines() if line.startswith("| cbm joint"))
     assert row[1] == ".951 [.942, .960]" and row[2] == "-.005 [-.011, +.001]" and row[-2:] == ["sealed", "resnet on concepts"]
     assert "| constant answers | .167 |  |  | .000 |  | .942 |" in text
+    assert re.search(r"- standard deviation of task accuracy over 3 seeds: blackbox \.\d{3}, .*, cem \.\d{3}", text)
+    assert "standard deviation" not in markdown(build["compare"](seeds=1))
     for part in ("- command: `isthmus compare poker --seeds 3`", "- seeds: 0, 1, 2", "- commit: b2e591100", data["interval"]):
         assert part in text
     assert "left out: pcbm needs texts for the concepts" in text and "NEC: the head has a hidden layer (cbm joint" in text

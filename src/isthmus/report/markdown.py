@@ -101,7 +101,7 @@ def _corrections(page: Page) -> list[str]:
 
 
 def _reasons(page: Page) -> list[str]:
-    """How near methods decide alike, why cells are n/a, and which methods were left out."""
+    """The spread over seeds, how near methods decide alike, why cells are n/a, and which methods were left out."""
     from isthmus.report.listing import table
 
     lines = [
@@ -111,7 +111,14 @@ def _reasons(page: Page) -> list[str]:
         f"- left out: {safe(each.get('method'))} needs {safe(each.get('unmet'))}" for each in records(page.data.get("left_out"))
     ]
     chose = [f"{safe(row.name)}: {safe(options(row.data.get('options')))}" for row in page.rows if row.data.get("options")]
-    return [*(f"- {safe(each)}" for each in nearest(page)), *lines, *(f"- options of {each}" for each in chose)]
+    spread = [f"{safe(row.name)} {plain(page.main.show(row.main.spread))}" for row in page.rows if row.main.spread is not None]
+    over = f"- standard deviation of {safe(page.main.title)} over {len(page.seeds)} seeds: {', '.join(spread)}"
+    return [
+        *([over] if spread else []),
+        *(f"- {safe(each)}" for each in nearest(page)),
+        *lines,
+        *(f"- options of {each}" for each in chose),
+    ]
 
 
 def _made(page: Page) -> list[str]:
