@@ -111,14 +111,11 @@ def _reasons(page: Page) -> list[str]:
         f"- left out: {safe(each.get('method'))} needs {safe(each.get('unmet'))}" for each in records(page.data.get("left_out"))
     ]
     chose = [f"{safe(row.name)}: {safe(options(row.data.get('options')))}" for row in page.rows if row.data.get("options")]
-    spread = [f"{safe(row.name)} {plain(page.main.show(row.main.spread))}" for row in page.rows if row.main.spread is not None]
+    known = [(row.name, row.main.spread) for row in page.rows if row.main.spread is not None]
+    spread = [f"{safe(name)} {plain(page.main.show(value))}" for name, value in known]
     over = f"- standard deviation of {safe(page.main.title)} over {len(page.seeds)} seeds: {', '.join(spread)}"
-    return [
-        *([over] if spread else []),
-        *(f"- {safe(each)}" for each in nearest(page)),
-        *lines,
-        *(f"- options of {each}" for each in chose),
-    ]
+    told = [*([over] if spread else []), *(f"- {safe(each)}" for each in nearest(page))]
+    return [*told, *lines, *(f"- options of {each}" for each in chose)]
 
 
 def _made(page: Page) -> list[str]:
