@@ -8,6 +8,8 @@ between classes until the equality holds, in closed form, then mixed with the tr
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,14 +20,14 @@ from isthmus.numerics._problem import Problem
 MIX = 1 - torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-7, -0.1, 24, dtype=torch.float64)])
 
 
-def bound(problem: Problem, penalty: Penalty, seen: Pass, gradient: Tensor, bias: Tensor, worth: float = -float("inf")) -> float:
+def bound(problem: Problem, penalty: Penalty, seen: Pass, gradient: Tensor, bias: Tensor, worth: float = -math.inf) -> float:
     """A lower bound on the optimum, from probabilities and their gradient; -inf where it would not reach ``worth``.
 
     A first estimate leaves the bias as it is; only one that reaches ``worth`` is made exact, which takes another look at p.
     """
     estimate, _ = search(problem, penalty, seen.rest, seen.wrong, gradient.double())
     if estimate < worth:
-        return -float("inf")
+        return -math.inf
     mean = (bias.double() + problem.shares).clamp_min(1e-300)
     excess = mean - problem.shares
     rest, wrong = problem.link.repaired(seen.p, excess, mean)
@@ -40,7 +42,7 @@ def search(problem: Problem, penalty: Penalty, rest: float, wrong: Tensor, gradi
 
     def value(c: float) -> float:
         happened = torch.special.entr(1 - c * wrong.double())
-        entropy = c * rest - (c * mass * torch.tensor(c, dtype=torch.float64).log().item() if c > 0 else 0.0)
+        entropy = c * rest - (c * mass * math.log(c) if c > 0 else 0.0)
         return entropy + float((happened * problem.link.weight.double()).sum()) - penalty.conjugate(c * gradient)
 
     mixes = [c.item() for c in (MIX if penalty.l2 else feasible(penalty, gradient) * MIX)]

@@ -26,15 +26,15 @@ def solve(problem: Problem, penalty: Penalty, start: Point, progress: Progress) 
     seen = problem.link.look(here.z)
     momentum, factor = 1.0, 1.0
     curvature = Curvature(problem)
-    eps = 2 * torch.finfo(here.z.dtype).eps
+    turn, eps = 0, 2 * torch.finfo(here.z.dtype).eps
+    progress.objective(seen.loss + penalty.value(here.weights))
     while True:
         gradient, slope = problem.gradient(seen.p)
-        if progress.iterations == 0:
-            progress.objective(seen.loss + penalty.value(here.weights))
         if progress.done(bound(problem, penalty, seen, gradient, slope, progress.worth)):
             return last
-        if progress.iterations % REFRESH == 0:
+        if turn % REFRESH == 0:
             curvature.refresh(seen.p)
+        turn += 1
         while True:
             step = 1 / (factor * curvature.columns[:, None])
             if penalty.group:
@@ -75,21 +75,22 @@ class Curvature:
         draw = torch.Generator().manual_seed(0)
         first = torch.randn(problem.classes, len(problem.x), generator=draw, dtype=torch.float64)
         self.vectors = torch.nn.functional.normalize(first).to(problem.x)
-        self.columns, self.bias = torch.zeros_like(problem.shares), torch.zeros_like(problem.shares)
+        self.columns, self.bias = (torch.zeros_like(self.vectors[:, 0]) for _ in range(2))
         self.fresh = True
 
     def refresh(self, p: Tensor) -> None:
         """A few power iterations from where the last ones ended."""
         x, weight = self.problem.x, self.problem.link.weight
+        columns, bias = torch.zeros_like(self.bias), torch.zeros_like(self.bias)
         for _ in range(FIRST if self.fresh else 1):
-            found, bias = torch.zeros_like(self.vectors), torch.zeros_like(self.bias)
+            found = torch.zeros_like(self.vectors)
+            bias.zero_()
             for rows in tiles(p):
                 w = p[:, rows] * (1 - p[:, rows]) * weight[rows]
                 found.addmm_((self.vectors @ x[:, rows]).mul_(w), x[:, rows].t())
                 bias += w.sum(1)
-            norm = found.norm(dim=1)
+            columns = torch.linalg.vector_norm(found, dim=1)
             self.vectors = torch.nn.functional.normalize(found)
         tiny = torch.finfo(x.dtype).eps
-        self.columns = (norm * SAFETY).clamp_min(tiny).to(x.dtype)
-        self.bias = (bias * SAFETY).clamp_min(tiny).to(x.dtype)
+        self.columns, self.bias = ((part * SAFETY).clamp_min(tiny) for part in (columns, bias))
         self.fresh = False

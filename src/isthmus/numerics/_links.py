@@ -52,7 +52,9 @@ class Softmax:
         """Weighted mean cross-entropy, nats."""
         total = 0.0
         for rows in tiles(z):
-            total += weighted(torch.logsumexp(z[:, rows], 0) - z[:, rows].gather(0, self.labels[None, rows])[0], self.weight[rows])
+            total += weighted(
+                torch.logsumexp(z[:, rows], 0) - z[:, rows].gather(0, self.labels[None, rows])[0], self.weight[rows]
+            )
         return total
 
     def residual(self, p: Tensor, rows: slice) -> Tensor:
@@ -68,11 +70,11 @@ class Softmax:
     def repaired(self, p: Tensor, excess: Tensor, mean: Tensor) -> tuple[float, Tensor]:
         """(rest, wrong) after probabilities moved from classes with too much to those with too little, ``excess`` (Y,)."""
         cut, share = excess.clamp_min(0) / mean, (-excess).clamp_min(0)
-        share = (share / share.sum().clamp_min(torch.finfo(share.dtype).tiny))[:, None]
-        rest, wrong = 0.0, torch.empty(p.shape[1], dtype=torch.float64, device=p.device)
+        share = (share / share.sum().clamp_min(torch.finfo(share.dtype).tiny)).to(p.dtype)[:, None]
+        cut, kept = cut.to(p.dtype), (1 - cut).to(p.dtype)[:, None]
+        rest, wrong = 0.0, torch.empty_like(p[0])
         for rows in tiles(p):
-            u = p[:, rows].double()
-            u = u * (1 - cut[:, None]) + share * (cut @ u)
+            u = torch.addcmul(share * (cut @ p[:, rows]), p[:, rows], kept)
             u.scatter_(0, self.labels[None, rows], 0)
             rest += weighted(torch.special.entr(u).sum(0), self.weight[rows])
             wrong[rows] = u.sum(0)
@@ -121,11 +123,11 @@ class Sigmoid:
 
     def repaired(self, p: Tensor, excess: Tensor, mean: Tensor) -> tuple[float, Tensor]:
         """(rest, wrong) after each class's probabilities were shrunk or raised to the right mean, ``excess`` (Y,)."""
-        cut = (excess.clamp_min(0) / mean)[:, None]
-        lift = ((-excess).clamp_min(0) / (1 - mean))[:, None]
-        rest, wrong = 0.0, torch.empty(p.shape, dtype=torch.float64, device=p.device)
+        cut = (excess.clamp_min(0) / mean).to(p.dtype)[:, None]
+        lift = ((-excess).clamp_min(0) / (1 - mean)).to(p.dtype)[:, None]
+        rest, wrong = 0.0, torch.empty_like(p)
         for rows in tiles(p):
-            u = p[:, rows].double()
+            u = p[:, rows]
             u = u * (1 - cut) + (1 - u) * lift
             wrong[:, rows] = torch.where(self.labels[:, rows], 1 - u, u)
             rest += weighted(torch.special.entr(wrong[:, rows]).sum(0), self.weight[rows])

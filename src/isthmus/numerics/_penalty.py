@@ -23,6 +23,7 @@ class Penalty:
     def of(cls, lam: float, l1_ratio: float, group_ratio: float, classes: int) -> Penalty:
         """``lam`` shared out: ``l1_ratio`` of it is sparse, of which ``group_ratio`` goes to groups (times √Y)."""
         sparse = lam * l1_ratio
+        group_ratio = group_ratio if classes > 1 else 0.0  # a group of one is an l1
         return cls(sparse * (1 - group_ratio), lam * (1 - l1_ratio), sparse * group_ratio * classes**0.5)
 
     def value(self, weights: Tensor) -> float:
@@ -52,9 +53,9 @@ class Penalty:
         return float(over.square().sum()) / (2 * self.l2)
 
 
-def shrink(x: Tensor, by: Tensor | float) -> Tensor:
+def shrink(x: Tensor, by: Tensor) -> Tensor:
     """Soft threshold: towards 0 by ``by``, and no further."""
-    return x - x.clamp(min=-by, max=by) if isinstance(by, float) else x - torch.minimum(torch.maximum(x, -by), by)
+    return x - torch.minimum(torch.maximum(x, -by), by)
 
 
 def largest(gradient: Tensor, l1_ratio: float, group_ratio: float) -> float:

@@ -132,7 +132,7 @@ def centred(x: Tensor, weight: Tensor, standardize: bool) -> tuple[Tensor, Tenso
 
 def matrix(x: Any) -> Tensor:
     """x as a float32 or float64 tensor (n, D) of finite numbers."""
-    x = torch.as_tensor(x)
+    x = tensor(x)
     if x.ndim != 2 or 0 in x.shape:
         raise DataError(f"x must be (rows, columns), neither empty; got shape {tuple(x.shape)}")
     if x.dtype.is_complex:
@@ -147,11 +147,21 @@ def matrix(x: Any) -> Tensor:
     return x
 
 
+def tensor(values: Any) -> Tensor:
+    """Arrays and sequences as a tensor; what cannot be written to is copied, as torch wants it."""
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"arrays must hold numbers; got {array.dtype}: encode names as numbers first")
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
 def row_weight(weight: Any, x: Tensor) -> Tensor:
     """(n,) non-negative weights, made to sum to 1."""
     if weight is None:
         return torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)
-    w = torch.as_tensor(weight).detach().to(x.device, torch.float64)
+    w = tensor(weight).detach().to(x.device, torch.float64)
     if w.shape != (len(x),):
         raise DataError(f"weight must have one number for each of {len(x)} rows; got shape {tuple(w.shape)}")
     if not bool(torch.isfinite(w).all()) or bool((w < 0).any()) or float(w.sum()) <= 0:
@@ -161,7 +171,7 @@ def row_weight(weight: Any, x: Tensor) -> Tensor:
 
 def targets(y: Any, family: Family, classes: int | None, x: Tensor) -> tuple[Tensor, int]:
     """Labels (n,) of 'multinomial', or truth (classes, n) bool of the others; and how many classes."""
-    y = torch.as_tensor(np.asarray(y) if isinstance(y, list) else y).detach().to(x.device)
+    y = tensor(y).detach().to(x.device)
     if family == "ovr" and y.ndim == 2:
         if y.shape[0] != len(x) or (classes is not None and y.shape[1] != classes):
             raise DataError(f"y must be ({len(x)}, {classes or 'classes'}) for 'ovr'; got shape {tuple(y.shape)}")

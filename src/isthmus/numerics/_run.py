@@ -11,6 +11,8 @@ from torch import Tensor
 
 from isthmus.numerics._problem import Problem
 
+PATIENCE, PRECISION = 200, 1e-9  # give up after so many iterations that did not lower the objective by this share
+
 
 @dataclass(frozen=True)
 class Point:
@@ -65,6 +67,9 @@ class Progress:
     value: float = float("inf")
     best: float = -float("inf")
     iterations: int = 0
+    solver: str = ""
+    lowest: float = float("inf")
+    lowered: int = 0
     started: float = field(default_factory=time.process_time)
 
     @property
@@ -77,6 +82,16 @@ class Progress:
         """Is the gap closed?"""
         return self.best >= self.worth
 
+    @property
+    def stuck(self) -> int:
+        """Iterations since the objective was last lowered."""
+        return self.iterations - self.lowered
+
+    @property
+    def gap(self) -> float:
+        """What is left, as a share of the objective."""
+        return (self.value - self.best) / abs(self.value)
+
     def objective(self, value: float) -> None:
         """Note where the run is."""
         self.value = value
@@ -86,6 +101,8 @@ class Progress:
         self.best = max(self.best, bound)
         if objective is not None:
             self.iterations, self.value = self.iterations + 1, objective
+            if objective < self.lowest - PRECISION * abs(objective):
+                self.lowest, self.lowered = objective, self.iterations
         if self.watch is not None:
             self.watch(Step(self.iterations, self.value, self.best, time.process_time() - self.started))
-        return self.certified or self.iterations >= self.most
+        return self.certified or self.iterations >= self.most or self.stuck > PATIENCE
