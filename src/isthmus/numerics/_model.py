@@ -1,0 +1,129 @@
+"""The quadratic model of a proximal Newton step: a block for each class, and Gauss-Seidel sweeps over the classes.
+
+s = Σ p_l X d_l, one number a row, carries the whole coupling of the softmax. A block's curvature H comes from the rows that
+carry most of it; its gradient, at every sweep, from all rows that carry any, so H only has to be near.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isthmus.numerics._kernels import kernels
+from isthmus.numerics._penalty import Penalty
+from isthmus.numerics._problem import Problem
+from isthmus.numerics._run import Point
+
+Array = NDArray[Any]
+SWEEPS, INNER = 3, 15  # over classes, and over one class's columns
+LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
+HEAVY, COVER = 2.0, 0.9  # H comes from rows above this much of the mean, or less until they carry this share
+FEW_ROWS, PATIENT = 3000, 4  # so few rows, or so many steps on all rows, and every row counts
+TINY = 1e-30
+
+
+@dataclass
+class Block:
+    """One class's part of the model: ``columns`` (a,) and its gathered ``x`` (a + 1, m), the last of them ones."""
+
+    columns: Array
+    rows: Array  # (m,)
+    x: Array
+    h: Array  # (a + 1, a + 1) curvature, from the heaviest rows
+
+    def point(self, weight: Array, p: Array, gradient: Array, here: Array, coupled: bool) -> None:
+        """Set the model at a point: ``gradient`` and ``here`` are of D weights and the bias."""
+        own = np.append(self.columns, len(gradient) - 1)
+        self.g, self.w = gradient[own], here[own]
+        self.p = p[self.rows]
+        self.q = weight[self.rows] * self.p if coupled else weight[self.rows] * self.p * (1 - self.p)
+        self.d, self.v = np.zeros_like(self.g), np.zeros_like(self.p)
+
+
+class Model:
+    """The quadratic model's blocks, kept from one step to the next where the rows are all rows and the columns suffice."""
+
+    def __init__(self, problem: Problem, penalty: Penalty, enough: float) -> None:
+        self.problem, self.penalty, self.enough = problem, penalty, enough
+        self.blocks: dict[int, Block] = {}
+        self.small, self.steps = problem.x.shape[1] <= FEW_ROWS, 0
+
+    def step(self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The step (Y, D) and (Y,) that minimises the model, nearly."""
+        link, x, weight = self.problem.link, self.problem.x, self.problem.link.weight
+        active = working_set(here.weights, gradient, self.penalty)
+        whole = len(rows) == x.shape[1]
+        if self.exact:
+            self.blocks = {}
+        if not whole:
+            x, p = x.index_select(1, rows), p.index_select(1, rows)
+            weight = weight[rows] / weight[rows].sum()
+            self.blocks = {}
+        xs, ps, ws = x.numpy(), p.numpy(), weight.numpy()
+        for k in range(self.problem.classes):
+            columns = active[k].nonzero()[:, 0].numpy()
+            kept = self.blocks.get(k)
+            if kept is None or not np.isin(columns, kept.columns, assume_unique=True).all():
+                kept = self.blocks[k] = block(xs, ws, ps[k], columns, self.exact)
+            kept.point(ws, ps[k], np.append(gradient[k], slope[k]), np.append(here.weights[k], here.bias[k]), link.coupled)
+        self.sweeps(len(weight))
+        change, shift = torch.zeros_like(here.weights), torch.zeros_like(here.bias)
+        for k, each in self.blocks.items():
+            change[k, torch.from_numpy(each.columns)] = torch.from_numpy(each.d[:-1])
+            shift[k] = float(each.d[-1])
+        self.steps += whole
+        if not whole:
+            self.blocks = {}
+        return change, shift
+
+    @property
+    def exact(self) -> bool:
+        """Is every row used? Where rows are few, and where the rows that weigh most have not sufficed."""
+        return self.small or self.steps >= PATIENT
+
+    def sweeps(self, rows: int) -> None:
+        """Gauss-Seidel over classes."""
+        coupled = self.problem.link.coupled
+        coupling = np.zeros(rows, self.blocks[0].x.dtype)
+        for _ in range(SWEEPS * (5 if self.exact else 1)):
+            greatest = max(sweep(each, coupling, self.penalty, coupled, self.enough) for each in self.blocks.values())
+            if greatest < 10 * self.enough:
+                break
+
+
+def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Block:
+    """Gather one class's ``columns`` of ``x`` (D, m), where its curvature is; the rows that carry most of it come first."""
+    curve = weight * p * (1 - p)
+    level = curve.mean()
+    cut, least = (-1.0, 0.0) if exact else (HEAVY * level, LIGHT * level)
+    while curve[curve > cut].sum() < COVER * level * len(curve):
+        cut /= 2
+    heavy = np.flatnonzero(curve > cut)
+    rows = np.concatenate([heavy, np.flatnonzero((curve > least) & (curve <= cut))])
+    curve = curve[rows]
+    gathered = np.empty((len(columns) + 1, len(rows)), x.dtype)
+    kernels().gather(x, columns, rows, gathered[:-1])
+    gathered[-1] = 1
+    most, most_curve = gathered[:, : len(heavy)], curve[: len(heavy)]
+    h = (most * (most_curve * (curve.sum() / max(most_curve.sum(), TINY)))) @ most.T
+    h.flat[:: len(h) + 1] *= 1 + 1e-5
+    return Block(columns, rows, gathered, h)
+
+
+def sweep(each: Block, coupling: Array, penalty: Penalty, coupled: bool, enough: float) -> float:
+    """Solve one class's lasso with the others held; returns the largest decrease of a coordinate."""
+    u = each.q * (each.v - coupling[each.rows]) if coupled else each.q * each.v
+    l1, l2 = each.g.dtype.type(penalty.l1), each.g.dtype.type(penalty.l2)
+    g, w = each.g + each.x @ u, each.w + each.d
+    d = kernels().descend(each.h, g, w, l1, l2, INNER, enough)
+    moved = d @ each.x
+    each.d += d
+    each.v += moved
+    if coupled:
+        coupling[each.rows] += each.p * moved
+    return float((each.h.diagonal() * d * d).max())
