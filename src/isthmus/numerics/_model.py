@@ -53,10 +53,11 @@ class Model:
         self.blocks: dict[int, Block] = {}
         self.small, self.steps = problem.x.shape[1] <= FEW_ROWS, 0
 
-    def step(self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The step (Y, D) and (Y,) that minimises the model, nearly."""
+    def step(
+        self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, active: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The step (Y, D) and (Y,) on ``active`` (Y, D) columns that minimises, nearly, the model from ``rows`` (m,)."""
         link, x, weight = self.problem.link, self.problem.x, self.problem.link.weight
-        active = working_set(here.weights, gradient, self.penalty)
         whole = len(rows) == x.shape[1]
         if self.exact:
             self.blocks = {}
