@@ -29,7 +29,7 @@ def solve(problem: Problem, penalty: Penalty, start: Point, progress: Progress, 
     seen = problem.link.look(here.z)
     progress.objective(seen.loss + penalty.value(here.weights))
     order = torch.randperm(problem.x.shape[1], generator=torch.Generator().manual_seed(0))
-    near, model = False, Model(problem, penalty, progress.tol * 1e-3 / problem.classes)
+    near, model = False, Model(problem, penalty, progress.tol * min(1e-3, progress.tol) / problem.classes)
     while True:
         gradient, slope = problem.gradient(seen.p)
         if progress.done(bound(problem, penalty, seen, gradient, slope, progress.worth)):
