@@ -242,7 +242,8 @@ def test_scale_and_place_of_columns_do_not_matter_when_standardised() -> None:
 
 def test_from_the_strongest_on_heads_are_empty() -> None:
     x, y = world(9)
-    for options in ({}, {"group_ratio": 0.6}, {"family": "ovr"}, {"standardize": False}, {"family": "ovr", "group_ratio": 1.0}):
+    kinds: list[dict[str, Any]] = [{}, {"group_ratio": 0.6}, {"family": "ovr"}, {"standardize": False}]
+    for options in [*kinds, {"family": "ovr", "group_ratio": 1.0}]:
         top = elastic_net.strongest(x, y, **options)
         empty = elastic_net.fit(x, y, lam=top * 1.001, tol=1e-9, **options)
         assert empty.nec == 0 and empty.iterations <= 1

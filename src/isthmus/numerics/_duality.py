@@ -32,7 +32,7 @@ def bound(problem: Problem, penalty: Penalty, seen: Pass, gradient: Tensor, bias
     excess = mean - problem.shares
     rest, wrong = problem.link.repaired(seen.p, excess, mean)
     own = (gradient + problem.sums).double()
-    exact = problem.link.repaired_gradient(gradient.double(), own, excess, mean)
+    exact = problem.link.repaired_gradient(gradient.double(), own, problem.middle.double(), excess, mean)
     return search(problem, penalty, rest, wrong, exact)[0]
 
 

@@ -80,8 +80,8 @@ class Softmax:
             wrong[rows] = u.sum(0)
         return rest, wrong
 
-    def repaired_gradient(self, gradient: Tensor, own: Tensor, excess: Tensor, mean: Tensor) -> Tensor:
-        """The gradient (Y, D) of the repaired probabilities; ``own`` (Y, D) = Σ weight p x."""
+    def repaired_gradient(self, gradient: Tensor, own: Tensor, middle: Tensor, excess: Tensor, mean: Tensor) -> Tensor:
+        """The gradient (Y, D) of the repaired probabilities; ``own`` (Y, D) = Σ weight p x, ``middle`` is not used."""
         share = (-excess).clamp_min(0)
         moved = (excess.clamp_min(0) / mean)[:, None] * own
         return gradient - moved + (share / share.sum().clamp_min(torch.finfo(share.dtype).tiny))[:, None] * moved.sum(0)
@@ -133,9 +133,10 @@ class Sigmoid:
             rest += weighted(torch.special.entr(wrong[:, rows]).sum(0), self.weight[rows])
         return rest, wrong
 
-    def repaired_gradient(self, gradient: Tensor, own: Tensor, excess: Tensor, mean: Tensor) -> Tensor:
-        """The gradient (Y, D) of the repaired probabilities; columns of x have mean 0, so lifts act as cuts."""
-        return gradient - (excess.clamp_min(0) / mean + (-excess).clamp_min(0) / (1 - mean))[:, None] * own
+    def repaired_gradient(self, gradient: Tensor, own: Tensor, middle: Tensor, excess: Tensor, mean: Tensor) -> Tensor:
+        """The gradient (Y, D) of the repaired probabilities; ``own`` (Y, D) = Σ weight p x, ``middle`` (D,) = Σ weight x."""
+        cut, lift = excess.clamp_min(0) / mean, (-excess).clamp_min(0) / (1 - mean)
+        return gradient - cut[:, None] * own + lift[:, None] * (middle - own)
 
 
 Link = Softmax | Sigmoid

@@ -22,7 +22,10 @@ ABSENT = 20.0  # an absent class's logit lies this many nats below the least of 
 
 @dataclass(frozen=True)
 class Problem:
-    """``x`` (D, n) columns of weighted mean 0; ``sums`` (Y, D) and ``shares`` (Y,) are Σ weight·truth·x and Σ weight·truth."""
+    """``x`` (D, n) columns of weighted mean ``middle`` (D,), 0 but for rounding.
+
+    ``sums`` (Y, D) and ``shares`` (Y,) are Σ weight·truth·x and Σ weight·truth.
+    """
 
     x: Tensor
     link: Link
@@ -32,6 +35,7 @@ class Problem:
     certain: Tensor  # (classes,) bool: absent from the rows (False) or, one-vs-rest, in all of them (True)
     sums: Tensor
     shares: Tensor
+    middle: Tensor
 
     @property
     def classes(self) -> int:
@@ -107,27 +111,27 @@ def finished(x: Tensor, link: Link, mean: Tensor, scale: Tensor, present: Tensor
         truth = link.truth(rows, x)
         sums.addmm_(truth, x[:, rows].t())
         shares += truth.sum(1).double()
-    return Problem(x, link, mean, scale, present, certain, sums, shares)
+    return Problem(x, link, mean, scale, present, certain, sums, shares, x @ link.weight)
 
 
 def centred(x: Tensor, weight: Tensor, standardize: bool) -> tuple[Tensor, Tensor, Tensor]:
     """(mean (D,), scale (D,), columns (D, n)); a column whose spread is rounding alone counts as constant."""
-    mean64 = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
-    size = max(1, (1 << 22) // x.shape[1])
+    mean, square = (torch.zeros(x.shape[1], dtype=torch.float64, device=x.device) for _ in range(2))
+    size = max(1, (1 << 19) // x.shape[1])
     blocks = [slice(start, start + size) for start in range(0, len(x), size)]
     for rows in blocks:
-        mean64 += weight[rows].double() @ x[rows].double()
-    mean = mean64.to(x.dtype)
-    columns, square = torch.empty(x.shape[1], len(x), dtype=x.dtype, device=x.device), torch.zeros_like(mean64)
+        mean += (weight[rows] @ x[rows]).double()
+    middle = mean.to(x.dtype)
+    columns = torch.empty(x.shape[1], len(x), dtype=x.dtype, device=x.device)
     for rows in blocks:
-        part = (x[rows].double() - mean64).to(x.dtype)
+        part = x[rows] - middle
         columns[:, rows] = part.t()
-        square += weight[rows].double() @ part.double().square()
+        square += (weight[rows] @ part.square_()).double()
     spread = square.sqrt()
-    constant = spread <= 4 * torch.finfo(x.dtype).eps * mean64.abs()
+    constant = spread <= 4 * torch.finfo(x.dtype).eps * mean.abs()
     scale = torch.where(constant, 0.0, spread if standardize else torch.ones_like(spread)).to(x.dtype)
     columns *= torch.where(scale > 0, 1 / scale, 0)[:, None]
-    return mean, scale, columns
+    return middle, scale, columns
 
 
 def matrix(x: Any) -> Tensor:
