@@ -22,9 +22,12 @@ from isthmus.numerics._run import Point
 Array = NDArray[Any]
 SWEEPS, INNER = 3, 15  # over classes, and over one class's columns
 LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
-HEAVY, COVER = 2.0, 0.9  # H comes from rows above this much of the mean, or less until they carry this share
+DENSE = 0.6  # unless more than this share of rows would stay: then all do
+HEAVY, COVER = 1.0, 0.9  # H comes from rows above this much of the mean, or less until they carry this share,
+EACH, LEAST = 60, 2000  # and from so many of them for each column, but at least so many
 FEW_ROWS, PATIENT = 3000, 4  # so few rows, or so many steps on all rows, and every row counts
 TINY = 1e-30
+INFLATE = 1.0
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Block:
     """One class's part of the model: ``columns`` (a,) and its gathered ``x`` (a + 1, m), the last of them ones."""
 
     columns: Array
-    rows: Array  # (m,)
+    rows: Array | slice  # (m,)
     x: Array
     h: Array  # (a + 1, a + 1) curvature, from the heaviest rows
 
@@ -53,10 +56,8 @@ class Model:
         self.blocks: dict[int, Block] = {}
         self.small, self.steps = problem.x.shape[1] <= FEW_ROWS, 0
 
-    def step(
-        self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, active: Tensor, rows: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The step (Y, D) and (Y,) on ``active`` (Y, D) columns that minimises, nearly, the model from ``rows`` (m,)."""
+    def step(self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, active: Tensor, rows: Tensor) -> Point:
+        """The step on ``active`` (Y, D) columns that minimises, nearly, the model from ``rows`` (m,)."""
         link, x, weight = self.problem.link, self.problem.x, self.problem.link.weight
         whole = len(rows) == x.shape[1]
         if self.exact:
@@ -66,21 +67,34 @@ class Model:
             weight = weight[rows] / weight[rows].sum()
             self.blocks = {}
         xs, ps, ws = x.numpy(), p.numpy(), weight.numpy()
+        order = None if self.exact else np.random.default_rng(0).permutation(xs.shape[1])
         for k in range(self.problem.classes):
             columns = active[k].nonzero()[:, 0].numpy()
             kept = self.blocks.get(k)
             if kept is None or not np.isin(columns, kept.columns, assume_unique=True).all():
-                kept = self.blocks[k] = block(xs, ws, ps[k], columns, self.exact)
+                kept = self.blocks[k] = block(xs, ws, ps[k], columns, order)
             kept.point(ws, ps[k], np.append(gradient[k], slope[k]), np.append(here.weights[k], here.bias[k]), link.coupled)
         self.sweeps(len(weight))
-        change, shift = torch.zeros_like(here.weights), torch.zeros_like(here.bias)
-        for k, each in self.blocks.items():
-            change[k, torch.from_numpy(each.columns)] = torch.from_numpy(each.d[:-1])
-            shift[k] = float(each.d[-1])
+        found = self.gather(here, whole)
         self.steps += whole
         if not whole:
             self.blocks = {}
-        return change, shift
+        return found
+
+    def gather(self, here: Point, whole: bool) -> Point:
+        """What the blocks found; a block that has all rows knows its logits."""
+        change, shift, z = (torch.zeros_like(part) for part in (here.weights, here.bias, here.z))
+        rest: list[int] = []
+        for k, each in self.blocks.items():
+            change[k, torch.from_numpy(each.columns)] = torch.from_numpy(each.d[:-1])
+            shift[k] = float(each.d[-1])
+            if whole and isinstance(each.rows, slice):
+                z[k] = torch.from_numpy(each.v)
+            else:
+                rest.append(k)
+        if rest:
+            z[rest] = self.problem.logits(change[rest], shift[rest])
+        return Point(change, shift, z)
 
     @property
     def exact(self) -> bool:
@@ -97,23 +111,41 @@ class Model:
                 break
 
 
-def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Block:
-    """Gather one class's ``columns`` of ``x`` (D, m), where its curvature is; the rows that carry most of it come first."""
+def block(x: Array, weight: Array, p: Array, columns: Array, order: Array | None) -> Block:
+    """Gather one class's ``columns`` of ``x`` (D, m) where its curvature is.
+
+    H comes from heavy rows in the random ``order`` (m,), no more than it takes; from all rows where that is None.
+    """
     curve = weight * p * (1 - p)
     level = curve.mean()
-    cut, least = (-1.0, 0.0) if exact else (HEAVY * level, LIGHT * level)
-    while curve[curve > cut].sum() < COVER * level * len(curve):
-        cut /= 2
-    heavy = np.flatnonzero(curve > cut)
-    rows = np.concatenate([heavy, np.flatnonzero((curve > least) & (curve <= cut))])
-    curve = curve[rows]
-    gathered = np.empty((len(columns) + 1, len(rows)), x.dtype)
-    kernels().gather(x, columns, rows, gathered[:-1])
-    gathered[-1] = 1
-    most, most_curve = gathered[:, : len(heavy)], curve[: len(heavy)]
-    h = (most * (most_curve * (curve.sum() / max(most_curve.sum(), TINY)))) @ most.T
+    kept = curve > LIGHT * level
+    rows: Array | slice = slice(None) if order is None or kept.mean() > DENSE else np.flatnonzero(kept)
+    some = np.arange(len(curve)) if order is None else heaviest(curve, order, max(LEAST, EACH * len(columns)))
+    most = gathered(x, columns, some)
+    total = curve.sum() / max(curve[some].sum(), TINY)
+    over = 1.0 if order is None else 1 + INFLATE * (len(columns) / len(some)) ** 0.5
+    h = (most * (curve[some] * (total * over))) @ most.T
     h.flat[:: len(h) + 1] *= 1 + 1e-5
-    return Block(columns, rows, gathered, h)
+    return Block(columns, rows, most if order is None else gathered(x, columns, rows), h)
+
+
+def heaviest(curve: Array, order: Array, count: int) -> Array:
+    """At most ``count`` rows, in ``order``, of those that carry COVER of the curvature."""
+    cut, level = HEAVY * curve.mean(), COVER * curve.sum()
+    while curve[curve > cut].sum() < level:
+        cut /= 2
+    return order[curve[order] > cut][:count]
+
+
+def gathered(x: Array, columns: Array, rows: Array | slice) -> Array:
+    """x[columns][:, rows] (a + 1, m), the last of ones."""
+    out = np.empty((len(columns) + 1, x.shape[1] if isinstance(rows, slice) else len(rows)), x.dtype)
+    if isinstance(rows, slice):
+        np.take(x, columns, axis=0, out=out[:-1], mode="clip")
+    else:
+        kernels().gather(x, columns, rows, out[:-1])
+    out[-1] = 1
+    return out
 
 
 def sweep(each: Block, coupling: Array, penalty: Penalty, coupled: bool, enough: float) -> float:

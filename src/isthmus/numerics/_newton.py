@@ -37,8 +37,7 @@ def solve(problem: Problem, penalty: Penalty, start: Point, progress: Progress, 
         if not any_density and dense(here.weights, gradient, penalty):
             return here
         rows = sample(order, here.weights, near)
-        change, shift = model.step(here, seen.p, gradient, slope, working_set(here.weights, gradient, penalty), rows)
-        step = Point(change, shift, problem.logits(change, shift))
+        step = model.step(here, seen.p, gradient, slope, working_set(here.weights, gradient, penalty), rows)
         found, seen, value = descend(problem, penalty, here, step, progress.value)
         if found is here and len(rows) == len(order):
             return here
