@@ -7,7 +7,7 @@ twice. Repaired, rows are permuted in memory and the gradient is one matrix prod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 BATCH, STEP = 256, 0.1
 Batch = tuple[Tensor, Tensor, Tensor]
-Gradient = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -49,15 +48,11 @@ class Saga:
 
     def epoch(self) -> None:
         """One pass: per-row residuals in a table, their mean gradient kept up to date, a proximal step for each batch."""
-        gradient: Gradient = outer if self.shipped else product
         for x, y, index in self.batches():
             fresh = torch.softmax(torch.addmm(self.bias, x, self.weights.T), 1)
             fresh[torch.arange(len(y)), y] -= 1
             stale = self.table[index]
-            if self.shipped:
-                by_w = gradient(fresh, x) - gradient(stale, x)
-            else:
-                by_w = gradient(fresh - stale, x)
+            by_w = outer(fresh, x) - outer(stale, x) if self.shipped else product(fresh - stale, x)
             by_b = (fresh - stale).mean(0)
             moved = self.weights - STEP * (by_w + self.mean_w)
             moved = torch.sign(moved) * (moved.abs() - STEP * self.l1).clamp_min(0)

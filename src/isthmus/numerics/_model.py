@@ -20,14 +20,14 @@ from isthmus.numerics._problem import Problem
 from isthmus.numerics._run import Point
 
 Array = NDArray[Any]
-SWEEPS, INNER = 3, 15  # over classes, and over one class's columns
+SWEEPS, INNER = 3, 15  # over classes (one more when all rows come in), and over one class's columns
 LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
 DENSE = 0.6  # unless more than this share of rows would stay: then all do
 HEAVY, COVER = 1.0, 0.9  # H comes from rows above this much of the mean, or less until they carry this share,
 EACH, LEAST = 60, 2000  # and from so many of them for each column, but at least so many
 FEW_ROWS, PATIENT = 3000, 4  # so few rows, or so many steps on all rows, and every row counts
 TINY = 1e-30
-INFLATE = 1.0
+INFLATE = 0.5
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Model:
             if kept is None or not np.isin(columns, kept.columns, assume_unique=True).all():
                 kept = self.blocks[k] = block(xs, ws, ps[k], columns, order)
             kept.point(ws, ps[k], np.append(gradient[k], slope[k]), np.append(here.weights[k], here.bias[k]), link.coupled)
-        self.sweeps(len(weight))
+        self.sweeps(len(weight), whole)
         found = self.gather(here, whole)
         self.steps += whole
         if not whole:
@@ -101,11 +101,11 @@ class Model:
         """Is every row used? Where rows are few, and where the rows that weigh most have not sufficed."""
         return self.small or self.steps >= PATIENT
 
-    def sweeps(self, rows: int) -> None:
+    def sweeps(self, rows: int, whole: bool) -> None:
         """Gauss-Seidel over classes."""
         coupled = self.problem.link.coupled
         coupling = np.zeros(rows, self.blocks[0].x.dtype)
-        for _ in range(SWEEPS * (5 if self.exact else 1)):
+        for _ in range(5 * SWEEPS if self.exact else SWEEPS + (whole and not self.steps)):
             greatest = max(sweep(each, coupling, self.penalty, coupled, self.enough) for each in self.blocks.values())
             if greatest < 10 * self.enough:
                 break
