@@ -340,8 +340,8 @@ def test_a_path_is_its_points_and_sparse_first() -> None:
     assert all(head.certified for head in heads) and heads[0].nec < heads[-1].nec
     for head in heads[::3]:
         assert head.objective == pytest.approx(elastic_net.fit(x, y, lam=head.lam, tol=1e-6).objective, rel=2e-6)
-    chosen = elastic_net.path(x, y, lams=[0.01, 0.1])
-    assert [head.lam for head in chosen] == [0.1, 0.01]
+    chosen = elastic_net.path(x, y, lams=[0.01, 0.1, 0.1, 0.05])
+    assert [head.lam for head in chosen] == [0.1, 0.1, 0.05, 0.01]
 
 
 def test_a_start_near_the_end_is_quick() -> None:

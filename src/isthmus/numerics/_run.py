@@ -32,6 +32,11 @@ class Point:
         """With logits."""
         return self if self.logits is not None else Point(self.weights, self.bias, problem.logits(self.weights, self.bias))
 
+    def towards(self, older: Point, by: float) -> Point:
+        """This point, carried on from ``older`` by a share of the step, on its own support and without a change of sign."""
+        ahead = torch.where(self.weights != 0, self.weights + by * (self.weights - older.weights), 0)
+        return Point(torch.where(ahead * self.weights > 0, ahead, 0), self.bias + by * (self.bias - older.bias))
+
     def beyond(self, last: Point, by: float) -> Point:
         """This point, carried on from ``last`` by a share of the step."""
         if by <= 0:

@@ -16,6 +16,7 @@ Wong et al., ICML 2021 (sparse final layers); Oikarinen et al., ICLR 2023 (Label
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -182,9 +183,15 @@ def between(
 
 
 def walk(x: Any, problem: Problem, how: Setting, lams: Iterable[float], point: Point) -> Iterator[tuple[Fit, Point]]:
-    """Fit after fit, each from the point before."""
+    """Fit after fit, each from the points before it, carried on along the logarithm of the strength."""
+    past: list[tuple[float, Point]] = []
     for lam in lams:
-        point, progress = solve(problem, lam, how, point)
+        start = point
+        if len(past) == 2 and past[0][0] > past[1][0] > lam:
+            (before, older), (last, newer) = past
+            start = newer.towards(older, min(math.log(last / lam) / math.log(before / last), 1.0))
+        point, progress = solve(problem, lam, how, start)
+        past = [*past[-1:], (lam, point)]
         yield outside(x, problem, lam, how, point, progress), point
 
 
