@@ -23,8 +23,8 @@ Array = NDArray[Any]
 SWEEPS, INNER = 3, 15  # over classes (one more when all rows come in), and over one class's columns
 LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
 DENSE = 0.6  # unless more than this share of rows would stay: then all do
-HEAVY, COVER = 1.0, 0.9  # H comes from rows above this much of the mean, or less until they carry this share,
-EACH, LEAST = 60, 2000  # and from so many of them for each column, but at least so many
+COVER, POOL, FEW = 0.9, 3, 512  # H comes from the heaviest rows that carry this share, among so many times as many as it takes:
+EACH, LEAST = 60, 2000  # so many for each column, but at least so many
 FEW_ROWS, PATIENT = 3000, 4  # so few rows, or so many steps on all rows, and every row counts
 TINY = 1e-30
 INFLATE = 0.5
@@ -130,11 +130,12 @@ def block(x: Array, weight: Array, p: Array, columns: Array, order: Array | None
 
 
 def heaviest(curve: Array, order: Array, count: int) -> Array:
-    """At most ``count`` rows, in ``order``, of those that carry COVER of the curvature."""
-    cut, level = HEAVY * curve.mean(), COVER * curve.sum()
-    while curve[curve > cut].sum() < level:
-        cut /= 2
-    return order[curve[order] > cut][:count]
+    """At most ``count`` rows, in ``order``, of those that carry COVER of the curvature, as the first few of them tell."""
+    few = np.sort(curve[order[:FEW]])[::-1]
+    share = few.cumsum()
+    cut = few[min(int(np.searchsorted(share, COVER * share[-1])), len(few) - 1)]
+    pool = order[: POOL * count]
+    return pool[curve[pool] >= cut][:count]
 
 
 def gathered(x: Array, columns: Array, rows: Array | slice) -> Array:
