@@ -23,11 +23,11 @@ Array = NDArray[Any]
 SWEEPS, INNER = 3, 15  # over classes (one more when all rows come in), and over one class's columns
 LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
 DENSE = 0.6  # unless more than this share of rows would stay: then all do
-COVER, POOL, FEW = 0.9, 3, 512  # H comes from the heaviest rows that carry this share, among so many times as many as it takes:
-EACH, LEAST = 60, 2000  # so many for each column, but at least so many
+EACH, LEAST = 60, 2000  # H comes from so many rows for each column, but at least so many,
+COVER, POOL, FEW = 0.9, 3, 512  # the heaviest that carry this share, of so many times as many; found by looking at a few,
+INFLATE = 0.5  # and is raised by this times √(columns / rows), lest a sample's error make a step too long
 FEW_ROWS, PATIENT = 3000, 4  # so few rows, or so many steps on all rows, and every row counts
 TINY = 1e-30
-INFLATE = 0.5
 
 
 @dataclass

@@ -29,10 +29,8 @@ def solve(problem: Problem, penalty: Penalty, start: Point, progress: Progress, 
     seen = problem.link.look(here.z)
     progress.objective(seen.loss + penalty.value(here.weights))
     order = torch.randperm(problem.x.shape[1], generator=torch.Generator().manual_seed(0))
-    near, model = (
-        bool((here.weights != 0).any()),
-        Model(problem, penalty, progress.tol * min(1e-3, progress.tol) / problem.classes),
-    )
+    model = Model(problem, penalty, enough=progress.tol * min(1e-3, progress.tol) / problem.classes)
+    near = bool((here.weights != 0).any())  # a start with weights is one from nearby
     while True:
         gradient, slope = problem.gradient(seen.p)
         if progress.done(bound(problem, penalty, seen, gradient, slope, progress.worth)):
