@@ -1,0 +1,86 @@
+"""Block proximal Newton: a weighted lasso for each class, class after class, on working sets. CPU, l1 and l2.
+
+After Friedman, Hastie and Tibshirani 2010 (glmnet) and Yuan, Ho and Lin 2012 (newGLMNET). Far from the optimum the model's
+curvature comes from a sample of rows, near it from all; the gradient is always exact, so the fixed point is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from isthmus.numerics._duality import bound
+from isthmus.numerics._links import Pass
+from isthmus.numerics._model import FEW_ROWS, Model
+from isthmus.numerics._penalty import Penalty
+from isthmus.numerics._problem import Problem
+from isthmus.numerics._run import Point, Progress
+
+ROWS_EACH = 100  # sampled rows for each column of a working set
+NEAR = 0.02  # after a step that lowers the objective by less than this share, all rows are used
+DENSE = 150  # supports above √(DENSE · D) are left to FISTA
+STUCK = 8  # steps that lower nothing
+MEMORY = 1 << 30  # bytes of gathered columns at most
+
+
+def solve(problem: Problem, penalty: Penalty, start: Point, progress: Progress, any_density: bool = False) -> Point:
+    """Iterate from ``start`` until ``progress`` is satisfied or out of patience, no step goes down, or heads are dense."""
+    here = start.within(problem)
+    seen = problem.link.look(here.z)
+    progress.objective(seen.loss + penalty.value(here.weights))
+    order = torch.randperm(problem.x.shape[1], generator=torch.Generator().manual_seed(0))
+    model = Model(problem, penalty, enough=progress.tol * min(1e-3, progress.tol) / problem.classes)
+    near = bool((here.weights != 0).any())  # a start with weights is one from nearby
+    while True:
+        gradient, slope = problem.gradient(seen.p)
+        if progress.done(bound(problem, penalty, seen, gradient, slope, progress.worth)):
+            return here
+        if not any_density and dense(here.weights, gradient, penalty):
+            return here
+        rows = sample(order, here.weights, near)
+        step = model.step(here, seen.p, gradient, slope, working_set(here.weights, gradient, penalty), rows)
+        found, seen, value = descend(problem, penalty, here, step, progress.value)
+        if found is here and len(rows) == len(order):
+            return here
+        near = near or progress.value - value < NEAR * abs(value)
+        here = found
+        if progress.done(objective=value) or progress.stuck > STUCK:
+            return here
+
+
+def descend(problem: Problem, penalty: Penalty, here: Point, step: Point, before: float) -> tuple[Point, Pass, float]:
+    """Halve the step until the objective does not rise by more than rounding; ``here`` itself where none will do."""
+    t, slack = 1.0, torch.finfo(here.z.dtype).eps * abs(before)
+    while t > 1e-4:
+        pairs = ((here.weights, step.weights), (here.bias, step.bias), (here.z, step.z))
+        found = Point(*(torch.add(old, by, alpha=t) for old, by in pairs))
+        seen = problem.link.look(found.z)
+        value = seen.loss + penalty.value(found.weights)
+        if value <= before + slack:
+            return found, seen, value
+        t /= 2
+    return here, problem.link.look(here.z), before
+
+
+def dense(weights: Tensor, gradient: Tensor, penalty: Penalty) -> bool:
+    """Would curvature matrices of the support cost more than the many plain gradients of FISTA?"""
+    wanted = int(((weights != 0) | (gradient.abs() > penalty.l1)).sum() if penalty.l1 == 0 else (weights != 0).sum())
+    return (wanted / len(weights)) ** 2 > DENSE * weights.shape[1]
+
+
+def working_set(weights: Tensor, gradient: Tensor, penalty: Penalty) -> Tensor:
+    """(Y, D) bool: the support, and the worst of the zeros that should not be, at most as many again (or ten)."""
+    support = weights != 0
+    over = torch.where(support, 0, gradient.abs() - penalty.l1).clamp_min(0)
+    room = support.sum(1).clamp_min(10)
+    ranked = over.argsort(dim=1, descending=True).argsort(dim=1)
+    return support | ((over > 0) & (ranked < room[:, None]))
+
+
+def sample(order: Tensor, weights: Tensor, near: bool) -> Tensor:
+    """Sorted rows to take the curvature from: the first of a fixed shuffle, so that a larger sample holds a smaller one."""
+    support = (weights != 0).sum(1)
+    likely = int((2 * support).clamp_min(10).sum()) + len(support)  # columns of the working sets, at most
+    size = len(order) if near else max(FEW_ROWS, ROWS_EACH * likely // len(support))
+    size = min(size, max(MEMORY // (weights.element_size() * likely), FEW_ROWS))
+    return order[:size].sort().values if size < 0.8 * len(order) else torch.arange(len(order))
