@@ -7,7 +7,7 @@ from itertools import combinations, product
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus import registry
 from isthmus.errors import OptionError, UnknownName
@@ -164,6 +164,19 @@ def test_kflip_agrees_with_brute_force(method: str, budget: int) -> None:
     given = KFlip(threshold=0.15)(model, z, c, ask, budget)
     got = model(z, given).logits.argmax(1)
     assert torch.equal(got, brute_flip(model, z, c, budget, 0.15))
+
+
+def test_kflip_never_asks_what_cannot_help() -> None:
+    """Concepts that the head does not read add nothing to the chance of a flip, so no larger set is chosen for rounding."""
+    model, data = fitted()
+    assert isinstance(model.head.map, nn.Linear)
+    with torch.no_grad():
+        model.head.map.weight[:, 2:] = 0.0
+    c = torch.nan_to_num(data.test.c, 0.0)
+    ask = torch.ones(len(c), 4, dtype=torch.bool)
+    chosen = KFlip(threshold=0.0).choose(model, data.test.x, c, ask, 4)
+    assert chosen[:, :2].any()
+    assert not chosen[:, 2:].any()
 
 
 def test_kflip_holds_the_rest_hard_and_needs_binary_concepts() -> None:

@@ -21,6 +21,7 @@ from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
 from isthmus.train import natural
 
+MARGIN = 1e-9  # by which a larger set must be likelier to flip the answer: more than rounding in double precision
 SUBSETS = 50_000  # the most subsets of concepts that are tried for one answer
 
 
@@ -138,19 +139,19 @@ class KFlip(Policy):
         space = model.space
         if reason := self.unfit(space, budget):
             raise OptionError(f"policy 'kflip': {reason}; use 'ucp' or 'random'")
-        p = model.answer(z).concepts.values.clamp(1e-9, 1 - 1e-9)
+        p = model.answer(z).concepts.values
         hard = _hard(p)
-        wrong = torch.where(hard > 0, 1 - p, p)  # (B, K) chance that the truth is the other value
+        wrong = torch.where(hard > 0, 1 - p.double(), p.double())  # (B, K) chance that the truth is the other value
         answers = self._answers(model, z, hard)
         base = answers(hard)
         moves: dict[tuple[int, ...], Tensor] = {}  # for each set of concepts turned over: where the answer changes
-        best, chosen = p.new_zeros(len(z)), torch.zeros_like(askable)
+        best, chosen = wrong.new_zeros(len(z)), torch.zeros_like(askable)
         for size in range(1, min(budget, space.count) + 1):
             for subset in combinations(range(space.count), size):
                 at = list(subset)
                 moves[subset] = answers(_turned(hard, at)) != base
                 flip = self._flip(wrong, subset, moves)
-                better = (flip > best + 1e-12) & askable[:, at].all(1)
+                better = (flip > best + MARGIN) & askable[:, at].all(1)
                 best = torch.where(better, flip, best)
                 chosen[better] = False
                 chosen[better.nonzero(), torch.tensor(at, device=p.device)] = True

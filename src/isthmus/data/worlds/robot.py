@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -211,9 +211,11 @@ def robot(
         c = torch.from_numpy(concepts_of(rows.robots, preset))
         tables.append(Table(x, c=c, y=torch.from_numpy(rows.y), space=space, task=task))
     published = {"source": PUBLISHED["source"], "blackbox": PUBLISHED["blackbox"], **PUBLISHED[preset]}
-    return Splits(*tables, name=f"robot {preset}", card=CARD, suggest=SUGGEST, published=published)
+    card = replace(CARD, title=f"{CARD.title}, {TITLES[preset]}")
+    return Splits(*tables, name=f"robot {preset}", card=card, suggest=SUGGEST, published=published)
 
 
+TITLES = {"ideal": "7 ideal concepts", "sub": "12 sub-concepts"}
 CARD = DataCard(
     name="robot",
     title="Drawn robots, published rule",
