@@ -170,8 +170,11 @@ def test_kflip_never_asks_what_cannot_help() -> None:
     """Concepts that the head does not read add nothing to the chance of a flip, so no larger set is chosen for rounding."""
     model, data = fitted()
     assert isinstance(model.head.map, nn.Linear)
-    with torch.no_grad():
-        model.head.map.weight[:, 2:] = 0.0
+    with torch.no_grad():  # class 0 where the first concept is present, or the second, else class 1
+        model.head.map.weight.zero_()
+        model.head.map.weight[0, :2] = 5.0
+        model.head.map.bias.fill_(-10.0)
+        model.head.map.bias[:2] = torch.tensor([-2.5, 0.0])
     c = torch.nan_to_num(data.test.c, 0.0)
     ask = torch.ones(len(c), 4, dtype=torch.bool)
     chosen = KFlip(threshold=0.0).choose(model, data.test.x, c, ask, 4)
