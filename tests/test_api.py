@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import isthmus as im
 from isthmus.data import Splits, Table, load
 from isthmus.errors import DataError, OptionError, UnknownName
+from isthmus.interventions.policies import Uncertain, hardened
 from isthmus.space import Task
 from isthmus.testing import world
 
@@ -145,3 +147,55 @@ def test_rows_of_another_task_are_not_scored(xor: tuple[im.ConceptModel, Splits]
     other = data.test.replace(task=Task.classes(["p", "q"]))
     with pytest.raises(DataError, match="the model decides classes .'no', 'yes'., got rows labelled with classes .'p', 'q'"):
         im.evaluate(model, other)
+
+
+def test_logits_as_a_reading_are_told_in_concept_units() -> None:
+    """reading='logit' feeds logits to the head; what a person reads, and what scores are made from, are probabilities."""
+    data = load("tabular_toy", rows=800)
+    model = im.fit("cbm", data, features="identity", mode="sequential", reading="logit", epochs=30, lr=1e-2)
+    z, c = data.test.x, data.test.c
+    assert c is not None
+    out = model(z)
+    assert out.concepts.logits is not None
+    chance = out.concepts.logits.sigmoid()
+    torch.testing.assert_close(im.predict(model, data.test).concepts, chance)
+    found = im.evaluate(model, data.test)
+    assert found["concept_accuracy"] == pytest.approx(float(((chance > 0.5) == c).float().mean()), abs=1e-5)
+    torch.testing.assert_close(hardened(model, z).values, (chance > 0.5).float())
+    told = im.intervene(model, data.test.take([0]), {"first positive": 1})
+    assert told.steps[0]["before"] == f"{float(chance[0, 0]):.2f}"
+    assert torch.equal(
+        Uncertain().choose(model, z, c, torch.ones_like(c, dtype=torch.bool), 1).float().argmax(1),
+        (chance - 0.5).abs().argmin(1),
+    )
+
+
+def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path: Path) -> None:
+    data = load("tabular_toy", rows=300)
+    im.fit("cbm", data, features="identity", epochs=3, checkpoint=tmp_path)
+    im.fit("cbm", data, features="identity", epochs=3, checkpoint=tmp_path)
+    assert data.train.y is not None
+    other = Splits(data.train.replace(y=1 - data.train.y), data.validation, data.test, name=data.name)
+    with pytest.raises(im.IntegrityError, match="holds the checkpoint of another fit"):
+        im.fit("cbm", other, features="identity", epochs=3, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m, s: im.fit("cbm", s.train), "expected Splits or a data set's name, got Table"),
+        (lambda m, s: im.evaluate(m, s), "expected one Table of rows, such as splits.test, got Splits"),
+        (lambda m, s: im.compare(s, seeds=3), "expected seeds as a list"),
+        (lambda m, s: im.compare(s, training={"epoch": 2}), "did you mean 'epochs'"),
+    ],
+)
+def test_arguments_of_another_kind(
+    xor: tuple[im.ConceptModel, Splits], call: Callable[[im.ConceptModel, Splits], Any], words: str
+) -> None:
+    with pytest.raises(im.IsthmusError, match=words):
+        call(*xor)
+
+
+def test_a_method_that_does_not_fit_the_concepts_names_those_that_do() -> None:
+    with pytest.raises(DataError, match="needs binary or categorical concepts alone, got continuous .* runs .*cbm"):
+        im.fit("cem", world(("binary", "continuous")))

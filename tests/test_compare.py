@@ -147,7 +147,7 @@ def test_other_targets(task: str) -> None:
     assert "cbm" in names
     assert ("cem" in names) is (task == "labels")
     left = {entry["method"]: entry["unmet"] for entry in made.data["left_out"]}
-    assert task == "labels" or left["cem"].startswith("task 'value'")
+    assert task == "labels" or left["cem"] == "a task of classes or labels, not of value"
     assert made.data["main"] == {"labels": "macro_f1", "value": "r2"}[task]
 
 
@@ -216,3 +216,25 @@ def test_the_replay_is_of_a_method_that_corrections_help() -> None:
     told = replay(models, data.test, gains={"first": -0.3, "second": 0.2})
     assert told is not None
     assert told["method"] == "second"
+
+
+def test_scores_that_are_undefined_on_the_test_rows_stop_nothing(tmp_path: Path) -> None:
+    """One class, or one value, among the test rows: some scores are undefined, the rest stand, and the JSON is JSON."""
+    data = world(("binary",), "value", rows=200)
+    assert data.test.y is not None
+    flat = Splits(data.train, data.validation, data.test.replace(y=torch.full_like(data.test.y, 2.0)), name="flat")
+    made = compare(flat, methods=["cbm:joint"], features="identity", seeds=[0], budget=1, options={"epochs": 2}, out=tmp_path)
+    row = next(row for row in made.data["rows"] if row["method"] == "cbm")
+    assert row["scores"]["r2"] == {"not_applicable": "undefined on these rows"}
+    assert "value" in row["scores"]["mae"]
+    json.loads((tmp_path / "comparison.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+
+
+def test_one_group_has_no_interval() -> None:
+    data = world(("binary",), rows=200)
+    one = data.test.replace(group=["only"] * len(data.test))
+    model = registry.get("cbm").make(_identity(), data.space, data.task, epochs=1).fit(data)
+    score = im.evaluate(model, one).data["scores"]["accuracy"]
+    assert score["value"] is not None
+    assert score["low"] is None
+    assert score["high"] is None

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import isthmus as im
 from isthmus import hub, registry
 from isthmus.errors import DataError, IntegrityError, IsthmusError, OptionError
 from isthmus.features import build
@@ -179,3 +180,14 @@ def test_an_unknown_repository_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(IsthmusError, match="neither") as caught:
         hub.from_pretrained("nobody/nothing")
     assert "\n" not in str(caught.value)
+
+
+def test_saving_over_a_model_deletes_nothing_else(tmp_path: Path) -> None:
+    data = world(("binary",), rows=200)
+    model = im.fit("cbm", data, features="identity", epochs=1)
+    im.save(model, tmp_path / "run")
+    im.save(model, tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match="holds 'notes.txt' beside a saved model"):
+        im.save(model, tmp_path / "run")
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"

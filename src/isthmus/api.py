@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from isthmus import registry
 from isthmus.checkpoints import CheckpointFolder
+from isthmus.data.encode import identity
 from isthmus.data.registry import load as load_data
 from isthmus.data.table import Splits, Table
 from isthmus.encoders import Progress, encoded, learnable, resolve, train_encoder
 from isthmus.errors import DataError, OptionError
 from isthmus.features import build
 from isthmus.given import Batch, Given, Inputs, given
-from isthmus.interventions.policies import askable, entropy
+from isthmus.interventions.policies import askable, entropy, readings
 from isthmus.interventions.policies import policy as find_policy
-from isthmus.model import ConceptModel
+from isthmus.model import ConceptModel, Output
 from isthmus.space import ConceptSpace
 from isthmus.trace import run
 from isthmus.train import encode
@@ -51,12 +52,17 @@ def fit(
     Raises ``OptionError``, ``DataError``, ``UnknownName``.
     """
     splits = load_data(data) if isinstance(data, str) else data
+    if not isinstance(splits, Splits):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(
+            f"data: expected Splits or a data set's name, got {type(splits).__name__}; isthmus.data.split cuts a Table"
+        )
     chosen = registry.get(method)
     unmet = chosen.unmet(None if splits.train.c is None else splits.space, splits.task, options)
     if unmet and unmet.startswith("option"):
         raise OptionError(f"method {method!r} needs {unmet}, got none; set it")
     if unmet:
-        others = [name for name, m in registry.methods().items() if m.unmet(None, splits.task) is None]
+        space = None if splits.train.c is None else splits.space
+        others = [name for name, m in registry.methods().items() if m.unmet(space, splits.task) is None]
         raise DataError(f"method {method!r} needs {unmet}; this data runs {', '.join(others) or 'none'}")
     chosen.checked(options)
     module = resolve(features, splits, seed=seed, **(feature_options or {}))
@@ -69,7 +75,7 @@ def fit(
     if frozen:
         inside = build("identity", dim=module.dim)
         plan = chosen.make(inside, splits.space, splits.task, seed=seed, **options)
-    made = (splits.name, getattr(module, "recipe", None), method, seed, len(splits.train))
+    made = (splits.name, getattr(module, "recipe", None), method, seed, checkpoint and identity(seen.train, seen.validation))
     key = f"{made}|{sorted(plan.model.origin['options'].items())}"
     place = None if checkpoint is None else CheckpointFolder(checkpoint, key)
     model = plan.fit(seen, seed, progress=progress, checkpoint=place)
@@ -95,7 +101,8 @@ def predict(model: ConceptModel, x: Any, *, given: Given | None = None) -> Predi
         given.check(model.space, len(z))
     out = run(model, z, given)
     answer = model.task.predict(out.logits)
-    return Prediction(_words(model, answer), model.task.probabilities(out.logits), out.concepts.values, model.space.columns)
+    concepts = model.bottleneck.read(out.concepts.values.to(model.device)).cpu()
+    return Prediction(_words(model, answer), model.task.probabilities(out.logits), concepts, model.space.columns)
 
 
 def _features(model: ConceptModel, x: Any) -> Tensor:
@@ -103,6 +110,10 @@ def _features(model: ConceptModel, x: Any) -> Tensor:
         return encode(model.features, x, model.device)
     if isinstance(x, np.ndarray) and x.dtype.kind in "fiub":
         x = torch.as_tensor(x, dtype=torch.float32 if x.dtype.kind == "f" else None)
+    if hasattr(x, "to_numpy") and hasattr(x, "columns"):
+        raise DataError(
+            "x: expected an array or tensor of numbers, got a data frame; give df.to_numpy(), columns in fit's order"
+        )
     if isinstance(x, Tensor) and x.ndim < 2:
         raise DataError(f"x: expected rows of shape (n, ...), got {tuple(x.shape)}; for one row use x[None]")
     if isinstance(x, Tensor) and x.is_floating_point() and not bool(x.isfinite().all()):
@@ -207,10 +218,10 @@ def intervene_on(
     return Told(
         before=a,
         after=b,
-        steps=steps(model.space, before.concepts.values[0], told),
+        steps=steps(model.space, model.bottleneck.read(before.concepts.values)[0], told),
         ask_next=_next(model, z, told),
         probabilities={name: (p, q) for name, p, q in zip(model.task.names, pa, pb, strict=True)},
-        moved=_moved(model, before.concepts.values[0], after.concepts.values[0], held),
+        moved=_moved(model, before, after, held),
     )
 
 
@@ -263,13 +274,13 @@ def _next(model: ConceptModel, z: Tensor, held: Given, most: int = 3) -> list[st
     """The least certain concepts that are not given yet."""
     if not model.space.count:
         return []
-    values = model.answer(z, held).concepts.values
-    score = entropy(values, model.space).masked_fill(model.space.narrow(held.mask), -1.0)[0]
+    score = entropy(readings(model, z, held), model.space).masked_fill(model.space.narrow(held.mask), -1.0)[0]
     order = score.argsort(descending=True, stable=True).tolist()
     return [model.space.names[m] for m in order[:most] if score[m] > 0]
 
 
-def _moved(model: ConceptModel, before: Tensor, after: Tensor, held: Given) -> dict[str, tuple[float, float]]:
+def _moved(model: ConceptModel, before: Output, after: Output, held: Given) -> dict[str, tuple[float, float]]:
     """Columns nobody gave that moved by more than .01: what a correction taught its neighbours."""
-    gap = ((after - before).abs() > 0.01) & ~held.mask[0]
-    return {model.space.columns[k]: (float(before[k]), float(after[k])) for k in gap.nonzero().flatten().tolist()}
+    a, b = (model.bottleneck.read(out.concepts.values)[0] for out in (before, after))
+    gap = ((b - a).abs() > 0.01) & ~held.mask[0]
+    return {model.space.columns[k]: (float(a[k]), float(b[k])) for k in gap.nonzero().flatten().tolist()}

@@ -21,7 +21,7 @@ from isthmus import metrics, registry
 from isthmus.agreement import agreement
 from isthmus.data.registry import load
 from isthmus.data.table import Splits
-from isthmus.encoders import Encoder, encoded, encoders
+from isthmus.encoders import TRAINING, Encoder, encoded, encoders
 from isthmus.errors import OptionError, unknown
 from isthmus.evaluate import INTERVAL, MAIN, Scored, concept_rows, confusion, describe_data, main_form, scored
 from isthmus.examples import choose_rows, examples, replay
@@ -163,8 +163,7 @@ def compare(
         features, training = known["features"], {**known.get("training", {}), **(training or {})}
     allowed = {option for method in registry.methods().values() for option in method.options}
     options = {**{k: v for k, v in known.get("options", {}).items() if k in allowed}, **(options or {})}
-    seeds = list(seeds)
-    _check(seeds, budget, policies or {})
+    seeds = _check(seeds, budget, policies or {}, training or {})
     todo, left = rows(methods, splits, options or {})
     labelled = splits.train.c is not None and len(splits.space) > 0
     learns = {row.name: row.method.card.encoder if labelled else "task" for row in todo}
@@ -226,17 +225,21 @@ def compare(
     return comparison
 
 
-def _check(seeds: list[int], budget: int, policies: dict[str, Sequence[int]]) -> None:
-    """Refuse, before anything is trained, what would fail at the end."""
-    if not seeds or len(set(seeds)) < len(seeds) or budget < 1:
-        raise OptionError(
-            f"compare: expected at least one seed, each once, and a budget of at least 1, got {seeds} and {budget}"
-        )
-    for seed in seeds:
-        natural(seed)
+def _check(seeds: Iterable[int], budget: int, policies: dict[str, Sequence[int]], training: dict[str, Any]) -> list[int]:
+    """The seeds as a list; refuse, before anything is trained, what would fail at the end."""
+    if isinstance(seeds, int | str):
+        raise OptionError(f"compare: expected seeds as a list, such as range(3), got {seeds!r}")
+    listed = [natural(seed) for seed in seeds]
+    if not listed or len(set(listed)) < len(listed) or budget < 1:
+        got = f"got {listed} and {budget}"
+        raise OptionError(f"compare: expected at least one seed, each once, and a budget of at least 1, {got}")
+    for name in training:
+        if name not in TRAINING:
+            raise unknown("training option", name, TRAINING)
     for name, budgets in policies.items():
         if policy(name) and (not budgets or min(budgets) < 0):
             raise OptionError(f"policy {name!r}: expected budgets of at least 0, got {list(budgets)}")
+    return listed
 
 
 def _fit(done: Fitted, seen: Splits, seed: int, budget: int) -> None:

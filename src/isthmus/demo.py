@@ -1,4 +1,4 @@
-"""The demo: rendered poker hands, seven bottlenecks and two black boxes side by side, one correction replayed.
+"""The demo: rendered poker hands, five bottlenecks and three yardsticks side by side, one correction replayed.
 
 One seed, said on the page; two encoders of one architecture: trained on the card concepts, and on the hand alone.
 """
@@ -26,6 +26,7 @@ def main(
     test: int = 2000,
     seed: int = 0,
     say: Say | None = None,
+    command: str = "isthmus demo",
     **training: Any,
 ) -> Comparison:
     """Render the hands, fit, compare; writes report.html, comparison.json and table.md to ``out``."""
@@ -39,6 +40,6 @@ def main(
         options=OPTIONS,
         training={**TRAINING, **training},
         out=out,
-        command="isthmus demo",
+        command=command,
         say=say,
     )

@@ -24,6 +24,7 @@ from isthmus.model import ConceptModel
 from isthmus.space import EMPTY
 from isthmus.train import Learn, Plan, Progress, encode, seeded
 
+TRAINING = ("epochs", "lr", "batch_size")  # how features are trained here may be set by these
 Learns = Literal["concepts", "task", "nothing"]
 
 

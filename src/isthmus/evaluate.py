@@ -75,7 +75,7 @@ class Scored:
     """Scores of one method over its seeds: plain data, and the replicates that paired differences need."""
 
     scores: dict[str, dict[str, Any]]
-    curves: dict[str, list[dict[str, float]]]
+    curves: dict[str, list[dict[str, float | None]]]
     replicates: dict[str, Array]
 
 
@@ -114,8 +114,9 @@ def scored(traces: list[Trace], against: Scored | None = None, *, only: Collecti
     _plain_scores(traces, scores)
     for name, score in scores.items():
         base = None if against is None else against.replicates.get(name)
-        if base is not None and name in replicates and metrics.METRICS[name].of == "task":
-            assert against is not None
+        if against is None or base is None or not {"value"} <= score.keys() & against.scores[name].keys():
+            continue
+        if name in replicates and metrics.METRICS[name].of == "task":
             value = score["value"] - against.scores[name]["value"]
             low, high = interval(replicates[name] - base, around=value if metrics.METRICS[name].centred else None)
             score["difference"] = {"value": _number(value), "low": _number(low), "high": _number(high)}
@@ -147,14 +148,14 @@ def _score(seeds: list[float], replicates: Array | None = None, metric: Metric |
 
 def _curve_scores(
     traces: list[Trace], weights: Array, ones: Array, scores: dict[str, Any], replicates: dict[str, Array]
-) -> dict[str, list[dict[str, float]]]:
+) -> dict[str, list[dict[str, float | None]]]:
     """Points of each curve with intervals; area, gain and k95 of the curve by concept."""
     names = ("curve_area", "gain_all", "k95")
     if not traces[0].curves:
         reason = "no concepts" if not len(traces[0].space) else "no labels for these concepts"
         scores.update({name: {"not_applicable": reason} for name in names})
         return {}
-    found: dict[str, list[dict[str, float]]] = {}
+    found: dict[str, list[dict[str, float | None]]] = {}
     for level, line in traces[0].curves.items():
         point = np.zeros((len(traces), len(line.counts)))
         spread = np.zeros((len(line.counts), len(weights)))
@@ -166,11 +167,14 @@ def _curve_scores(
         shares, mean = np.mean([made.curves[level].shares for made in traces], 0), point.mean(0)
         rows = zip(line.counts, shares, mean, spread, strict=True)
         found[level] = [
-            {"k": int(k), "share": round(float(share), 6), "value": round(float(v), 6), "low": low, "high": high}
+            {"k": int(k), "share": round(float(share), 6), "value": _number(v), "low": _number(low), "high": _number(high)}
             for k, share, v, r in rows
-            for low, high in [tuple(round(x, 6) for x in interval(r))]
+            if np.isfinite(v)
+            for low, high in [interval(r)]
         ]
-        if level == "concept":
+        if not np.isfinite(point).all():
+            scores.update({name: {"not_applicable": "the task's score is undefined on these rows"} for name in names})
+        elif level == "concept":
             replicates["curve_area"] = metrics.area(shares, spread.T)
             scores["curve_area"] = _score(list(metrics.area(shares, point)), replicates["curve_area"])
             scores["gain_all"] = _score(list(point[:, -1] - point[:, 0]), spread[-1] - spread[0])

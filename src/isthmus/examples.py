@@ -13,6 +13,7 @@ from torch import Tensor
 from isthmus.api import intervene_on
 from isthmus.data.rows import Images, Texts
 from isthmus.data.table import Table
+from isthmus.interventions.policies import readings
 from isthmus.model import ConceptModel, Contributes
 from isthmus.trace import Trace, run
 
@@ -69,6 +70,7 @@ def examples(model: ConceptModel, table: Table, z: Tensor, rows: list[int]) -> l
     """The rows at ``rows`` (features z of the whole table) as plain data, see the report's schema."""
     out = run(model, z[rows])
     answer, chance = model.task.predict(out.logits), model.task.probabilities(out.logits)
+    read = model.bottleneck.read(out.concepts.values.to(model.device)).cpu()
     shares, remainder, why = _shares(model, z[rows])
     c = table.labels_for(model.space)
     found: list[dict[str, Any]] = []
@@ -86,7 +88,7 @@ def examples(model: ConceptModel, table: Table, z: Tensor, rows: list[int]) -> l
                 "answer": said,
                 "right": truth == said,
                 "probabilities": _chances(model, chance[i]),
-                "concepts": _concepts(model, out.concepts.values[i], None if c is None else c[row], share),
+                "concepts": _concepts(model, read[i], None if c is None else c[row], share),
                 "remainder": None if remainder is None else round(float(remainder[i]), 4),
                 "contributions": why,
             }
@@ -171,7 +173,7 @@ def replay(
 
 def _repair(model: ConceptModel, z: Tensor, c: Tensor, y: int, most: int) -> dict[str, Any] | None:
     """Correct the misread concepts of one row, worst first; None unless the answer becomes right within ``most``."""
-    space, values = model.space, model.answer(z).concepts.values[0]
+    space, values = model.space, readings(model, z)[0]
     gap = (values - c).abs().nan_to_num()
     each = torch.stack([gap[part].max() for part in space.slices])
     known: dict[str, float | str | None] = {}

@@ -34,4 +34,4 @@ def write(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write plain data as JSON, whole or not at all."""
-    write(path, (json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False) + "\n").encode())
+    write(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())

@@ -79,8 +79,7 @@ class Given:
 
     def rows(self, index: Tensor) -> Given:
         """The rows at ``index``; what is given on every row stays as it is."""
-        values, mask = (t[index] if len(t) > 1 else t for t in (self.values, self.mask))
-        return Given(values, mask)
+        return Given(*(t[index] if len(t) > 1 else t for t in (self.values, self.mask)))
 
     def to(self, device: torch.device | str) -> Given:
         return Given(self.values.to(device), self.mask.to(device))
@@ -116,11 +115,10 @@ def given(space: ConceptSpace, known: Mapping[Any, float | str | None], rows: in
 
 def _number(name: str, value: object) -> float:
     try:
-        if not isinstance(value, str):
-            return float(value)  # pyright: ignore[reportArgumentType]
+        return float("text" if isinstance(value, str) else value)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError, OverflowError):
-        pass
-    raise DataError(f"given {name!r}: expected a number from 0 to 1 (or in its unit), got {str(value)[:40]!r}")
+        said = f"expected a number from 0 to 1 (or in its unit), got {str(value)[:40]!r}"
+        raise DataError(f"given {name!r}: {said}") from None
 
 
 def reveal(c: Tensor, chosen: Tensor, space: ConceptSpace) -> Given:
@@ -161,8 +159,7 @@ class Randomly:
 
     def __call__(self, batch: Batch) -> Given:
         c, space = batch.labels(), batch.space
-        chosen = torch.rand(1 if self.shared else len(c), space.count).to(c.device) < self.p
-        mask = space.widen(chosen)
+        mask = space.widen(torch.rand(1 if self.shared else len(c), space.count).to(c.device) < self.p)
         return Given(c, mask if batch.known is None else mask & batch.known)
 
 

@@ -31,20 +31,27 @@ MANIFEST = "manifest.json"
 def save(model: ConceptModel, folder: str | Path, *, extra: dict[str, Any] | None = None) -> Path:
     """Write a fitted model to ``folder`` (made or replaced as a whole). ``extra`` goes into the card (JSON values).
 
-    Raises ``DataError`` when ``folder`` exists and is not a saved model: nothing of yours is overwritten.
+    Raises ``DataError`` when ``folder`` exists and is not a saved model, or holds other files beside one: nothing of yours is
+    overwritten or deleted.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
     if folder.exists() and not (folder / MANIFEST).exists() and (folder.is_file() or any(folder.iterdir())):
         raise DataError(f"{folder}: expected a new folder or a saved model, got other files; choose another place")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    stray = sorted({each.name for each in folder.iterdir()} - {*FILES, MANIFEST}) if folder.is_dir() else []
+    if stray:
+        raise DataError(f"{folder}: holds {stray[0]!r} beside a saved model, which replacing it would delete; move it first")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
     fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     try:
         weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
         save_file(weights, fresh / "weights.safetensors")
         write_json(fresh / "card.json", describe(model) | {"extra": extra or {}})
-        (fresh / "space.json").write_text(model.space.to_json())
+        (fresh / "space.json").write_text(model.space.to_json(), encoding="utf-8")
         write_json(fresh / "history.json", model.history)
         write_json(fresh / MANIFEST, {name: digest(fresh / name) for name in FILES})
         fresh.chmod(0o755)
@@ -120,7 +127,7 @@ def verify(folder: Path) -> None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path}: expected JSON, got {error}; copy the model again") from error
 
@@ -137,7 +144,7 @@ def load(folder: str | Path, *, features: nn.Module | None = None) -> ConceptMod
 
     folder = Path(folder)
     verify(folder)
-    card, rows = _json(folder / "card.json"), (folder / "space.json").read_text()
+    card, rows = _json(folder / "card.json"), (folder / "space.json").read_text(encoding="utf-8")
     try:
         if card["format"] > FORMAT:
             raise IntegrityError(f"{folder}: written by a newer isthmus ({card['isthmus']}); upgrade to read it")

@@ -40,8 +40,7 @@ class ConceptLoss:
 
     def __call__(self, out: Output, batch: Batch, task: Task) -> dict[str, Tensor]:
         weight = None if self.balance is None else torch.tensor(self.balance, device=out.logits.device)
-        c = batch.labels()
-        return {"concept": out.concepts.nll(c, batch.space, known=batch.known, weight=weight, rows=batch.weight)}
+        return {"concept": out.concepts.nll(batch.labels(), batch.space, known=batch.known, weight=weight, rows=batch.weight)}
 
 
 concept = ConceptLoss()

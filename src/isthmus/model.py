@@ -107,6 +107,10 @@ class Bottleneck(nn.Module, ABC):
         """What a correction writes into ``values``: concept units, unless the bottleneck has a unit of its own."""
         return given.values
 
+    def read(self, values: Tensor) -> Tensor:
+        """Values (B, K) in concept units, the inverse of ``value_of``: what a person reads, and scores are made from."""
+        return values
+
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
         """Keep the columns at ``index`` (in that order), which now mean ``space``."""
         raise NotImplementedError(f"{type(self).__name__} cannot drop or reorder concepts")
@@ -178,5 +182,4 @@ class ConceptModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        found = next(self.parameters(), next(self.buffers(), torch.empty(0)))
-        return found.device
+        return next(self.parameters(), next(self.buffers(), torch.empty(0))).device

@@ -27,7 +27,7 @@ def load_file(file: str | Path) -> list[str]:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise OptionError(
             f"plugin {file}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

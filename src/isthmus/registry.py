@@ -73,13 +73,13 @@ class Method:
         ``given`` are the names of the options that the caller sets: what has no default must be among them.
         """
         if task.kind not in self.card.tasks:
-            return f"task {task.kind!r} (has {', '.join(self.card.tasks)})"
+            return f"a task of {' or '.join(self.card.tasks)}, not of {task.kind}"
         if "concepts" in self.card.needs:
             if space is None or not len(space):
                 return "concept labels"
             odd = sorted(space.kinds - set(self.card.kinds))
             if odd:
-                return f"{odd[0]} concepts (has {', '.join(self.card.kinds)})"
+                return f"{' or '.join(self.card.kinds)} concepts alone, got {odd[0]} ones"
         for name, option in self.options.items():
             if name not in given and (name in self.card.needs or option.default is inspect.Parameter.empty):
                 return f"option {name!r}"

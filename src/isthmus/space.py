@@ -207,8 +207,7 @@ class ConceptSpace:
                     row = int(wrong.nonzero()[0])
                     got = f"row {row}: expected a state index below {concept.width}, got {column[row].item():g}"
                     raise DataError(f"concept {concept.name!r}, {got}")
-                hot = F.one_hot(code, concept.width).float()
-                parts.append(hot.masked_fill(~known[:, None], math.nan))
+                parts.append(F.one_hot(code, concept.width).float().masked_fill(~known[:, None], math.nan))
             else:
                 parts.append(column[:, None])
         return torch.cat(parts, 1) if parts else values.new_zeros((len(values), 0), dtype=torch.float32)

@@ -56,6 +56,8 @@ def trace(
     seconds: float | None = None,
 ) -> Trace:
     """Run a model over rows: outputs, correction curves in random order, bypass. ``z``: features computed before."""
+    if not isinstance(table, Table):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(f"data: expected one Table of rows, such as splits.test, got {type(table).__name__}")
     if table.y is None or table.task is None:
         raise DataError("y: expected task labels to score against, got a table without")
     if (table.task.kind, table.task.names) != (model.task.kind, model.task.names):
@@ -69,7 +71,7 @@ def trace(
         space=model.space,
         y=table.y.numpy(),
         logits=out.logits.numpy(),
-        values=out.concepts.values.numpy(),
+        values=model.bottleneck.read(out.concepts.values.to(model.device)).cpu().numpy(),
         c=None if c is None else c.numpy(),
         groups=None if table.group is None else list(table.group),
         seconds=seconds,
@@ -99,7 +101,7 @@ def run(model: ConceptModel, z: Tensor, given: Given | None = None) -> Output:
 
 def _probable(model: ConceptModel, out: Output) -> bool:
     """True when values are in concept units, so that 0.5 and calibration mean something."""
-    values = out.concepts.values[:, ~model.space.continuous]
+    values = model.bottleneck.read(out.concepts.values.to(model.device)).cpu()[:, ~model.space.continuous]
     return bool(((values >= 0) & (values <= 1)).all())
 
 

@@ -173,9 +173,7 @@ class Learn:
     def inputs(self, model: ConceptModel, rows: Rows) -> Batch:
         """All rows as one batch: x as the first learning module takes it."""
         prefix = encoder(model.features)[0] if "features" in self.parts else model.features
-        if prefix is not None:
-            return rows.batch(encode(prefix, rows, model.device))
-        return rows.batch(rows.read())
+        return rows.batch(rows.read() if prefix is None else encode(prefix, rows, model.device))
 
     def forward(self, model: ConceptModel, batch: Batch, validating: bool = False) -> Output:
         z: Any = batch.x

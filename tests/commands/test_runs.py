@@ -213,6 +213,7 @@ def test_demo_hands_its_options_on(run: Any, tmp_path: Path, monkeypatch: pytest
     asked: list[Any] = []
 
     def main(out: Path, **options: Any) -> Any:
+        assert options.pop("command").startswith(f"isthmus demo --out {tmp_path / 'd'} --s")
         asked.append((out, options.pop("say") is not None, options))
         return compare("xor", methods=["cbm:joint"], seeds=[0], budget=1, options={"epochs": 1}, training={"epochs": 1})
 
@@ -444,6 +445,18 @@ def test_predict_takes_the_test_rows_of_a_data_set_and_columns_by_tab(run: Any, 
     (tmp_path / "rows.tsv").write_text("\n".join(lines) + "\n")
     tabbed = json.loads(run("predict", fitted, tmp_path / "rows.tsv", "--json").stdout)
     assert [row["decision"] for row in tabbed["rows"]] == [row["decision"] for row in told["rows"][:3]]
+
+
+def test_data_that_changed_since_the_fit_is_not_scored_unasked(run: Any, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    lines = [f"{a:.3f},{b:.3f},{int(a > 0)},{'yes' if b > 0 else 'no'}" for a, b in draw.normal(size=(80, 2))]
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join(["p,q,high,y", *lines]) + "\n")
+    run("fit", "cbm", file, "--label", "y", "--concepts", "high", "--out", tmp_path / "run", *QUICK)
+    run("evaluate", tmp_path / "run")
+    file.write_text("\n".join(["p,q,high,y", *lines, "1.000,1.000,1,yes"]) + "\n")
+    assert "rows that were trained on may be scored" in run("evaluate", tmp_path / "run", code=2).stderr
+    run("evaluate", tmp_path / "run", file, "--label", "y", "--concepts", "high")
 
 
 def test_restart_drops_the_checkpoint(run: Any, tmp_path: Path) -> None:

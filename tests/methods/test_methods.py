@@ -236,9 +236,9 @@ def test_a_hidden_layer_sees_a_pair_and_a_linear_head_does_not() -> None:
 
 def test_unmet_needs_are_named() -> None:
     numbers = ConceptSpace(world(("continuous",)).space.concepts)
-    assert registry.get("cem").unmet(numbers, TASK) == "continuous concepts (has binary, categorical)"
+    assert registry.get("cem").unmet(numbers, TASK) == "binary or categorical concepts alone, got continuous ones"
     assert registry.get("cbm").unmet(None, TASK) == "concept labels"
-    assert registry.get("cem").unmet(SPACE, Task.value("price")) == "task 'value' (has classes, labels)"
+    assert registry.get("cem").unmet(SPACE, Task.value("price")) == "a task of classes or labels, not of value"
     assert registry.get("blackbox").unmet(None, TASK) is None
 
 

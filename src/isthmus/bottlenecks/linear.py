@@ -52,6 +52,10 @@ class LinearBottleneck(Bottleneck):
         spread = torch.lerp(self.low, self.high, given.values.to(self.low))
         return torch.where(self.space.continuous.to(spread.device), given.values.to(spread), spread)
 
+    def read(self, values: Tensor) -> Tensor:
+        plain = self.space.continuous.to(values.device)
+        return torch.where(plain, values, self.space.activate(values)) if self.reading == "logit" else values
+
     def fit(self, z: Tensor, batch: Batch) -> None:
         """Read the 5th and 95th percentile of each column's training logits."""
         logits = self.score(z.to(self.low.device))

@@ -36,6 +36,7 @@ class Run:
     def data(self, name: str | None, **columns: Any) -> Loaded:
         """The data set named, else the one that the model was fitted on."""
         from isthmus.commands.source import read
+        from isthmus.data.encode import identity
 
         source: dict[str, Any] = self.extra.get("data") or {}
         if name is not None:
@@ -43,12 +44,18 @@ class Run:
         if not source.get("name"):
             raise OptionError(f"{self.folder}: does not say what it was fitted on; name the data set")
         table = source.get("table")
-        return read(
+        found = read(
             source["name"],
             label=source["label"],
             concepts=source["concepts"],
             table=None if table is None else Path(table),
         )
+        if source.get("train") not in (None, identity(found.splits.train, files=False)):
+            raise DataError(
+                f"{source['name']}: its training rows are not those that {self.folder} was fitted on (the data, or how it is "
+                "split, has changed), so rows that were trained on may be scored; name the data to score it all the same"
+            )
+        return found
 
 
 def open_run(folder: Path, plugin: Iterable[Path] = ()) -> Run:

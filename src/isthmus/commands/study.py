@@ -37,7 +37,7 @@ def demo(
     size: dict[str, Any] = {"train": 600, "test": 200, "epochs": 2} if small else {}
     start = time.perf_counter()
     with Bar("demo", verbose=True) as bar:
-        result = main(out, seed=seed, say=bar.say, **size)
+        result = main(out, seed=seed, say=bar.say, command=command_line(), **size)
     if as_json:
         emit(result.data)
     else:
@@ -82,13 +82,17 @@ def compare(
     from isthmus.commands.source import read
     from isthmus.commands.train import feature_choice
     from isthmus.compare import compare as run
-    from isthmus.encoders import train_encoder
+    from isthmus.encoders import TRAINING, train_encoder
     from isthmus.progress import Bar
 
     plugins.load_all(plugin or ())
     chosen = [registry.get(name.split(":")[0]) for name in method or registry.methods()]
     options = _options(settings or (), chosen)
-    training = typed(pairs(encoder or (), "--encoder"), train_encoder, "the encoder")
+    asked = pairs(encoder or (), "--encoder")
+    for name in asked:
+        if name not in TRAINING:
+            raise unknown("option of --encoder", name, TRAINING)
+    training = typed(asked, train_encoder, "the encoder")
     policies: dict[str, Sequence[int]] = {name: _budgets(name, text) for name, text in pairs(policy or (), "--policy").items()}
     feature, feature_options = feature_choice(features)
     if out is not None:

@@ -57,6 +57,7 @@ def fit(
     from isthmus import plugins, registry
     from isthmus.api import fit as run
     from isthmus.commands.source import pinned, read
+    from isthmus.data.encode import identity
     from isthmus.hub import save
     from isthmus.progress import Bar
 
@@ -85,7 +86,11 @@ def fit(
             **options,
         )
     source = pinned(data, label=label, concepts=concepts, table=table)
-    extra = {"data": source, "inputs": loaded.inputs, "command": command_line()}
+    extra = {
+        "data": source | {"train": identity(splits.train, files=False)},
+        "inputs": loaded.inputs,
+        "command": command_line(),
+    }
     save(model, out, extra=extra)
     forget(place)
     stage = model.history[-1]["stage"] if model.history else ""

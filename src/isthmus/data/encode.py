@@ -29,6 +29,15 @@ def fingerprint(rows: Source) -> str:
     return rows.fingerprint() if isinstance(rows, Rows) else Texts(rows).fingerprint()
 
 
+def identity(*tables: Any, files: bool = True) -> str:
+    """SHA-256 (hex) of tables' rows, concept labels and task labels: where it is equal, a fit on them would be.
+
+    ``files=False`` leaves out rows that would have to be read from files first.
+    """
+    parts = [x for table in tables for x in (table.x, table.c, table.y) if files or isinstance(x, Tensor)]
+    return hashlib.sha256(";".join("none" if x is None else fingerprint(x) for x in parts).encode()).hexdigest()
+
+
 def weights_digest(module: nn.Module) -> str:
     """SHA-256 (hex) of a module's ``state_dict``: names, types, shapes and bytes."""
     digest = hashlib.sha256()

@@ -101,8 +101,13 @@ class Uncertain(Policy):
     """UCP (Shin et al. 2023): the concepts whose prediction is least certain first; entropy over the states, normalised."""
 
     def choose(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int, *, first: int = 0) -> Tensor:
-        score = entropy(model.answer(z).concepts.values, model.space)
+        score = entropy(readings(model, z), model.space)
         return (ranked(-score, askable) < budget) & askable
+
+
+def readings(model: ConceptModel, z: Tensor, given: Given | None = None) -> Tensor:
+    """(B, K) the concepts as a person reads them: probabilities, and numbers in their unit."""
+    return model.bottleneck.read(model.answer(z, given).concepts.values)
 
 
 def entropy(values: Tensor, space: ConceptSpace) -> Tensor:
@@ -139,7 +144,7 @@ class KFlip(Policy):
         space = model.space
         if reason := self.unfit(space, budget):
             raise OptionError(f"policy 'kflip': {reason}; use 'ucp' or 'random'")
-        p = model.answer(z).concepts.values
+        p = readings(model, z)
         hard = _hard(p)
         wrong = torch.where(hard > 0, 1 - p.double(), p.double())  # (B, K) chance that the truth is the other value
         answers = self._answers(model, z, hard)
@@ -158,7 +163,7 @@ class KFlip(Policy):
         return chosen & (best >= self.threshold)[:, None]
 
     def give(self, model: ConceptModel, z: Tensor, c: Tensor, chosen: Tensor) -> Given:
-        hard = _hard(model.answer(z).concepts.values)
+        hard = _hard(readings(model, z))
         return Given(torch.where(chosen, c.nan_to_num(), hard), torch.ones_like(chosen))
 
     def _flip(self, wrong: Tensor, subset: tuple[int, ...], moves: dict[tuple[int, ...], Tensor]) -> Tensor:
@@ -201,7 +206,7 @@ def _decide(model: ConceptModel, z: Tensor, given: Given) -> Tensor:
 
 def hardened(model: ConceptModel, z: Tensor) -> Given:
     """Every concept held at its own decision: what a head that reads 0/1 sees before any correction."""
-    values = model.answer(z).concepts.values
+    values = readings(model, z)
     decided = harden(values, model.space) if set(model.space.kinds) & {"binary", "categorical"} else values
     return Given(decided, torch.ones(1, values.shape[1], dtype=torch.bool, device=values.device))
 

@@ -117,7 +117,10 @@ def _finite(value: float) -> float | None:
 
 
 def resamples(n: int, count: int = 1000, seed: int = 0, groups: list[str] | None = None) -> Array:
-    """Bootstrap weights (count, n), read-only: how often each row is drawn; whole groups where ``groups`` is given."""
+    """Bootstrap weights (count, n), read-only: how often each row is drawn; whole groups where ``groups`` is given.
+
+    NaN where there is but one row or group: its scores then have no interval.
+    """
     return _resamples(n, count, seed, None if groups is None else tuple(groups))
 
 
@@ -126,6 +129,8 @@ def _resamples(n: int, count: int, seed: int, groups: tuple[str, ...] | None) ->
     rng = np.random.default_rng(seed)
     unit = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     units = int(unit.max()) + 1
+    if units < 2:
+        return np.full((count, n), np.nan, dtype=np.float32)  # one row or group says nothing of another: no interval
     counts = rng.multinomial(units, np.full(units, 1 / units), size=count)
     weights = counts[:, unit].astype(np.float32)
     weights.setflags(write=False)
