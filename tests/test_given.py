@@ -211,3 +211,11 @@ def test_randomly_gives_whole_blocks_at_the_rate_asked() -> None:
     assert randomly(1.0)(one).mask.all()
     with pytest.raises(DataError, match="0 to 1"):
         randomly(1.5)
+
+
+def test_corrections_that_contradict_each_other_are_refused() -> None:
+    space = ConceptSpace.of(Concept("shape", "categorical", ("a", "b", "c")), Concept("on"))
+    for known in ({"shape": "b", "shape=a": 1}, {"on": 1, 1: 0}, {"shape=a": 1, "shape=b": 1}):
+        with pytest.raises(DataError, match="contradicts another correction of the same concept"):
+            given(space, known)
+    assert given(space, {"shape=a": 0.2, "shape=b": 0.3, "on": 1, 1: 1}).mask.tolist() == [[True, True, False, True]]

@@ -105,6 +105,8 @@ def given(space: ConceptSpace, known: Mapping[Any, float | str | None], rows: in
         number = _number(name, value)
         column = space.columns.index(name)
         part = space.slices[int(space.owner_of[column])]
+        if rows and bool(mask[0, column]) and values[0, column].item() != number:
+            raise DataError(f"given {name!r}: {number:g} contradicts another correction of the same concept; keep one")
         if number == 1.0 and part.stop - part.start > 1:
             values[:, part], mask[:, part] = 0.0, True
         values[:, column], mask[:, column] = number, True
@@ -176,8 +178,7 @@ def hold(values: Tensor, given: Given | None, space: ConceptSpace, written: Tens
     wanted = (given.values if written is None else written).to(values)
     mask = given.mask
     held = torch.where(mask, wanted, values)
-    for index in space.blocks if written is None else ():
-        index = index.to(values.device)
+    for index in (each.to(values.device) for each in space.blocks if written is None):
         block, fixed = held[..., index], mask.expand(held.shape)[..., index]
         free = block.masked_fill(fixed, 0.0)
         left = (1 - block.masked_fill(~fixed, 0.0).sum(-1, keepdim=True)).clamp(min=0)

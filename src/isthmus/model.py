@@ -75,8 +75,7 @@ class Concepts:
 def likelihood(logits: Tensor, c: Tensor, space: ConceptSpace, pos_weight: Tensor | None = None) -> Tensor:
     """Log-likelihood (..., B, K) of labels c (B, K), by kind; a block's columns add up to the block's."""
     cells = -F.binary_cross_entropy_with_logits(logits, c.expand_as(logits), pos_weight=pos_weight, reduction="none")
-    for index in space.blocks:
-        index = index.to(logits.device)
+    for index in (each.to(logits.device) for each in space.blocks):
         block = c[..., index] * logits[..., index].log_softmax(-1)
         cells = cells.index_copy(-1, index.flatten(), block.flatten(-2))
     if "continuous" in space.kinds:
