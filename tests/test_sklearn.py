@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -284,3 +285,12 @@ def test_carving_holds_whole_groups() -> None:
     held = carve(codes, groups, 0.25, 0)
     assert not set(groups[held]) & set(groups[~held])
     assert 0.15 < held.mean() < 0.35
+
+
+def test_a_fit_that_failed_leaves_the_estimator_unfitted() -> None:
+    X, C, y = world()
+    model = ConceptBottleneckClassifier(options={"lr": -1})
+    with pytest.raises(OptionError, match="option 'lr'"):
+        model.fit(X, y, concepts=C)
+    with pytest.raises(NotFittedError):
+        model.predict(X)

@@ -107,6 +107,9 @@ class ConceptBottleneckClassifier(ClassifierMixin, TransformerMixin, BaseEstimat
         self.classes_, self.space_ = classes, self.model_.space
         return self
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")  # a fit that failed half way has set other attributes
+
     def predict(self, X: Any) -> Array:
         """Classes (n,) of X (n, D)."""
         check_is_fitted(self)

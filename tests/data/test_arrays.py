@@ -501,3 +501,12 @@ def test_a_table_of_frames_splits_and_keeps_its_names() -> None:
     )
     assert made.space.columns == ("wet", "colour=b", "colour=g", "colour=r", "size")
     assert sum(len(part) for part in (made.train, made.validation, made.test)) == n
+
+
+@pytest.mark.parametrize(("stray", "kind"), [("maybe", "categorical"), (2, "continuous")])
+def test_a_stray_value_that_decides_a_concepts_kind_is_a_warning(stray: object, kind: str) -> None:
+    column: list[object] = ["0", "1"] * 20 if isinstance(stray, str) else [0, 1] * 20
+    column[7] = stray
+    with pytest.warns(UserWarning, match=rf"'fever'.* in row 7 makes it {kind}, 39 of 40 are 0 or 1; mend the value"):
+        table = from_arrays(np.zeros((40, 2)), ["a", "b"] * 20, concepts={"fever": column})
+    assert table.space.concepts[0].kind == kind

@@ -157,6 +157,7 @@ def attempt(act: Callable[[], Any]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message="concept .* (never varies in train|is unknown on every train row)")
+        warnings.filterwarnings("ignore", message=".* makes it (categorical|continuous), ")
         try:
             return act()
         except IsthmusError as refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from isthmus.errors import DataError, unknown
 from isthmus.space import EMPTY, Concept, ConceptSpace, Kind
 
 YES = dict.fromkeys(("true", "yes", "t", "y", "1", "present"), 1.0)
+STRAY = 0.05  # a share of values below which they may be slips of the pen
 NO = dict.fromkeys(("false", "no", "f", "n", "0", "absent"), 0.0)
 
 
@@ -111,7 +113,7 @@ def concept_column(name: str, raw: Any, kind: Kind | Concept | None = None) -> t
     if kind is None:
         if found.kind == "unknown" and not found.states:
             raise DataError(f"{place}: every value is unknown, so its kind is too; drop the column or give its kind")
-        kind = _guess(found)
+        kind = _guess(found, place)
     concept, kind = (kind, kind.kind) if isinstance(kind, Concept) else (None, kind)
     if kind == "categorical":
         states = concept.states if concept else distinct(found)
@@ -131,11 +133,17 @@ def concept_column(name: str, raw: Any, kind: Kind | Concept | None = None) -> t
     return concept or Concept(name, kind), found.values
 
 
-def _guess(found: Cells) -> Kind:
-    if found.kind == "text" or found.states:
+def _guess(found: Cells, place: str) -> Kind:
+    """Words are states, 0 and 1 alone are yes and no, other numbers numbers; a stray value that decides it is a warning."""
+    if found.states:
         return "categorical"
-    known = found.values[found.known]
-    return "binary" if bool(((known == 0) | (known == 1)).all()) else "continuous"
+    rows = np.flatnonzero(found.known)
+    odd = [row for row in rows if str(found.values[row]).strip() not in ("0", "1", "0.0", "1.0")]
+    kind: Kind = "categorical" if found.kind == "text" else "continuous" if odd else "binary"
+    if 0 < len(odd) <= STRAY * len(rows):
+        said = f"{show(found.values[odd[0]])} in row {odd[0]} makes it {kind}, {len(rows) - len(odd)} of {len(rows)} are 0 or 1"
+        warnings.warn(f"{place}: {said}; mend the value, or give the column's kind", stacklevel=2)
+    return kind
 
 
 def _words(found: Cells, place: str) -> Array:
