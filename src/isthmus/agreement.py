@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.metrics.core import Array
 from isthmus.trace import Trace
 
 SAME = 0.995  # two rows that agree on more test rows than this are flagged
@@ -18,7 +19,7 @@ def agreement(traces: dict[str, list[Trace]]) -> dict[str, Any]:
     if traces[names[0]][0].task.kind == "value":
         return {"names": [], "matrix": [], "flagged": []}
     answers = {name: [made.answers for made in found] for name, found in traces.items()}
-    share = lambda a, b: float(np.mean([(p == q).mean() for p, q in zip(answers[a], answers[b], strict=True)]))  # noqa: E731
+    share = lambda a, b: float(np.mean([alike(p, q).mean() for p, q in zip(answers[a], answers[b], strict=True)]))  # noqa: E731
     matrix = [[round(share(a, b), 4) for b in names] for a in names]
     pairs = itertools.combinations(range(len(names)), 2)
     flagged = [
@@ -29,9 +30,14 @@ def agreement(traces: dict[str, list[Trace]]) -> dict[str, Any]:
     return {"names": names, "matrix": matrix, "flagged": flagged}
 
 
+def alike(a: Array, b: Array) -> Array:
+    """(n,) whether decisions (n,) or (n, Y) are the same, every label of a row."""
+    return a == b if a.ndim == 1 else (a == b).all(1)
+
+
 def _why(a: list[Trace], b: list[Trace]) -> str:
     """What the traces say about two rows that decide alike."""
-    right = float(np.mean([(made.answers == made.y).mean() for made in (*a, *b)]))
+    right = float(np.mean([alike(made.answers, made.y).mean() for made in (*a, *b)]))
     if right > SAME:
         return f"both decide {100 * right:.1f} % of the rows right, so they can hardly differ"
     if len(a[0].space) and a[0].space == b[0].space and a[0].values.shape == b[0].values.shape:

@@ -147,7 +147,7 @@ def compare(
     command: str | None = None,
     say: Say | None = None,
 ) -> Comparison:
-    """Fit, tune on validation, and score every method that the data allows; the test rows are read once, at the end.
+    """Fit, tune on validation, and score every method that the data allows; the test rows choose nothing.
 
     ``methods``: names, or 'cbm:sequential' for one variant; the black box is always beside. ``seeds``: at least three for a
     claim. ``budget``: settings each row may try on validation, with the first seed. ``options`` go to every method that has
