@@ -1,8 +1,8 @@
 """Robot (concept-benchmark, arXiv 2606.04326): a few well-chosen corrections lift a concept bottleneck far above a black box.
 
 Synthetic only. World: `robot`, both presets, 3,800 skewed training rows, 10,000 test rows, pictures of 64 pixels on which the
-knees cannot be seen. Method: independent bottleneck, 3 seeds, k-flip at threshold .2, the other concepts held hard. Its reader's
-rate and calibration were chosen on validation rows, which hold the feet that training lacks (`isthmus.data.worlds.robot`).
+knees cannot be seen. Method: independent bottleneck, 3 seeds, k-flip at threshold .2, the other concepts held hard. The rate
+and calibration of its reader were chosen on validation rows, which hold the feet that training lacks (see the world's file).
 Rule, fixed before the first result: holds when, in the mean over seeds, k=3 >= k=1 >= k=0 under both presets, 7 ideal concepts
 are at least as good as 12 sub-concepts at each k, and k=3 reaches .957 (ideal) and .924 (sub); does not hold otherwise.
 """
