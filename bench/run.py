@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 import bench
 from bench.cases import Row, cases
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console(stderr=str(options.json) == "-")
     torch.set_num_threads(1)
+    threadpool_limits(1)  # NumPy's and SciPy's own threads: spinning ones would count as an incumbent's CPU time
     report: dict[str, Any] = {**machine(), "quick": options.quick, "cases": {}}
     failed: list[Row] = []
     for name in options.only or known:
