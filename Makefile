@@ -36,10 +36,10 @@ cost: $(VENV)/.dev
 	@$(BIN)/python tools/reading_cost.py
 	@$(BIN)/python tools/import_time.py
 
-bench: $(VENV)/.core ## every benchmark; fails when a row passes its limit
+bench: $(VENV)/.dev ## every benchmark; fails when a row passes its limit
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-quick: $(VENV)/.core ## the same with fewer repeats: a look, not a figure to quote
+bench-quick: $(VENV)/.dev ## the same with fewer repeats: a look, not a figure to quote
 	@$(BIN)/python -m bench --quick $(ARGS)
 
 docs: $(VENV)/.docs ## the documentation as a site in site/
