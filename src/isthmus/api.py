@@ -20,8 +20,9 @@ from isthmus.encoders import Progress, encoded, learnable, resolve, train_encode
 from isthmus.errors import DataError, OptionError
 from isthmus.features import build
 from isthmus.given import Batch, Given, Inputs, given
+from isthmus.interventions.criteria import Scored, Uncertain
 from isthmus.interventions.named import policy as find_policy
-from isthmus.interventions.policies import Case, askable, entropy, readings
+from isthmus.interventions.policies import Case, Policy, askable, entropy, readings
 from isthmus.model import ConceptModel, Output
 from isthmus.space import ConceptSpace
 from isthmus.trace import run
@@ -185,8 +186,9 @@ def intervene(
 ) -> Told:
     """Correct concepts of one row and say what changed. ``x``: one row (1, ...) or a table of one row.
 
-    ``known`` are corrections by name. ``truth`` (K,), NaN unknown, lets ``policy`` ('random', 'ucp', 'kflip') make ``budget``
-    more from the labels. ``ask_next`` lists the least certain concepts left. Unknown names: "did you mean".
+    ``known`` are corrections by name. ``truth`` (K,), NaN unknown, lets ``policy`` make ``budget`` more from the labels: 'ucp',
+    'ectp', 'eudtp', 'cctp', 'coop', 'lcp', 'random', 'kflip', 'learned' where the model learnt one; with ':group', ':rescored'.
+    ``ask_next`` lists what it would ask then. Unknown names: "did you mean".
     """
     return intervene_on(model, _features(model, x), known, truth=truth, policy=policy, budget=budget)
 
@@ -219,7 +221,7 @@ def intervene_on(
         before=a,
         after=b,
         steps=steps(model.space, model.bottleneck.read(before.concepts.values)[0], told),
-        ask_next=_next(model, z, told),
+        ask_next=_next(model, z, told, find_policy(policy)),
         probabilities={name: (p, q) for name, p, q in zip(model.task.names, pa, pb, strict=True)},
         moved=_moved(model, before, after, held),
     )
@@ -230,7 +232,7 @@ def _asked(model: ConceptModel, z: Tensor, held: Given, truth: Tensor | None, na
     chooser, space = find_policy(name), model.space
     if budget < 0:
         raise OptionError(f"intervene: expected a budget of at least 0, got {budget}")
-    if reason := chooser.unfit(model, budget):
+    if reason := chooser.unfit(model, budget) or chooser.unready(model):
         raise OptionError(f"policy {name!r}: {reason}; use 'ucp' or 'random'")
     if truth is None:
         raise DataError("intervene: a budget needs truth=, the labels the policy may reveal; or name corrections yourself")
@@ -271,13 +273,17 @@ def steps(space: ConceptSpace, before: Tensor, held: Given) -> list[dict[str, An
     return rows
 
 
-def _next(model: ConceptModel, z: Tensor, held: Given, most: int = 3) -> list[str]:
-    """The least certain concepts that are not given yet."""
+def _next(model: ConceptModel, z: Tensor, held: Given, chooser: Policy, most: int = 3) -> list[str]:
+    """What the policy would ask next, given what is told; where it cannot say for one row, the least certain concepts."""
     if not model.space.count:
         return []
-    score = entropy(readings(model, z, held), model.space).masked_fill(model.space.narrow(held.mask), -1.0)[0]
+    if not isinstance(chooser, Scored) or chooser.level != "concept" or chooser.oracle or chooser.unready(model):
+        chooser = Uncertain()
+    score = chooser.scores(Case(model, z, held.values, ~model.space.narrow(held.mask)), held)[0]
+    score = score.masked_fill(model.space.narrow(held.mask)[0], -torch.inf)
+    open_ = entropy(readings(model, z, held), model.space)[0] > 0
     order = score.argsort(descending=True, stable=True).tolist()
-    return [model.space.names[m] for m in order[:most] if score[m] > 0]
+    return [model.space.names[m] for m in order[:most] if score[m] > -torch.inf and (open_[m] or not model.space.plain)]
 
 
 def _moved(model: ConceptModel, before: Output, after: Output, held: Given) -> dict[str, tuple[float, float]]:

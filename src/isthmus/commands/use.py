@@ -71,7 +71,8 @@ def intervene(
         typer.Option("--set", metavar="CONCEPT=VALUE", help="A correction: 0, 1, a state or a number; repeatable."),
     ] = None,
     policy: Annotated[
-        str, typer.Option("--policy", metavar="NAME", help="Which concepts --budget reveals: ucp, random or kflip.")
+        str,
+        typer.Option("--policy", metavar="NAME", help="What --budget reveals, and what is asked next: ucp, ectp, coop ..."),
     ] = "ucp",
     budget: Annotated[int, typer.Option("--budget", min=0, help="How many concepts the policy reveals from the labels.")] = 0,
     split: Split = "test",

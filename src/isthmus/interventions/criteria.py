@@ -233,6 +233,9 @@ class Greedy(Scored):
     rescored: bool = True
     oracle = True
 
+    def unready(self, model: ConceptModel) -> str | None:
+        return "it looks at the true answer"
+
     def scores(self, case: Case, held: Given | None) -> Tensor:
         if case.y is None:
             raise DataError("policy 'greedy': it looks at the true answers, got none; pass y=")

@@ -51,9 +51,13 @@ class Learned(Scored):
     seed: int = 0
     net: nn.Module | None = None
 
-    def fitted(self, model: ConceptModel, z: Tensor, c: Tensor, y: Tensor, *, held: tuple[Tensor, Tensor, Tensor]) -> Learned:
+    def unready(self, model: ConceptModel) -> str | None:
         mine = own(model)
-        if mine is not None and mine.level == self.level:
+        known = self.net is not None or (mine is not None and mine.level == self.level)
+        return None if known else "this model learnt no policy of its own"
+
+    def fitted(self, model: ConceptModel, z: Tensor, c: Tensor, y: Tensor, *, held: tuple[Tensor, Tensor, Tensor]) -> Learned:
+        if self.unready(model) is None:
             return self
         made = case(model, z, c, y=y)
         inputs, targets, open_ = self._examples(made)

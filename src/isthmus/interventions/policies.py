@@ -91,6 +91,10 @@ class Policy(ABC):
         """Why the policy cannot ask ``budget`` concepts of this model; None when it can."""
         return None
 
+    def unready(self, model: ConceptModel) -> str | None:
+        """Why the policy cannot ask about one row without more data; None when it can."""
+        return None
+
     def fitted(self, model: ConceptModel, z: Tensor, c: Tensor, y: Tensor, *, held: tuple[Tensor, Tensor, Tensor]) -> Self:
         """The policy with what it learns from training rows z (n, D), c (n, K), y, and ``held`` out (validation) ones."""
         return self
@@ -192,6 +196,9 @@ class Fixed(Ordered):
         gains = [float(score(look.answer(reveal(c, ask & row.bool(), model.space)), y, model)) for row in member]
         order = torch.tensor(gains).argsort(descending=True, stable=True)
         return Fixed(self.level, self.scope, tuple(order.tolist()))
+
+    def unready(self, model: ConceptModel) -> str | None:
+        return None if self.order else "its order is found on validation rows"
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         count = count_of(model.space, self.level)
