@@ -15,24 +15,25 @@ from numpy.typing import NDArray
 from isthmus.numerics._jit import jitted
 
 Floats = NDArray[Any]
-BUDGET, ROWS, OUTSIDE = 300, 1000, 3
+BUDGET, ROWS, OUTSIDE = 300, 400, 3
 
 
-def advance(gram: Floats, y: Floats, cap: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> None:
+def advance(gram: Floats, y: Floats, cap: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> bool:
     """Move beta (C, m), and slope (C, m) = K beta - y, both float64, towards the optimum for gram (C, m, m), y in {-1, 1}.
 
     Never uphill, and each until its duality gap is at most ``tol`` of its dual objective, or for ``limit`` products with its
-    Gram matrix, ``BUDGET`` at most. With numba and up to ``ROWS`` rows; nothing happens otherwise.
+    Gram matrix, ``BUDGET`` at most. With numba and up to ``ROWS`` rows; otherwise nothing happens, and the answer is False.
     """
     compiled = jitted(_one, loose=True) if y.shape[1] <= ROWS else None
     if compiled is None:
-        return
+        return False
     low, high = np.minimum(0.0, y * cap), np.maximum(0.0, y * cap)
     for k in range(len(y)):
         compiled(gram[k], y[k], low[k], high[k], tol, min(limit, BUDGET), beta[k], slope[k])
+    return True
 
 
-def _one(  # noqa: C901, PLR0912, PLR0915
+def _one(  # noqa: C901, PLR0915
     gram: Floats, y: Floats, low: Floats, high: Floats, tol: float, limit: int, beta: Floats, slope: Floats
 ) -> None:
     """For the compiler: one product with the Gram matrix in each turn, along a direction p that one of three modes gives.
@@ -131,7 +132,7 @@ def _one(  # noqa: C901, PLR0912, PLR0915
                     mean += slope[t]
             if inside < 2:
                 continue
-            mode, old, best, bound, turns = 1, 0.0, 0.0, 0.25 * tol * linear / mass, 0
+            mode, old, best, bound, turns = 1, 0.0, 0.0, tol * linear / mass, 0
             for t in range(m):
                 r[t] = mean / inside - slope[t] if low[t] < beta[t] < high[t] else 0.0
                 p[t], d[t], kd[t] = r[t], 0.0, 0.0

@@ -22,7 +22,8 @@ FLIP = np.int64(2**63 - 1)
 def solve(gram: Floats, y: Floats, cap: Floats, tol: Floats, limit: int, beta: Floats, slope: Floats) -> None:
     """Move beta (C, m), and slope (C, m) = K beta - y, both float64, to the optimum for gram (C, m, m), y in {-1, 1}, cap >= 0.
 
-    Stops where no pair violates the optimality conditions by more than ``tol`` (C,); raises ``DataError`` after ``limit`` steps.
+    Stops where no pair violates the optimality conditions by more than ``tol`` (C,). Raises ``DataError`` after ``limit``
+    steps for one machine.
     """
     low, high = np.minimum(0.0, y * cap), np.maximum(0.0, y * cap)
     compiled = jitted(_one)
