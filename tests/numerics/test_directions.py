@@ -144,6 +144,17 @@ def test_features_of_any_scale_end_within_the_tolerance(numba: bool, request: py
             assert hinge(x, y, found.weight[k], found.bias[k], 0.1) == pytest.approx(float(found.objective[k]), rel=1e-7)
 
 
+@pytest.mark.parametrize("numba", [True, False])
+@pytest.mark.parametrize("spread", [0.0, 1e-30, 1e-6])
+def test_rows_that_are_all_alike_leave_the_rarer_kind_wrong(spread: float, numba: bool, request: pytest.FixtureRequest) -> None:
+    if not numba:
+        request.getfixturevalue("plain")
+    x = 3 + spread * rows(0, 2 * 12, 64, "float64").reshape(2, 12, 64)
+    found = directions.svm(directions.sets(x[:, :4], x[:, 4:]), c=0.1)
+    assert found.objective.numpy() == pytest.approx([0.1 * 2 * 4] * 2, rel=1e-4)
+    assert found.bias.numpy() == pytest.approx([-1, -1], abs=1e-3) and float(found.weight.abs().max()) < 1e-4
+
+
 def test_rows_far_from_zero_lose_nothing() -> None:
     positive, negative = rows(0, 4 * 15, 80).reshape(4, 15, 80), rows(1, 4 * 15, 80, offset=0).reshape(4, 15, 80)
     near, far = (directions.svm(directions.sets(positive + by, negative + by), c=0.1) for by in (0, 256))

@@ -16,6 +16,7 @@ from isthmus.numerics._jit import jitted
 
 Floats = NDArray[Any]
 BUDGET, ROWS, OUTSIDE = 300, 400, 3
+FAR = 1e200  # the compiler is told that nothing is infinite
 
 
 def advance(gram: Floats, y: Floats, cap: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> bool:
@@ -50,13 +51,14 @@ def _one(  # noqa: C901, PLR0915
         mass += high[t] - low[t]
         widest = max(widest, high[t] - low[t])
     far = 4 * widest * np.sqrt(m)
-    pace, mode, old, best, bound, turns = m / max(trace, 1e-300), 0, 0.0, 0.0, 0.0, 0
+    pace, mode, old, best, bound, turns = m / max(trace, 1 / FAR), 0, 0.0, 0.0, 0.0, 0
     for _ in range(limit):
         if mode == 0:  # is this the optimum? b is the middle of what the optimality conditions allow
-            top, bottom, linear, square = np.inf, -np.inf, 0.0, 0.0
+            top, bottom, steepest, linear, square = FAR, -FAR, 0.0, 0.0, 0.0
             for t in range(m):
-                top = min(top, slope[t] if beta[t] < high[t] else np.inf)
-                bottom = max(bottom, slope[t] if beta[t] > low[t] else -np.inf)
+                top = min(top, slope[t] if beta[t] < high[t] else FAR)
+                bottom = max(bottom, slope[t] if beta[t] > low[t] else -FAR)
+                steepest = max(steepest, abs(slope[t]))
                 linear += beta[t] * y[t]
                 square += beta[t] * (slope[t] + y[t])
             b, loss = -(top + bottom) / 2, 0.0
@@ -64,10 +66,11 @@ def _one(  # noqa: C901, PLR0915
                 loss += (high[t] - low[t]) * max(0.0, -y[t] * (slope[t] + b))
             if square + loss - linear <= tol * (linear - square / 2):
                 return
+            pace = min(pace, far / max(steepest, 1 / FAR))
             for t in range(m):
                 goal[t] = beta[t] - pace * slope[t]
         if mode != 1:  # project: the shift at which the sum is 0, by Newton's steps inside a bracket
-            least, most, shift = np.inf, -np.inf, 0.0
+            least, most, shift, total = FAR, -FAR, 0.0, 0.0
             for t in range(m):
                 least, most = min(least, goal[t] - high[t]), max(most, goal[t] - low[t])
             if not least <= shift <= most:
@@ -88,6 +91,8 @@ def _one(  # noqa: C901, PLR0915
                     shift += total / inside
                 if inside == 0 or not least < shift < most:
                     shift = (least + most) / 2
+            if abs(total) > 1e-12 * mass:
+                return
             for t in range(m):
                 goal[t] = max(low[t], min(high[t], goal[t] - shift))
                 p[t] = goal[t] - beta[t]
@@ -132,16 +137,15 @@ def _one(  # noqa: C901, PLR0915
                     mean += slope[t]
             if inside < 2:
                 continue
-            mode, old, best, bound, turns = 1, 0.0, 0.0, tol * linear / mass, 0
+            old, best, bound, turns = 0.0, 0.0, tol * linear / mass, 0
             for t in range(m):
                 r[t] = mean / inside - slope[t] if low[t] < beta[t] < high[t] else 0.0
                 p[t], d[t], kd[t] = r[t], 0.0, 0.0
                 old += r[t] * r[t]
+            mode = 1 if old > 1 / FAR else 0
             continue
-        stride, out, mean, inside = old / bend if bend * far > 0 else np.inf, False, 0.0, 0
-        flat = not stride * np.sqrt(length) <= far
-        if flat:
-            stride = far / np.sqrt(length) if length > 0 else 0.0
+        flat, out, mean, inside = old * np.sqrt(length) > far * bend, False, 0.0, 0
+        stride = far / np.sqrt(length) if flat else old / bend
         for t in range(m):
             d[t] += stride * p[t]
             kd[t] += stride * kp[t]
