@@ -152,6 +152,7 @@ def test_rows_that_are_all_alike_leave_the_rarer_kind_wrong(spread: float, numba
     x = 3 + spread * rows(0, 2 * 12, 64, "float64").reshape(2, 12, 64)
     found = directions.svm(directions.sets(x[:, :4], x[:, 4:]), c=0.1)
     assert found.objective.numpy() == pytest.approx([0.1 * 2 * 4] * 2, rel=1e-4)
+    assert found.gap.numpy() == pytest.approx([0, 0], abs=1e-5 * 0.8)
     assert found.bias.numpy() == pytest.approx([-1, -1], abs=1e-3) and float(found.weight.abs().max()) < 1e-4
 
 
