@@ -13,7 +13,8 @@ import torch
 import isthmus as im
 from isthmus.data import Splits, Table, load
 from isthmus.errors import DataError, OptionError, UnknownName
-from isthmus.interventions.policies import Uncertain, hardened
+from isthmus.interventions import Case, Uncertain
+from isthmus.interventions.policies import hardened
 from isthmus.space import Task
 from isthmus.testing import world
 
@@ -165,7 +166,7 @@ def test_logits_as_a_reading_are_told_in_concept_units() -> None:
     told = im.intervene(model, data.test.take([0]), {"first positive": 1})
     assert told.steps[0]["before"] == f"{float(chance[0, 0]):.2f}"
     assert torch.equal(
-        Uncertain().choose(model, z, c, torch.ones_like(c, dtype=torch.bool), 1).float().argmax(1),
+        Uncertain().choose(Case(model, z, c, torch.ones_like(c, dtype=torch.bool)), 1).float().argmax(1),
         (chance - 0.5).abs().argmin(1),
     )
 

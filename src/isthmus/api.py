@@ -20,8 +20,8 @@ from isthmus.encoders import Progress, encoded, learnable, resolve, train_encode
 from isthmus.errors import DataError, OptionError
 from isthmus.features import build
 from isthmus.given import Batch, Given, Inputs, given
-from isthmus.interventions.policies import askable, entropy, readings
-from isthmus.interventions.policies import policy as find_policy
+from isthmus.interventions.named import policy as find_policy
+from isthmus.interventions.policies import Case, askable, entropy, readings
 from isthmus.model import ConceptModel, Output
 from isthmus.space import ConceptSpace
 from isthmus.trace import run
@@ -230,15 +230,16 @@ def _asked(model: ConceptModel, z: Tensor, held: Given, truth: Tensor | None, na
     chooser, space = find_policy(name), model.space
     if budget < 0:
         raise OptionError(f"intervene: expected a budget of at least 0, got {budget}")
-    if reason := chooser.unfit(space, budget):
+    if reason := chooser.unfit(model, budget):
         raise OptionError(f"policy {name!r}: {reason}; use 'ucp' or 'random'")
     if truth is None:
         raise DataError("intervene: a budget needs truth=, the labels the policy may reveal; or name corrections yourself")
     c = torch.as_tensor(truth, dtype=torch.float32).reshape(1, -1).to(z.device)
     if c.shape[1] != len(space):
         raise DataError(f"truth: expected {len(space)} labels, one for each column, got shape {tuple(truth.shape)}")
-    chosen = chooser.choose(model, z, c, askable(c, space) & ~space.narrow(held.mask), budget)
-    more = chooser.give(model, z, c, chosen)
+    asked = Case(model, z, c, askable(c, space) & ~space.narrow(held.mask))
+    chosen = chooser.choose(asked, budget)
+    more = chooser.give(asked, chosen)
     return Given(torch.where(held.mask, held.values, more.values), held.mask | more.mask), chosen
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from isthmus import metrics, registry
 from isthmus.agreement import agreement
+from isthmus.corrections import Asked, asked, budgets_of
 from isthmus.data.registry import load
 from isthmus.data.table import Splits
 from isthmus.encoders import TRAINING, Encoder, encoded, encoders
@@ -27,8 +28,6 @@ from isthmus.evaluate import INTERVAL, MAIN, Scored, concept_rows, confusion, de
 from isthmus.examples import choose_rows, examples, replay
 from isthmus.features import build
 from isthmus.files import write, write_json
-from isthmus.interventions.curve import curve
-from isthmus.interventions.policies import policy
 from isthmus.model import ConceptModel
 from isthmus.registry import Method
 from isthmus.trace import Trace, run, trace
@@ -142,7 +141,7 @@ def compare(
     options: dict[str, Any] | None = None,
     feature_options: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
-    policies: dict[str, Sequence[int]] | None = None,
+    policies: Asked | None = None,
     out: str | Path | None = None,
     command: str | None = None,
     say: Say | None = None,
@@ -151,9 +150,9 @@ def compare(
 
     ``methods``: names, or 'cbm:sequential' for one variant; the black box is always beside. ``seeds``: at least three for a
     claim. ``budget``: settings each row may try on validation, with the first seed. ``options`` go to every method that has
-    them, ``training`` (epochs, lr, batch_size) to encoders trained here. ``policies``: correction policies by name with the
-    budgets to score. ``out``: a folder for comparison.json, table.md and report.html. Data of ours brings the features,
-    training and policies that suit it (``Splits.suggest``), where you name none.
+    them, ``training`` (epochs, lr, batch_size) to encoders trained here. ``policies``: correction policies by name, with the
+    budgets to score or without, or 'all'. ``out``: a folder for comparison.json, table.md and report.html. Data of ours brings
+    the features, training and policies that suit it (``Splits.suggest``), where you name none.
     """
     start, say = time.perf_counter(), say or (lambda text: None)
     splits = load(data, **(data_options or {})) if isinstance(data, str) else data
@@ -163,13 +162,13 @@ def compare(
         features, training = known["features"], {**known.get("training", {}), **(training or {})}
     allowed = {option for method in registry.methods().values() for option in method.options}
     options = {**{k: v for k, v in known.get("options", {}).items() if k in allowed}, **(options or {})}
-    seeds = _check(seeds, budget, policies or {}, training or {})
+    seeds, budgets = _check(seeds, budget, training or {}), budgets_of(policies or {}, splits)
     todo, left = rows(methods, splits, options or {})
     labelled = splits.train.c is not None and len(splits.space) > 0
     learns = {row.name: row.method.card.encoder if labelled else "task" for row in todo}
     fitted = {row.name: Fitted(row, {}, []) for row in todo}
     built: list[dict[str, Encoder]] = []
-    tested: list[dict[str, torch.Tensor]] = []  # features of the test rows, for each seed and encoder
+    coded: list[dict[str, Splits]] = []  # splits with features as x, for each seed and encoder
     seen: dict[str, Splits] = {}
     for number, seed in enumerate(seeds):
         if not built or any(encoder.learns != "nothing" for encoder in built[0].values()):
@@ -181,7 +180,7 @@ def compare(
         else:
             made = built[0]
         built.append(made)
-        tested.append({name: part.test.x for name, part in seen.items()})
+        coded.append(seen)
         for row in todo:
             say(f"seed {seed}: {row.name}")
             _fit(fitted[row.name], seen[learns[row.name]], seed, budget if number == 0 else 0)
@@ -191,13 +190,10 @@ def compare(
     for name, done in fitted.items():
         scores[name] = scored(done.traces, scores.get("blackbox"))
     chosen_rows = choose_rows({name: done.traces[0] for name, done in fitted.items()})
-    made_rows = []
-    for name, done in fitted.items():
-        row = _row(done, scores[name], built[0][learns[name]])
-        z = [features[learns[name]] for features in tested]
-        row["examples"] = examples(done.models[0], splits.test, z[0], chosen_rows)
-        row["policies"] = _policies(done, splits, z, policies or {})
-        made_rows.append(row)
+    made_rows = [
+        _finished(done, scores[name], built[0][learns[name]], [each[learns[name]] for each in coded], chosen_rows, budgets, say)
+        for name, done in fitted.items()
+    ]
     result = {
         "schema": "isthmus.compare/1",
         "title": splits.name,
@@ -217,7 +213,7 @@ def compare(
     used = {name for row in made_rows for name in row["scores"]}
     result["metrics"] = {name: m.described for name, m in metrics.METRICS.items() if name in used}
     gains = {name: found.scores["gain_all"].get("value", 0.0) for name, found in scores.items()}
-    replayed = {n: (d.models[0], tested[0][learns[n]]) for n, d in fitted.items()}
+    replayed = {n: (d.models[0], coded[0][learns[n]].test.x) for n, d in fitted.items()}
     result["replay"] = replay(replayed, splits.test, gains=gains)
     comparison = Comparison(result, {name: done.models[0] for name, done in fitted.items()})
     if out is not None:
@@ -225,7 +221,7 @@ def compare(
     return comparison
 
 
-def _check(seeds: Iterable[int], budget: int, policies: dict[str, Sequence[int]], training: dict[str, Any]) -> list[int]:
+def _check(seeds: Iterable[int], budget: int, training: dict[str, Any]) -> list[int]:
     """The seeds as a list; refuse, before anything is trained, what would fail at the end."""
     if isinstance(seeds, int | str):
         raise OptionError(f"compare: expected seeds as a list, such as range(3), got {seeds!r}")
@@ -236,9 +232,6 @@ def _check(seeds: Iterable[int], budget: int, policies: dict[str, Sequence[int]]
     for name in training:
         if name not in TRAINING:
             raise unknown("training option", name, TRAINING)
-    for name, budgets in policies.items():
-        if policy(name) and (not budgets or min(budgets) < 0):
-            raise OptionError(f"policy {name!r}: expected budgets of at least 0, got {list(budgets)}")
     return listed
 
 
@@ -269,8 +262,29 @@ def _validation(model: ConceptModel, seen: Splits) -> float:
     rows = seen.validation
     assert rows.y is not None
     made = Trace(model.task, model.space, rows.y.numpy(), np.zeros(0), np.zeros(0), None)
-    value = main_form(made, run(model, rows.x).logits.numpy()).under(np.ones((1, len(rows)), dtype=np.float32))[0]
+    value = main_form(made, model.task.predict(run(model, rows.x).logits).numpy()).under(
+        np.ones((1, len(rows)), dtype=np.float32)
+    )[0]
     return float(value) if np.isfinite(value) else -np.inf
+
+
+def _finished(
+    done: Fitted,
+    result: Scored,
+    encoder: Encoder,
+    inputs: list[Splits],
+    shown: Any,
+    budgets: dict[str, tuple[int, ...]],
+    say: Say,
+) -> dict[str, Any]:
+    """A row of the result, with its examples and what policies are worth on it."""
+    row = _row(done, result, encoder)
+    row["examples"] = examples(done.models[0], inputs[0].test, inputs[0].test.x, shown)
+    row["policies"], row["asked"] = {}, {}
+    if budgets and len(done.models[0].space):
+        say(f"corrections: {done.row.name}")
+        row["policies"], row["asked"] = asked(done.models, done.traces, inputs, budgets)
+    return row
 
 
 def _row(done: Fitted, result: Scored, encoder: Encoder) -> dict[str, Any]:
@@ -300,37 +314,6 @@ def _row(done: Fitted, result: Scored, encoder: Encoder) -> dict[str, Any]:
         "seconds": round(done.seconds, 2),
         "parameters": sum(p.numel() for part in (model.bottleneck, model.head) for p in part.parameters()),
     }
-
-
-def _policies(
-    done: Fitted, splits: Splits, features: list[torch.Tensor], wanted: dict[str, Sequence[int]]
-) -> dict[str, list[dict[str, Any]] | dict[str, str]]:
-    """Scores after corrections by named policies, mean over seeds; a policy that does not fit the row says why."""
-    found: dict[str, list[dict[str, Any]] | dict[str, str]] = {}
-    for name, budgets in wanted.items():
-        c, chooser = splits.test.labels_for(done.models[0].space), policy(name)
-        if c is None:
-            continue
-        if reason := chooser.unfit(done.models[0].space, max(budgets)):
-            found[name] = {"not_applicable": reason}
-            continue
-        lines = []
-        for model, z in zip(done.models, features, strict=True):
-            lines.append(curve(model, z, c, chooser, tuple(budgets), allowed=splits.test.askable))
-        rows: list[dict[str, Any]] = []
-        for k, budget in enumerate(budgets):
-            traces = [
-                Trace(made.task, made.space, made.y, line.logits[k].numpy(), made.values, None, groups=made.groups)
-                for made, line in zip(done.traces, lines, strict=True)
-            ]
-            for made in traces:
-                made.crossed = np.zeros(len(made.y), dtype=bool)
-            wanted_scores = (MAIN[splits.task.kind], "balanced_accuracy")
-            scores = scored(traces, only=wanted_scores).scores
-            names = [n for n in wanted_scores if "value" in scores.get(n, {})]
-            rows.append({"k": int(budget), **{n: scores[n] for n in names}})
-        found[name] = rows
-    return found
 
 
 def _encoders(built: dict[str, Encoder], learns: dict[str, str]) -> list[dict[str, Any]]:

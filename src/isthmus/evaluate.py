@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,16 +30,18 @@ def forms(made: Trace) -> dict[str, Weighted | str]:
 
 
 def _task_forms(made: Trace) -> dict[str, Weighted | str]:
-    y, answers, probabilities, width = made.y, made.answers, made.probabilities, made.task.width
+    y, answers, width = made.y, made.answers, made.task.width
     if made.task.kind == "value":
         return {name: metrics.METRICS[name].weighted(y, answers) for name in ("r2", "mae", "rmse")}
     found: dict[str, Weighted | str] = {
         "accuracy": metrics.accuracy.weighted(y, answers),
         "macro_f1": metrics.macro_f1.weighted(y, answers, width),
-        "auroc": metrics.auroc.weighted(y, probabilities),
-        "ece": metrics.ece.weighted(y, probabilities),
-        "brier": metrics.brier.weighted(y, probabilities),
     }
+    if made.said is None:
+        probabilities = made.probabilities
+        found["auroc"] = metrics.auroc.weighted(y, probabilities)
+        found["ece"] = metrics.ece.weighted(y, probabilities)
+        found["brier"] = metrics.brier.weighted(y, probabilities)
     if made.task.kind == "classes":
         found["balanced_accuracy"] = metrics.balanced_accuracy.weighted(y, answers, width)
     return found
@@ -79,10 +81,9 @@ class Scored:
     replicates: dict[str, Array]
 
 
-def main_form(made: Trace, logits: Array) -> Weighted:
-    """The task's main score for other logits of the same rows."""
-    other = Trace(made.task, made.space, made.y, logits, made.values, None)
-    form = _task_forms(other)[MAIN[made.task.kind]]
+def main_form(made: Trace, answers: Array) -> Weighted:
+    """The task's main score for other answers on the same rows."""
+    form = _task_forms(replace(made, said=answers))[MAIN[made.task.kind]]
     assert not isinstance(form, str)
     return form
 
@@ -160,8 +161,8 @@ def _curve_scores(
         point = np.zeros((len(traces), len(line.counts)))
         spread = np.zeros((len(line.counts), len(weights)))
         for s, made in enumerate(traces):
-            for k, logits in enumerate(made.curves[level].logits.numpy()):
-                form = main_form(made, logits)
+            for k, answers in enumerate(made.curves[level].answers.numpy()):
+                form = main_form(made, answers)
                 point[s, k] = form.under(ones)[0]
                 spread[k] += form.under(weights) / len(traces)
         shares, mean = np.mean([made.curves[level].shares for made in traces], 0), point.mean(0)

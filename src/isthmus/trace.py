@@ -11,7 +11,7 @@ from isthmus.data.table import Table
 from isthmus.errors import DataError
 from isthmus.given import Given
 from isthmus.interventions.curve import CHUNK, Curve, curve, points
-from isthmus.interventions.policies import Random, askable, hardened, members
+from isthmus.interventions.policies import Level, Random, askable, hardened, members
 from isthmus.metrics.concept import Kinds
 from isthmus.metrics.core import Array
 from isthmus.model import ConceptModel, Concepts, Output
@@ -35,9 +35,12 @@ class Trace:
     groups: list[str] | None = None
     seconds: float | None = None
     probable: bool = True  # values are probabilities (or numbers in the concept's unit)
+    said: Array | None = None  # answers after corrections, where logits were not kept
 
     @property
     def answers(self) -> Array:
+        if self.said is not None:
+            return self.said
         return self.task.predict(torch.from_numpy(self.logits)).numpy()
 
     @property
@@ -111,11 +114,12 @@ def _curves(model: ConceptModel, z: Tensor, c: Tensor, table: Table, seed: int, 
     allowed = table.askable if table.askable is not None and table.space == space else None
     ask = askable(c, space, allowed)
     found: dict[str, Curve] = {}
-    for level in ("concept", "group"):
+    levels: tuple[Level, ...] = ("concept", "group")
+    for level in levels:
         if not bool(ask.any()) or (level == "group" and len(space.groups) >= space.count):
             continue
         total = int(((ask.float() @ members(space, level).T) > 0).sum(1).max())
-        found[level] = curve(model, z, c, Random(seed, level), points(total, most), allowed=allowed)
+        found[level] = curve(model, z, c, Random(seed=seed, level=level), points(total, most), y=table.y, allowed=allowed)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from itertools import combinations, product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from isthmus import registry
 from isthmus.errors import OptionError, UnknownName
 from isthmus.features import build
 from isthmus.given import Given, reveal
-from isthmus.interventions import KFlip, Random, Uncertain, curve, points, policy
+from isthmus.interventions import Case, KFlip, Random, Uncertain, case, curve, points, policy
 from isthmus.interventions.policies import askable, entropy, hardened, ranked, uniform
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
@@ -34,7 +35,7 @@ def test_budgets_are_nested_counts_of_concepts(rule: Random | Uncertain) -> None
     ask = askable(c, model.space)
     before = torch.zeros_like(ask)
     for budget in range(model.space.count + 1):
-        mask = model.space.narrow(rule(model, data.test.x, c, ask, budget).mask)
+        mask = model.space.narrow(rule(Case(model, data.test.x, c, ask), budget).mask)
         assert bool((mask | ~before).all())
         assert bool((mask.sum(1) <= budget).all())
         if isinstance(rule, Uncertain):
@@ -47,11 +48,12 @@ def test_an_unknown_label_is_never_given() -> None:
     model, data = fitted(("binary", "categorical"))
     c = data.test.c.clone()
     c[:, 0] = float("nan")
-    given = Random()(model, data.test.x, c, askable(c, model.space), model.space.count)
+    given = Random()(case(model, data.test.x, c), model.space.count)
     assert not bool(given.mask[:, 0].any())
     forbidden = torch.ones(len(c), model.space.count, dtype=torch.bool)
     forbidden[:, 1] = False
-    line = curve(model, data.test.x, c, Random(), (0, model.space.count), allowed=forbidden)
+    line = curve(model, data.test.x, c, Random(), (0, model.space.count), allowed=forbidden, logits=True)
+    assert line.logits is not None
     want = model(data.test.x, reveal(c, forbidden, model.space)).logits
     torch.testing.assert_close(line.logits[1], want)
 
@@ -62,7 +64,7 @@ def test_random_budgets_count_what_can_be_asked() -> None:
     c = torch.nan_to_num(data.test.c, 0.0)
     c[::2, :3] = float("nan")
     ask = askable(c, model.space)
-    told = Random().choose(model, data.test.x, c, ask, 1)
+    told = Random().choose(Case(model, data.test.x, c, ask), 1)
     assert torch.equal(told.sum(1), torch.ones(len(c), dtype=torch.long))
     line = curve(model, data.test.x, c, Random(), (0, 1, 4))
     assert line.shares == (0.0, len(c) / int(ask.sum()), 1.0)
@@ -71,9 +73,9 @@ def test_random_budgets_count_what_can_be_asked() -> None:
 def test_a_random_order_is_that_of_the_row_however_rows_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = fitted()
     c = torch.nan_to_num(data.test.c, 0.0)
-    whole = curve(model, data.test.x, c, Random(3), (1, 2))
+    whole = curve(model, data.test.x, c, Random(seed=3), (1, 2), logits=True).logits
     monkeypatch.setattr(sys.modules["isthmus.interventions.curve"], "CHUNK", 7)
-    torch.testing.assert_close(curve(model, data.test.x, c, Random(3), (1, 2)).logits, whole.logits)
+    torch.testing.assert_close(curve(model, data.test.x, c, Random(seed=3), (1, 2), logits=True).logits, whole)
     first, second = uniform(0, 0, 10, 6), uniform(0, 5, 5, 6)
     assert torch.equal(first[5:], second)
     assert len(first.unique()) == 60
@@ -96,7 +98,7 @@ def test_groups_are_asked_together() -> None:
     model, data = fitted()
     c = torch.nan_to_num(data.test.c, 0.0)
     ask = askable(c, model.space)
-    mask = Random(level="group")(model, data.test.x, c, ask, 1).mask
+    mask = Random(level="group")(Case(model, data.test.x, c, ask), 1).mask
     assert torch.equal(mask[:, 0], mask[:, 1])
     assert set(mask.sum(1).tolist()) == {1, 2}
 
@@ -111,7 +113,8 @@ def test_uncertain_asks_the_least_certain_first() -> None:
 def test_the_curve_ends_at_the_truth_and_starts_at_nothing() -> None:
     model, data = fitted()
     c = torch.nan_to_num(data.test.c, 0.0)
-    line = curve(model, data.test.x, c, Random(), points(4))
+    line = curve(model, data.test.x, c, Random(), points(4), logits=True)
+    assert line.logits is not None
     torch.testing.assert_close(line.logits[0], model(data.test.x).logits)
     whole = Given(c, torch.ones_like(c, dtype=torch.bool))
     torch.testing.assert_close(line.logits[-1], model(data.test.x, whole).logits)
@@ -161,7 +164,7 @@ def test_kflip_agrees_with_brute_force(method: str, budget: int) -> None:
     model, data = fitted(method=method)
     z, c = data.test.x[:20], torch.nan_to_num(data.test.c[:20], 0.0)
     ask = torch.ones(20, 4, dtype=torch.bool)
-    given = KFlip(threshold=0.15)(model, z, c, ask, budget)
+    given = KFlip(threshold=0.15)(Case(model, z, c, ask), budget)
     got = model(z, given).logits.argmax(1)
     assert torch.equal(got, brute_flip(model, z, c, budget, 0.15))
 
@@ -177,21 +180,22 @@ def test_kflip_never_asks_what_cannot_help() -> None:
         model.head.map.bias[:2] = torch.tensor([-2.5, 0.0])
     c = torch.nan_to_num(data.test.c, 0.0)
     ask = torch.ones(len(c), 4, dtype=torch.bool)
-    chosen = KFlip(threshold=0.0).choose(model, data.test.x, c, ask, 4)
+    chosen = KFlip(threshold=0.0).choose(Case(model, data.test.x, c, ask), 4)
     assert chosen[:, :2].any()
     assert not chosen[:, 2:].any()
 
 
 def test_kflip_holds_the_rest_hard_and_needs_binary_concepts() -> None:
     model, data = fitted()
-    given = KFlip()(model, data.test.x, torch.nan_to_num(data.test.c), torch.ones(len(data.test), 4, dtype=torch.bool), 0)
+    ask = torch.ones(len(data.test), 4, dtype=torch.bool)
+    given = KFlip()(Case(model, data.test.x, torch.nan_to_num(data.test.c), ask), 0)
     assert torch.equal(given.values, hardened(model, data.test.x).values)
     other, mixed = fitted(("binary", "categorical"))
-    assert KFlip().unfit(model.space, 4) is None
-    wide = ConceptSpace.binary([f"c{k}" for k in range(112)])
-    assert "234,248" in (KFlip().unfit(wide, 3) or "")
+    assert KFlip().unfit(model, 4) is None
+    wide = SimpleNamespace(space=ConceptSpace.binary([f"c{k}" for k in range(112)]))
+    assert "234,248" in (KFlip().unfit(wide, 3) or "")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="binary concepts only"):
-        KFlip()(other, mixed.test.x, mixed.test.c, askable(mixed.test.c, other.space), 1)
+        KFlip()(case(other, mixed.test.x, mixed.test.c), 1)
 
 
 def test_policies_by_name() -> None:

@@ -66,7 +66,11 @@ def compare(
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", metavar="NAME=1,3", help="Also score a correction policy at these budgets; repeatable."),
+        typer.Option(
+            "--policy",
+            metavar="NAME[=1,3]|all",
+            help="Also score a correction policy, at these budgets or up to all concepts; repeatable; all: every policy.",
+        ),
     ] = None,
     out: Out = None,
     label: Label = None,
@@ -93,7 +97,7 @@ def compare(
         if name not in TRAINING:
             raise unknown("option of --encoder", name, TRAINING)
     training = typed(asked, train_encoder, "the encoder")
-    policies: dict[str, Sequence[int]] = {name: _budgets(name, text) for name, text in pairs(policy or (), "--policy").items()}
+    policies = _policies(policy or ())
     feature, feature_options = feature_choice(features)
     if out is not None:
         writable(out)
@@ -170,10 +174,22 @@ def _options(texts: Any, methods: list[Any]) -> dict[str, Any]:
     return found
 
 
-def _budgets(name: str, text: str) -> list[int]:
-    from isthmus.interventions.policies import policy
+def _policies(texts: Sequence[str]) -> dict[str, Sequence[int] | None]:
+    """Budgets by policy; none where none are named."""
+    from isthmus.interventions.named import policy
 
-    policy(name)
+    found: dict[str, Sequence[int] | None] = {}
+    for text in texts:
+        name, equals, budgets = text.partition("=")
+        if name != "all":
+            policy(name)
+        if name in found:
+            raise OptionError(f"--policy {name}: expected once, got twice; write all budgets in one")
+        found[name] = _budgets(name, budgets) if equals else None
+    return found
+
+
+def _budgets(name: str, text: str) -> list[int]:
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:

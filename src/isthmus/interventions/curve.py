@@ -1,25 +1,34 @@
-"""The correction curve: the task's logits after k concepts were corrected, features computed once."""
+"""The correction curve: the task's answers after k questions; bottleneck and order computed once wherever that is exact."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from isthmus.interventions.policies import Policy, askable
+from isthmus.interventions import person
+from isthmus.interventions.look import composable, everything, linear
+from isthmus.interventions.policies import NEVER, Case, Ordered, Policy, case, members
 from isthmus.model import ConceptModel
+from isthmus.numerics import curves
 
 CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """``logits`` (P, n, Y) after ``counts`` (P,) questions, at which ``shares`` (P,) of all that can be asked are told."""
+    """Answers after ``counts`` (P,) questions, at which ``shares`` (P,) of all that can be asked are told.
+
+    ``answers``: (P, n) classes, (P, n, Y) labels in {0, 1}, or (P, n) numbers. A wrong class may stand for any other wrong one
+    when true answers were given. ``costs`` (P,) mean cost of a row's questions. ``logits`` (P, n, Y) where they were asked for.
+    """
 
     counts: tuple[int, ...]
     shares: tuple[float, ...]
-    logits: Tensor
+    answers: Tensor
+    costs: tuple[float, ...] = ()
+    logits: Tensor | None = None
 
 
 def points(total: int, most: int = 21) -> tuple[int, ...]:
@@ -37,21 +46,88 @@ def curve(
     policy: Policy,
     counts: tuple[int, ...],
     *,
+    y: Tensor | None = None,
     allowed: Tensor | None = None,
+    competence: float = 1.0,
+    seed: int = 0,
+    logits: bool = False,
 ) -> Curve:
-    """Logits (P, n, Y) on rows with features z (n, D) and true labels c (n, K, NaN unknown) after each budget.
+    """Answers on rows with features z (n, D) and true labels c (n, K, NaN unknown) after each budget of ``counts``.
 
-    Unknown labels are never given; ``allowed`` (n, M) can forbid more. A row with fewer labels than the budget gives all of
-    them, and ``shares`` count what was told. One chunk of rows at a time, on the model's device.
+    Unknown labels are never given, and ``allowed`` (n, M) can forbid more (concepts that cannot be seen stay as the model has
+    them, at every step). A row with fewer labels than the budget gives all of them, and ``shares`` count what was told. ``y``
+    (n,): true answers, for the oracles that look at them, and for the quickest way under linear heads. ``competence``: chance
+    that a told label is right. With ``logits`` they are kept.
     """
-    device, found = model.device, [list[Tensor]() for _ in counts]
-    told, most = [0] * len(counts), 0
-    for index in torch.arange(len(z)).split(CHUNK):
-        part, labels, first = z[index].to(device), c[index].to(device), int(index[0])
-        ask = askable(labels, model.space, None if allowed is None else allowed[index])
-        most += int(ask.sum())
-        for number, budget in enumerate(counts):
-            chosen = policy.choose(model, part, labels, ask, budget, first=first)
-            told[number] += int(chosen.sum())
-            found[number].append(model.answer(part, policy.give(model, part, labels, chosen)).logits.cpu())
-    return Curve(counts, tuple(k / max(most, 1) for k in told), torch.stack([torch.cat(parts) for parts in found]))
+    told = None if competence == 1 else person.answers(c, model.space, competence, seed)
+    whole = case(model, z, c, y=y, allowed=allowed, answers=told)
+    whole = replace(whole, composes=composable(model, whole.z[:CHUNK][:12]))
+    if isinstance(policy, Ordered):
+        return _nested(whole, policy, counts, logits)
+    return _sets(whole, policy, counts, logits)
+
+
+def _nested(whole: Case, policy: Ordered, counts: tuple[int, ...], keep: bool) -> Curve:
+    """One order for all budgets."""
+    place = policy.places(whole, max(counts)) if max(counts) else torch.full_like(whole.askable, NEVER, dtype=torch.int64)
+    chosen = lambda budget: place < budget  # noqa: E731
+    if not keep and _quick(whole, policy, place):
+        return _account(whole, counts, [chosen(k) for k in counts], *_walked(whole, policy, place, counts))
+    answers, logits = _asked(whole, policy, [chosen(k) for k in counts], keep)
+    return _account(whole, counts, [chosen(k) for k in counts], answers, logits)
+
+
+def _sets(whole: Case, policy: Policy, counts: tuple[int, ...], keep: bool) -> Curve:
+    """Each budget chooses anew."""
+    parts = [whole.part(slice(at, at + CHUNK)) for at in range(0, len(whole.z), CHUNK)]
+    chosen = [torch.cat([policy.choose(part, k) for part in parts]) for k in counts]
+    answers, logits = _asked(whole, policy, chosen, keep)
+    return _account(whole, counts, chosen, answers, logits)
+
+
+def _asked(whole: Case, policy: Policy, chosen: list[Tensor], keep: bool) -> tuple[Tensor, Tensor | None]:
+    """(P, n, ...) answers, a chunk of rows at a time."""
+    answers, kept = [list[Tensor]() for _ in chosen], [list[Tensor]() for _ in chosen]
+    for at in range(0, len(whole.z), CHUNK):
+        part = whole.part(slice(at, at + CHUNK))
+        for number, told in enumerate(chosen):
+            found = part.look.answer(policy.give(part, told[at : at + CHUNK]))
+            answers[number].append(whole.model.task.predict(found).cpu())
+            if keep:
+                kept[number].append(found.cpu())
+    stacked = torch.stack([torch.cat(parts) for parts in answers])
+    return stacked, torch.stack([torch.cat(parts) for parts in kept]) if keep else None
+
+
+def _account(whole: Case, counts: tuple[int, ...], chosen: list[Tensor], answers: Tensor, logits: Tensor | None) -> Curve:
+    """What was told at each budget, and what it cost."""
+    most = max(int(whole.askable.sum()), 1)
+    price = torch.tensor([concept.cost for concept in whole.model.space.concepts], device=whole.z.device)
+    shares = tuple(int(told.sum()) / most for told in chosen)
+    costs = tuple(float((told * price).sum()) / max(len(whole.z), 1) for told in chosen)
+    return Curve(counts, shares, answers, costs, logits)
+
+
+def _quick(whole: Case, policy: Ordered, place: Tensor) -> bool:
+    """Do rank-1 updates of the logits give the answers? Binary concepts, a linear head, one question a row and step."""
+    plain = type(policy).give is Policy.give and policy.scope == "single"
+    return bool(plain and whole.composes and linear(whole.model) is not None and whole.y is not None and place.shape[1])
+
+
+def _walked(whole: Case, policy: Ordered, place: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, None]:
+    """(P, n) answers by ``numerics.curves``: right where it says so, else some other class."""
+    model, look, y = whole.model, whole.look, whole.y
+    head = linear(model)
+    assert head is not None and y is not None
+    steps = max(counts)
+    inside = members(model.space, policy.level).bool().to(place.device)
+    rank = place if policy.level == "concept" else torch.stack([place.masked_fill(~u, NEVER).amin(1) for u in inside], 1)
+    order = rank.argsort(dim=1, stable=True)[:, :steps]
+    low, high = (model.bottleneck.value_of(everything(look.read.new_full((1, len(model.space)), v))) for v in (0.0, 1.0))
+    truth = whole.told.masked_fill(~whole.askable | (place >= steps), torch.nan)
+    groups = None if policy.level == "concept" else [list(inside) for inside in model.space.groups.values()]
+    right = curves.corrected(
+        look.concepts.values, truth, head.map.weight, y, order, bias=head.map.bias, low=low[0], high=high[0], groups=groups
+    )
+    right = right[:, [min(k, order.shape[1]) for k in counts]].T
+    return torch.where(right, y, (y + 1) % model.task.width).cpu(), None

@@ -3,50 +3,110 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import combinations
-from math import comb
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus import registry
 from isthmus.bottlenecks.linear import harden
-from isthmus.errors import OptionError, unknown
+from isthmus.errors import OptionError
 from isthmus.given import Given, reveal
+from isthmus.interventions.look import Look
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
 from isthmus.train import natural
 
-MARGIN = 1e-9  # by which a larger set must be likelier to flip the answer: more than rounding in double precision
-SUBSETS = 50_000  # the most subsets of concepts that are tried for one answer
+Level = Literal["concept", "group"]
+Scope = Literal["single", "batch"]
+NEVER = 1 << 40  # the place of a concept that is never asked about
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Rows to be asked about: features ``z`` (B, D), true labels ``c`` (B, K, NaN unknown), ``askable`` (B, M).
+
+    ``y``: true answers, which a few oracles look at. ``first``: the table's number of the first row, so that what is drawn at
+    random does not depend on chunks. ``answers`` (B, K): what the person tells, where it is not the truth.
+    """
+
+    model: ConceptModel
+    z: Tensor
+    c: Tensor
+    askable: Tensor
+    y: Tensor | None = None
+    first: int = 0
+    answers: Tensor | None = None
+    composes: bool | None = None  # whether ``Look`` may put answers together; None: to be tried
+
+    @property
+    def told(self) -> Tensor:
+        """(B, K) what is told when a concept is asked about."""
+        return self.c if self.answers is None else self.answers
+
+    @cached_property
+    def look(self) -> Look:
+        """The model on these rows."""
+        return Look(self.model, self.z, self.composes)
+
+    def part(self, rows: slice) -> Case:
+        """Some consecutive rows."""
+        cut = lambda t: None if t is None else t[rows]  # noqa: E731
+        first = self.first + (rows.start or 0)
+        return replace(
+            self,
+            z=self.z[rows],
+            c=self.c[rows],
+            askable=self.askable[rows],
+            y=cut(self.y),
+            first=first,
+            answers=cut(self.answers),
+        )
+
+
+def case(
+    model: ConceptModel,
+    z: Tensor,
+    c: Tensor,
+    *,
+    y: Tensor | None = None,
+    allowed: Tensor | None = None,
+    first: int = 0,
+    answers: Tensor | None = None,
+) -> Case:
+    """Rows, on the model's device; a concept can be asked about where its label is known and ``allowed`` (B, M) says so."""
+    to = lambda t: None if t is None else t.to(model.device)  # noqa: E731
+    labels = c.to(model.device)
+    return Case(model, z.to(model.device), labels, askable(labels, model.space, allowed), to(y), first, to(answers))
 
 
 class Policy(ABC):
     """Which concepts are asked about, ``choose``, and what is given when they are told, ``give``."""
 
-    def unfit(self, space: ConceptSpace, budget: int) -> str | None:
-        """Why the policy cannot ask ``budget`` of these concepts; None when it can."""
+    oracle = False  # does it look at the truth of what it has not asked yet?
+
+    def unfit(self, model: ConceptModel, budget: int) -> str | None:
+        """Why the policy cannot ask ``budget`` concepts of this model; None when it can."""
         return None
 
-    @abstractmethod
-    def choose(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int, *, first: int = 0) -> Tensor:
-        """(B, M) at most ``budget`` of the ``askable`` (B, M) concepts for features z (B, D) and labels c (B, K).
+    def fitted(self, model: ConceptModel, z: Tensor, c: Tensor, y: Tensor, *, held: tuple[Tensor, Tensor, Tensor]) -> Self:
+        """The policy with what it learns from training rows z (n, D), c (n, K), y, and ``held`` out (validation) ones."""
+        return self
 
-        ``first``: the table's number of the first row, so that what is drawn at random does not depend on chunks.
-        """
+    @abstractmethod
+    def choose(self, case: Case, budget: int) -> Tensor:
+        """(B, M) at most ``budget`` of the concepts that can be asked about."""
         ...
 
-    def give(self, model: ConceptModel, z: Tensor, c: Tensor, chosen: Tensor) -> Given:
-        """What is given when the ``chosen`` (B, M) concepts are told: their labels."""
-        return reveal(c, chosen, model.space)
+    def give(self, case: Case, chosen: Tensor) -> Given:
+        """What is given when the ``chosen`` (B, M) concepts are told."""
+        return reveal(case.told, chosen, case.model.space)
 
-    def __call__(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int) -> Given:
+    def __call__(self, case: Case, budget: int) -> Given:
         """What is given after ``budget`` questions."""
-        return self.give(model, z, c, self.choose(model, z, c, askable, budget))
+        return self.give(case, self.choose(case, budget))
 
 
 def askable(c: Tensor, space: ConceptSpace, allowed: Tensor | None = None) -> Tensor:
@@ -56,25 +116,112 @@ def askable(c: Tensor, space: ConceptSpace, allowed: Tensor | None = None) -> Te
 
 
 @dataclass(frozen=True)
-class Random(Policy):
-    """A random order of the askable concepts for each row, nested over budgets.
+class Ordered(Policy):
+    """A policy whose questions are nested: what k ask, k + 1 ask too.
 
-    ``level='group'`` asks the members of a group together, and a budget counts groups.
+    ``level='group'`` asks the members of a group together, and a budget counts groups. ``scope='batch'`` pools all rows: k
+    questions a row on average, more for some, none for others (Shin et al. 2023, I+B and G+B).
     """
 
-    seed: int = 0
-    level: Literal["concept", "group"] = "concept"
+    level: Level = "concept"
+    scope: Scope = "single"
 
-    def choose(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int, *, first: int = 0) -> Tensor:
-        membership = members(model.space, self.level).to(askable.device)
-        open_ = (askable.float() @ membership.T) > 0  # (B, G) a group can be asked when one of its members can
-        draws = uniform(self.seed, first, *open_.shape).to(askable.device)
-        chosen = ranked(draws, open_) < budget
-        return ((chosen & open_).float() @ membership > 0) & askable
+    @abstractmethod
+    def places(self, case: Case, steps: int) -> Tensor:
+        """(B, M) how many questions come before a concept's own; ``NEVER`` where it is not asked within ``steps``."""
+        ...
+
+    def choose(self, case: Case, budget: int) -> Tensor:
+        if budget <= 0:
+            return torch.zeros_like(case.askable)
+        return self.places(case, budget) < budget
+
+    def placed(self, score: Tensor, case: Case) -> Tensor:
+        """(B, M) places by falling score (B, U) of units, those that can be asked; of equal scores the first unit."""
+        askable = case.askable
+        membership = members(case.model.space, self.level).to(askable.device)
+        open_ = units(askable, membership)
+        last = (-score.double()).masked_fill(~open_, torch.inf)
+        if self.scope == "batch":
+            flat = last.flatten().argsort(stable=True).argsort()
+            place = flat.view_as(last) // len(last)
+        else:
+            place = last.argsort(dim=1, stable=True).argsort(dim=1)
+        return spread(place.masked_fill(~open_, NEVER), membership, askable)
+
+
+def units(askable: Tensor, membership: Tensor) -> Tensor:
+    """(B, U) a unit can be asked when one of its members can."""
+    return (askable.float() @ membership.T) > 0
+
+
+def spread(place: Tensor, membership: Tensor, askable: Tensor) -> Tensor:
+    """Places (B, U) of units -> (B, M) of their members; ``NEVER`` where a concept cannot be asked."""
+    owner = membership.argmax(0)
+    return place[:, owner].masked_fill(~askable, NEVER)
+
+
+@dataclass(frozen=True)
+class Random(Ordered):
+    """A random order of the askable concepts (or groups) for each row, nested over budgets."""
+
+    seed: int = 0
+    level: Level = "concept"
+    scope: Scope = "single"
+
+    def places(self, case: Case, steps: int) -> Tensor:
+        draws = uniform(self.seed, case.first, len(case.z), count_of(case.model.space, self.level)).to(case.z.device)
+        return self.placed(-draws, case)
+
+
+@dataclass(frozen=True)
+class Fixed(Ordered):
+    """The same order for every row: ``order`` names units by number (concepts, or groups), the rest follow.
+
+    Without an order it is found on the rows given to ``fitted``: units by the validation score that each alone, corrected,
+    brings ('global validation improvement' of Espinosa Zarlenga et al. 2023).
+    """
+
+    order: tuple[int, ...] = ()
+
+    def fitted(self, model: ConceptModel, z: Tensor, c: Tensor, y: Tensor, *, held: tuple[Tensor, Tensor, Tensor]) -> Fixed:
+        if self.order:
+            return self
+        z, c, y = (part.to(model.device) for part in held)
+        look, ask, member = Look(model, z), askable(c, model.space), members(model.space, self.level).to(z.device)
+        gains = [float(score(look.answer(reveal(c, ask & row.bool(), model.space)), y, model)) for row in member]
+        order = torch.tensor(gains).argsort(descending=True, stable=True)
+        return Fixed(self.level, self.scope, tuple(order.tolist()))
+
+    def unfit(self, model: ConceptModel, budget: int) -> str | None:
+        count = count_of(model.space, self.level)
+        wrong = [u for u in self.order if not 0 <= u < count]
+        return f"its order names {wrong[0]}, of {count} {self.level}s" if wrong else None
+
+    def places(self, case: Case, steps: int) -> Tensor:
+        if reason := self.unfit(case.model, steps):
+            raise OptionError(f"policy 'static': {reason}")
+        rest = [u for u in range(count_of(case.model.space, self.level)) if u not in self.order]
+        rank = torch.tensor([*self.order, *rest], device=case.z.device).argsort()
+        return self.placed(-rank.expand(len(case.z), -1), case)
+
+
+def score(logits: Tensor, y: Tensor, model: ConceptModel) -> Tensor:
+    """How well logits (n, Y) answer y, larger is better: share of right answers, or minus the squared error."""
+    answer = model.task.predict(logits)
+    if model.task.kind == "value":
+        return -(answer - y).square().nanmean()
+    known = ~y.isnan() if y.is_floating_point() else torch.ones_like(y, dtype=torch.bool)
+    return ((answer == y) & known).sum() / known.sum().clamp(min=1)
+
+
+def count_of(space: ConceptSpace, level: str) -> int:
+    """U, how many units can be asked about."""
+    return len(space.groups) if level == "group" else space.count
 
 
 def members(space: ConceptSpace, level: str) -> Tensor:
-    """(G, M) 1 where a concept belongs to a group; each concept is its own at level 'concept'."""
+    """(U, M) 1 where a concept belongs to a unit: its group, or at level 'concept' itself."""
     if level == "concept":
         return torch.eye(space.count)
     found = torch.zeros(len(space.groups), space.count)
@@ -96,15 +243,6 @@ def ranked(score: Tensor, askable: Tensor) -> Tensor:
     return last.argsort(dim=1, stable=True).argsort(dim=1)
 
 
-@dataclass(frozen=True)
-class Uncertain(Policy):
-    """UCP (Shin et al. 2023): the concepts whose prediction is least certain first; entropy over the states, normalised."""
-
-    def choose(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int, *, first: int = 0) -> Tensor:
-        score = entropy(readings(model, z), model.space)
-        return (ranked(-score, askable) < budget) & askable
-
-
 def readings(model: ConceptModel, z: Tensor, given: Given | None = None) -> Tensor:
     """(B, K) the concepts as a person reads them: probabilities, and numbers in their unit."""
     return model.bottleneck.read(model.answer(z, given).concepts.values)
@@ -122,100 +260,8 @@ def entropy(values: Tensor, space: ConceptSpace) -> Tensor:
     return torch.stack(parts, 1) if parts else values.new_zeros((len(values), 0))
 
 
-@dataclass(frozen=True)
-class KFlip(Policy):
-    """k-flip (Ustun group's concept-benchmark): correct the subset most likely to flip the answer, the rest held hard.
-
-    Among all sets of at most ``budget`` concepts, in order of size, the first with the highest chance (under the model's
-    own independent concept probabilities) that filling in its truth changes the answer; corrected where that chance
-    reaches ``threshold``. The other concepts stand at their decisions, 1 from .5 on. Binary concepts only.
-    """
-
-    threshold: float = 0.2
-
-    def unfit(self, space: ConceptSpace, budget: int) -> str | None:
-        if not space.plain:
-            return "it needs binary concepts only"
-        subsets = sum(comb(space.count, size) for size in range(1, budget + 1))
-        many = f"{budget} of {space.count} concepts make {subsets:,} subsets (at most {SUBSETS:,})"
-        return many if subsets > SUBSETS else None
-
-    def choose(self, model: ConceptModel, z: Tensor, c: Tensor, askable: Tensor, budget: int, *, first: int = 0) -> Tensor:
-        space = model.space
-        if reason := self.unfit(space, budget):
-            raise OptionError(f"policy 'kflip': {reason}; use 'ucp' or 'random'")
-        p = readings(model, z)
-        hard = _hard(p)
-        wrong = torch.where(hard > 0, 1 - p.double(), p.double())  # (B, K) chance that the truth is the other value
-        answers = self._answers(model, z, hard)
-        base = answers(hard)
-        moves: dict[tuple[int, ...], Tensor] = {}  # for each set of concepts turned over: where the answer changes
-        best, chosen = wrong.new_zeros(len(z)), torch.zeros_like(askable)
-        for size in range(1, min(budget, space.count) + 1):
-            for subset in combinations(range(space.count), size):
-                at = list(subset)
-                moves[subset] = answers(_turned(hard, at)) != base
-                flip = self._flip(wrong, subset, moves)
-                better = (flip > best + MARGIN) & askable[:, at].all(1)
-                best = torch.where(better, flip, best)
-                chosen[better] = False
-                chosen[better.nonzero(), torch.tensor(at, device=p.device)] = True
-        return chosen & (best >= self.threshold)[:, None]
-
-    def give(self, model: ConceptModel, z: Tensor, c: Tensor, chosen: Tensor) -> Given:
-        hard = _hard(readings(model, z))
-        return Given(torch.where(chosen, c.nan_to_num(), hard), torch.ones_like(chosen))
-
-    def _flip(self, wrong: Tensor, subset: tuple[int, ...], moves: dict[tuple[int, ...], Tensor]) -> Tensor:
-        """(B,) chance that filling in the truth of ``subset`` changes the answer: over those of it that turn out wrong."""
-        chance = wrong.new_zeros(len(wrong))
-        for size in range(1, len(subset) + 1):
-            for turned in combinations(subset, size):
-                right = [k for k in subset if k not in turned]
-                chance += wrong[:, list(turned)].prod(1) * (1 - wrong[:, right]).prod(1) * moves[turned]
-        return chance
-
-    def _answers(self, model: ConceptModel, z: Tensor, hard: Tensor) -> Callable[[Tensor], Tensor]:
-        """Decision for hard assignments (B, K); a sealed model's come from one table of all 2^K assignments."""
-        k, everything = hard.shape[1], torch.ones(1, hard.shape[1], dtype=torch.bool, device=hard.device)
-        sealed = model.origin and registry.get(model.origin["method"]).card.sealed
-        if not sealed or k > 16:
-            return lambda trial: _decide(model, z, Given(trial, everything))
-        columns = torch.arange(k, device=hard.device)
-        table = ((torch.arange(2**k, device=hard.device)[:, None] >> columns) & 1).float()
-        told = _decide(model, z[:1].expand(len(table), *z.shape[1:]), Given(table, everything))
-        power = 2**columns
-        return lambda trial: told[(trial.long() * power).sum(1)]
-
-
-def _turned(hard: Tensor, at: list[int]) -> Tensor:
-    """Decisions (B, K) with those ``at`` turned over."""
-    turned = hard.clone()
-    turned[:, at] = 1 - turned[:, at]
-    return turned
-
-
-def _hard(p: Tensor) -> Tensor:
-    return (p >= 0.5).to(p.dtype)
-
-
-def _decide(model: ConceptModel, z: Tensor, given: Given) -> Tensor:
-    decision = model.task.predict(model.answer(z, given).logits)
-    return decision if decision.ndim == 1 else (decision * 2 ** torch.arange(decision.shape[1], device=decision.device)).sum(1)
-
-
 def hardened(model: ConceptModel, z: Tensor) -> Given:
     """Every concept held at its own decision: what a head that reads 0/1 sees before any correction."""
     values = readings(model, z)
     decided = harden(values, model.space) if set(model.space.kinds) & {"binary", "categorical"} else values
     return Given(decided, torch.ones(1, values.shape[1], dtype=torch.bool, device=values.device))
-
-
-POLICIES: dict[str, Callable[[], Policy]] = {"random": Random, "ucp": Uncertain, "kflip": KFlip}
-
-
-def policy(name: str) -> Policy:
-    """A policy by name: 'random', 'ucp', 'kflip'."""
-    if name not in POLICIES:
-        raise unknown("policy", name, POLICIES)
-    return POLICIES[name]()

@@ -1,0 +1,193 @@
+"""What named policies are worth on a fitted row: the score after each budget, and each curve in a few numbers."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus import metrics
+from isthmus.data.table import Splits
+from isthmus.errors import OptionError
+from isthmus.evaluate import MAIN, main_form
+from isthmus.interventions.curve import Curve, curve
+from isthmus.interventions.look import composable
+from isthmus.interventions.named import POLICIES, policy, rescores
+from isthmus.interventions.policies import Ordered, Policy
+from isthmus.metrics.core import Array, interval, resamples
+from isthmus.model import ConceptModel
+from isthmus.trace import Trace
+
+SLOW_ROWS, SLOW_STEPS = 300, 10  # of a policy that looks again after each answer, where each look is a whole inference
+Points = list[dict[str, Any]]
+Asked = Mapping[str, Sequence[int] | None] | Sequence[str] | str  # policies, with budgets or without
+
+
+def budgets_of(asked: Asked, splits: Splits) -> dict[str, tuple[int, ...]]:
+    """Policies with their budgets. 'all' is every policy by concept, and by group where groups are fewer.
+
+    Without budgets: 0, 1, 2, 3, 5, 8 ... up to all that can be asked.
+    """
+    if isinstance(asked, str):
+        asked = [asked]
+    named: dict[str, Sequence[int] | None] = dict(asked) if isinstance(asked, Mapping) else dict.fromkeys(asked)
+    found: dict[str, tuple[int, ...]] = {}
+    for name, budgets in named.items():
+        every = _every(splits) if name == "all" else [name]
+        for each in every:
+            level = getattr(policy(each), "level", "concept")
+            total = len(splits.space.groups) if level == "group" else splits.space.count
+            usual = budgets_to(2 if each.startswith("kflip") else total)
+            found[each] = usual if budgets is None else tuple(int(k) for k in budgets)
+            if not found[each] or min(found[each]) < 0:
+                raise OptionError(f"policy {each!r}: expected budgets of at least 0, got {list(budgets or [])}")
+    return found
+
+
+def _every(splits: Splits) -> list[str]:
+    """All policies, and those with levels by group too where groups are fewer."""
+    grouped = len(splits.space.groups) < splits.space.count
+    by_group = [f"{name}:group" for name in POLICIES if isinstance(policy(name), Ordered)] if grouped else []
+    return [*POLICIES, *by_group]
+
+
+def budgets_to(total: int) -> tuple[int, ...]:
+    """0, 1, 2, 3, 5, 8, 13 ... and ``total``."""
+    found, a, b = [0], 1, 2
+    while a < total:
+        found.append(a)
+        a, b = b, a + b
+    return (*found, total) if total else (0,)
+
+
+@torch.no_grad()
+def asked(
+    models: Sequence[ConceptModel],
+    traces: Sequence[Trace],
+    features: Sequence[Splits],
+    budgets: Mapping[str, Sequence[int]],
+) -> tuple[dict[str, Points | dict[str, str]], dict[str, dict[str, Any]]]:
+    """Points (k, share, cost, scores with intervals) and a summary for each policy, mean over the seeds' models.
+
+    ``features``: for each model its splits with features as x. A policy that does not fit says why. The summary: ``area``
+    under the curve (mean score over budgets, trapezoid), ``gain`` at the last budget, ``k95`` the first budget with 95 % of
+    it, ``harm`` the largest share of rows that corrections turned from right to wrong, ``over_random`` the area less that of
+    random order at the same level with a paired interval; rows, seconds and, where it is so, ``sample``.
+    """
+    points: dict[str, Points | dict[str, str]] = {}
+    summaries: dict[str, dict[str, Any]] = {}
+    areas: dict[tuple[str, int, tuple[int, ...]], tuple[float, Array]] = {}
+    for name, ks in sorted(budgets.items(), key=lambda item: not item[0].startswith("random")):
+        chooser, c = policy(name), features[0].test.labels_for(models[0].space)
+        if c is None:
+            continue
+        if reason := chooser.unfit(models[0], max(ks)):
+            points[name] = {"not_applicable": reason}
+            continue
+        start = time.perf_counter()
+        slow = rescores(chooser) and not composable(models[0], features[0].test.x[:12].to(models[0].device))
+        rows = _sample(len(c)) if slow and len(c) > SLOW_ROWS else torch.arange(len(c))
+        ks = tuple(k for k in ks if k <= SLOW_STEPS) if slow else tuple(ks)
+        lines = [_curve(model, splits, chooser, ks, rows) for model, splits in zip(models, features, strict=True)]
+        cut = [_cut(made, rows.numpy()) for made in traces]
+        points[name], summary, area = _scores(cut, lines, ks)
+        level = getattr(chooser, "level", "concept")
+        key = (level, len(rows), ks)
+        if name.startswith("random"):
+            areas[key] = area
+        elif key in areas:
+            value, spread = area[0] - areas[key][0], area[1] - areas[key][1]
+            low, high = interval(spread)
+            summary["over_random"] = {"value": _round(value), "low": _round(low), "high": _round(high)}
+        summary |= {"level": level, "rows": len(rows), "seconds": round(time.perf_counter() - start, 2)}
+        if slow:
+            summary["sample"] = f"{len(rows)} rows, at most {SLOW_STEPS} questions: each look is a whole inference"
+        summaries[name] = summary
+    order = [name for name in budgets if name in points]
+    return {name: points[name] for name in order}, {name: summaries[name] for name in order if name in summaries}
+
+
+def _sample(n: int) -> Tensor:
+    """The same rows for every policy and method."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(zlib.crc32(b"sample")))[:SLOW_ROWS].sort().values
+
+
+def _curve(model: ConceptModel, splits: Splits, chooser: Policy, ks: tuple[int, ...], rows: Tensor) -> Curve:
+    """Fit the policy on training rows, where it learns, and ask on the test rows."""
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for table in (splits.train, splits.validation):
+        labels = table.labels_for(model.space)
+        assert labels is not None and table.y is not None
+        parts.append((table.x, labels, table.y))
+    chooser = chooser.fitted(model, *parts[0], held=parts[1])
+    test = splits.test
+    c, same = test.labels_for(model.space), test.space == model.space
+    assert c is not None and test.y is not None
+    allowed = test.askable[rows] if test.askable is not None and same else None
+    return curve(model, test.x[rows], c[rows], chooser, ks, y=test.y[rows], allowed=allowed)
+
+
+def _cut(made: Trace, rows: Array) -> Trace:
+    """The trace of some rows."""
+    groups = None if made.groups is None else [made.groups[i] for i in rows]
+    return replace(made, y=made.y[rows], logits=made.logits[rows], values=made.values[rows], c=None, curves={}, groups=groups)
+
+
+def _scores(traces: list[Trace], lines: list[Curve], ks: tuple[int, ...]) -> tuple[Points, dict[str, Any], tuple[float, Array]]:
+    """Points, summary, and (area, its replicates)."""
+    first = traces[0]
+    main = MAIN[first.task.kind]
+    weights, ones = resamples(len(first.y), groups=first.groups), np.ones((1, len(first.y)), dtype=np.float32)
+    value, spread, rows = np.zeros(len(ks)), np.zeros((len(ks), len(weights))), list[dict[str, Any]]()
+    for k in range(len(ks)):
+        forms: dict[str, list[Any]] = {main: [main_form(made, line.answers[k].numpy()) for made, line in _pairs(traces, lines)]}
+        if first.task.kind == "classes":
+            width = first.task.width
+            forms["balanced_accuracy"] = [
+                metrics.balanced_accuracy.weighted(made.y, line.answers[k].numpy(), width)
+                for made, line in _pairs(traces, lines)
+            ]
+        told: dict[str, Any] = {}
+        for name, each in forms.items():
+            seeds = [float(form.under(ones)[0]) for form in each]
+            replicates = np.mean([form.under(weights) for form in each], 0)
+            low, high = interval(replicates)
+            told[name] = {"value": _round(np.mean(seeds)), "low": _round(low), "high": _round(high)}
+            if name == main:
+                value[k], spread[k] = np.mean(seeds), replicates
+        share, cost = (float(np.mean([getattr(line, what)[k] for line in lines])) for what in ("shares", "costs"))
+        rows.append({"k": int(ks[k]), "share": round(share, 6), "cost": round(cost, 6), **told})
+    axis = np.array(ks, dtype=float) / max(ks[-1], 1)
+    area = (float(metrics.area(axis, value)), metrics.area(axis, spread.T)) if len(ks) > 1 else (float(value[0]), spread[0])
+    low, high = interval(area[1])
+    gained = value - value[0]
+    k95 = ks[int(np.flatnonzero(gained >= 0.95 * gained[-1])[0])] if gained[-1] > 0 else None
+    summary = {
+        "area": {"value": _round(area[0]), "low": _round(low), "high": _round(high)},
+        "gain": _round(gained[-1]),
+        "k95": k95,
+        "harm": _round(max(_harm(made, line) for made, line in _pairs(traces, lines))),
+    }
+    return rows, summary, area
+
+
+def _pairs(traces: list[Trace], lines: list[Curve]) -> list[tuple[Trace, Curve]]:
+    return list(zip(traces, lines, strict=True))
+
+
+def _harm(made: Trace, line: Curve) -> float:
+    """The largest share of rows right without corrections and wrong with them; of labels, of cells."""
+    if made.task.kind == "value":
+        return float("nan")
+    right = line.answers.numpy() == made.y
+    return float(max((right[0] & ~after).mean() for after in right))
+
+
+def _round(value: Any) -> float | None:
+    return None if not np.isfinite(value) else round(float(value), 6)

@@ -1,0 +1,35 @@
+"""People who err: what is told when the answers of a person are right only so often."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from isthmus.errors import OptionError
+from isthmus.interventions.policies import uniform
+from isthmus.space import ConceptSpace
+
+
+def answers(c: Tensor, space: ConceptSpace, competence: float, seed: int = 0, first: int = 0) -> Tensor:
+    """Labels c (B, K) as a person tells them who is right with chance ``competence``, concept by concept.
+
+    A wrong binary answer is the other one, a wrong state any other, evenly; numbers are told as they are. Unknown stays NaN.
+    Row i depends on ``seed`` and ``first + i`` alone (Espinosa Zarlenga et al. 2022, section 5.3).
+    """
+    if not 0 <= competence <= 1:
+        raise OptionError(f"competence: expected a share from 0 to 1, got {competence:g}")
+    if competence == 1:
+        return c
+    draws = uniform(seed, first, len(c), 2 * space.count).to(c.device)
+    wrong, which = draws[:, : space.count] >= competence, draws[:, space.count :]
+    found = c.clone()
+    for m, (concept, part) in enumerate(zip(space.concepts, space.slices, strict=True)):
+        if concept.kind == "binary":
+            found[:, part] = torch.where(wrong[:, m : m + 1], 1 - c[:, part], c[:, part])
+        elif concept.kind == "categorical":
+            by = 1 + (which[:, m] * (concept.width - 1)).long().clamp(max=concept.width - 2)
+            state = (c[:, part].nan_to_num().argmax(1) + by) % concept.width
+            other = torch.nn.functional.one_hot(state, concept.width).to(c)
+            turned = torch.where(wrong[:, m : m + 1], other, c[:, part])
+            found[:, part] = turned.masked_fill(c[:, part].isnan(), torch.nan)
+    return found
