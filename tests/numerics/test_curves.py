@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -207,6 +209,50 @@ def test_greedy_starts_as_the_scores_say_and_then_differs() -> None:
     found = curves.greedy(head["values"], head["truth"], head["weight"], "ectp", 12, bias=head["bias"])
     once = curves.order(curves.scores(head["values"], head["weight"], "ectp", bias=head["bias"]))
     assert torch.equal(found[:, 0], once[:, 0]) and not torch.equal(found, once)
+
+
+PEAK = """
+import resource, sys
+import numpy as np
+from isthmus.numerics import _outcomes, _walk, curves
+
+call, numba, memory, n, k, y = sys.argv[1], sys.argv[2] == "True", *map(int, sys.argv[3:])
+if not numba:
+    _outcomes.jitted = _walk.jitted = lambda *_, **__: None
+
+def grown(n):
+    draw = np.random.default_rng(0)
+    p, w = draw.random((n, k), dtype=np.float32), draw.standard_normal((y, k), dtype=np.float32)
+    c, label, order = (p > 0.5).astype(np.float32), draw.integers(0, y, n), np.tile(np.arange(k), (n, 1))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if call == "scores":
+        curves.scores(p, w, "eudtp", memory=memory)
+    elif call == "corrected":
+        curves.corrected(p, c, w, label, order, memory=memory)
+    else:
+        curves.greedy(p, c, w, "eudtp", 2, memory=memory)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+grown(3)  # what is compiled, loaded and set up once
+print(grown(n) * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+@pytest.mark.parametrize("numba", [True, False])
+@pytest.mark.parametrize(
+    ("call", "shape", "arrays"),
+    [  # arrays of the size of logits and values that the call may keep: all outcomes would be 24 n k Y bytes, 750 MiB
+        ("scores", (4000, 64, 128), 2 * 8 * 4000 * (64 + 128)),
+        ("greedy", (4000, 64, 128), 6 * 8 * 4000 * (64 + 128)),
+        ("corrected", (200_000, 16, 128), 4 * 200_000 * (128 + 3 * 16)),  # whole, the steps take 400 MiB
+    ],
+)
+def test_memory_bounds_the_peak(call: str, shape: tuple[int, ...], arrays: int, numba: bool) -> None:
+    pytest.importorskip("resource", reason="the peak of a process is asked of Unix")
+    memory, slack = 2**22, 2**25
+    words = [sys.executable, "-c", PEAK, call, str(numba), str(memory), *map(str, shape)]
+    grown = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert grown <= memory + arrays + slack
 
 
 @pytest.mark.parametrize("numba", [True, False])

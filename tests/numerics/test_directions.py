@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import SVC
 
 from isthmus.errors import DataError, OptionError
-from isthmus.numerics import _smo, directions
+from isthmus.numerics import _faces, _gram, _smo, directions
 
 
 def rows(seed: int, n: int, d: int, dtype: str = "float32", offset: float = 0.5) -> np.ndarray:
@@ -67,16 +67,100 @@ def test_an_svm_of_float32_agrees_to_a_ten_thousandth() -> None:
         )
 
 
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_smo, _faces, _gram):
+        monkeypatch.setattr(module, "jitted", lambda *_, **__: None)
+
+
+def ragged(dtype: str, d: int = 12) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    return [rows(k, 3 + k, d, dtype) for k in range(9)], [rows(50 + k, 14 - k, d, dtype, 0.0) for k in range(9)]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_without_numba_the_same_steps(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
-    positive = [rows(k, 3 + k, 12, dtype) for k in range(9)]
-    negative = [rows(50 + k, 14 - k, 12, dtype, 0.0) for k in range(9)]
-    compiled = directions.svm(directions.sets(positive, negative), c=0.5)
+    for module in (_faces, _gram):  # the pairs alone, compiled, then in lockstep
+        monkeypatch.setattr(module, "jitted", lambda *_, **__: None)
+    compiled = directions.svm(directions.sets(*ragged(dtype)), c=0.5)
     monkeypatch.setattr(_smo, "jitted", lambda function: None)
-    plain = directions.svm(directions.sets(positive, negative), c=0.5)
+    plain = directions.svm(directions.sets(*ragged(dtype)), c=0.5)
     for name in ("weight", "bias", "objective", "gap"):
         assert torch.equal(getattr(compiled, name), getattr(plain, name)), name
+
+
+@pytest.mark.parametrize("c", [1e-3, 0.05, 2.0])
+@pytest.mark.parametrize("tol", [1e-3, 1e-5, 1e-9])
+def test_without_numba_the_same_to_the_tolerance(c: float, tol: float, request: pytest.FixtureRequest) -> None:
+    pytest.importorskip("numba")
+    examples = directions.sets(*ragged("float64", 70))
+    compiled = directions.svm(examples, c=c, tol=tol)
+    request.getfixturevalue("plain")
+    plain = directions.svm(examples, c=c, tol=tol)
+    assert bool(compiled.converged.all()) and bool(plain.converged.all())
+    assert torch.allclose(compiled.objective, plain.objective, rtol=tol, atol=0)
+    far = (compiled.weight - plain.weight).square().sum(1)  # w is strongly convex: |w - w*|^2 / 2 <= gap
+    assert bool((far <= 8 * tol * plain.objective).all())
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2, 3, 5, 8, 13, 300])
+@pytest.mark.parametrize("d", [14, 40, 90])
+def test_steps_on_faces_stay_feasible_and_never_climb(budget: int, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.setattr(_faces, "BUDGET", budget)
+    x = rows(d, 6 * 40, d, "float64").reshape(6, 40, d)
+    y = np.where(np.random.default_rng(d).random((6, 40)) < 0.4, 1.0, -1.0)
+    gram, cap = x @ x.swapaxes(1, 2), np.full_like(y, 0.03)
+    beta, slope, last = np.zeros_like(y), -y, np.zeros(6)
+    for _ in range(3):
+        assert _faces.advance(gram, y, cap, 1e-9, 10**6, beta, slope)
+        assert np.allclose(slope, np.einsum("kij,kj->ki", gram, beta) - y, atol=1e-9)
+        assert (beta * y >= 0).all() and (beta * y <= cap).all() and np.allclose(beta.sum(1), 0, atol=1e-12)
+        value = ((slope - y) * beta).sum(1) / 2
+        assert (value <= last + 1e-12).all()
+        last = value
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tiled_products_are_products(dtype: str) -> None:
+    for m, d in ((1, 64), (2, 65), (5, 64), (13, 100), (100, 70)):
+        x = rows(m, 3 * m, d, dtype).reshape(3, m, d)
+        found, exact = _gram.grams(x), np.einsum("kid,kjd->kij", x.astype(float), x.astype(float))
+        assert found.dtype == x.dtype and np.array_equal(found, found.swapaxes(1, 2))
+        assert np.allclose(found, exact, rtol=0, atol=(1e-5 if dtype == "float32" else 1e-13) * d)
+
+
+@pytest.mark.parametrize("numba", [True, False])
+def test_features_of_any_scale_end_within_the_tolerance(numba: bool, request: pytest.FixtureRequest) -> None:
+    if not numba:
+        request.getfixturevalue("plain")
+    positive, negative = rows(0, 5 * 20, 70, "float64").reshape(5, 20, 70), rows(1, 5 * 20, 70, "float64", 0).reshape(5, 20, 70)
+    y = np.r_[np.ones(20), -np.ones(20)]
+    for scale in (0.1, 10.0, 100.0):
+        found = directions.svm(directions.sets(scale * positive, scale * negative), c=0.1)
+        assert bool(found.converged.all())
+        for k in range(5):
+            x = scale * np.concatenate([positive[k], negative[k]])
+            assert hinge(x, y, found.weight[k], found.bias[k], 0.1) == pytest.approx(float(found.objective[k]), rel=1e-7)
+
+
+@pytest.mark.parametrize("numba", [True, False])
+@pytest.mark.parametrize("spread", [0.0, 1e-30, 1e-6])
+def test_rows_that_are_all_alike_leave_the_rarer_kind_wrong(spread: float, numba: bool, request: pytest.FixtureRequest) -> None:
+    if not numba:
+        request.getfixturevalue("plain")
+    x = 3 + spread * rows(0, 2 * 12, 64, "float64").reshape(2, 12, 64)
+    found = directions.svm(directions.sets(x[:, :4], x[:, 4:]), c=0.1)
+    assert found.objective.numpy() == pytest.approx([0.1 * 2 * 4] * 2, rel=1e-4)
+    assert found.gap.numpy() == pytest.approx([0, 0], abs=1e-5 * 0.8)
+    assert found.bias.numpy() == pytest.approx([-1, -1], abs=1e-3) and float(found.weight.abs().max()) < 1e-4
+
+
+def test_rows_far_from_zero_lose_nothing() -> None:
+    positive, negative = rows(0, 4 * 15, 80).reshape(4, 15, 80), rows(1, 4 * 15, 80, offset=0).reshape(4, 15, 80)
+    near, far = (directions.svm(directions.sets(positive + by, negative + by), c=0.1) for by in (0, 256))
+    assert torch.allclose(near.objective, far.objective, rtol=2e-4)
+    assert bool(far.converged.all())
 
 
 def test_sets_of_any_length_and_any_memory_are_each_set_alone() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -37,13 +38,19 @@ class Sets:
         """Some rows, for their type and device."""
         return self.positive[0]
 
+    def lengths(self) -> NDArray[np.int64]:
+        """(C, 2) how many rows with and without each concept."""
+        if isinstance(self.positive, Tensor) and isinstance(self.negative, Tensor):
+            return np.tile([self.positive.shape[1], self.negative.shape[1]], (len(self.positive), 1))
+        return np.array([[len(p), len(q)] for p, q in zip(self.positive, self.negative, strict=True)])
+
     def blocks(self, memory: int) -> Iterator[Block]:
         """A few concepts at a time, padded: x (A, m, d), label (A, m), known (A, m).
 
         As many as keep their rows and Gram matrices within ``memory`` bytes, one at least.
         """
-        lengths = [len(p) + len(q) for p, q in zip(self.positive, self.negative, strict=True)]
-        longest, width = max(lengths), self.x.shape[1]
+        lengths, width = self.lengths().sum(1), self.x.shape[1]
+        longest = int(lengths.max())
         size = max(1, memory // (self.x.element_size() * longest * (longest + width)))
         for start in range(0, len(lengths), size):
             yield self._block(range(start, min(start + size, len(lengths))))

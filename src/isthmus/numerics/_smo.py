@@ -19,10 +19,11 @@ FAR, TINY = 1e30, 2.0**-40
 FLIP = np.int64(2**63 - 1)
 
 
-def solve(gram: Floats, y: Floats, cap: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> None:
+def solve(gram: Floats, y: Floats, cap: Floats, tol: Floats, limit: int, beta: Floats, slope: Floats) -> None:
     """Move beta (C, m), and slope (C, m) = K beta - y, both float64, to the optimum for gram (C, m, m), y in {-1, 1}, cap >= 0.
 
-    Stops where no pair violates the optimality conditions by more than ``tol``; raises ``DataError`` after ``limit`` steps.
+    Stops where no pair violates the optimality conditions by more than ``tol`` (C,). Raises ``DataError`` after ``limit``
+    steps for one machine.
     """
     low, high = np.minimum(0.0, y * cap), np.maximum(0.0, y * cap)
     compiled = jitted(_one)
@@ -30,7 +31,7 @@ def solve(gram: Floats, y: Floats, cap: Floats, tol: float, limit: int, beta: Fl
         _lockstep(gram, low, high, tol, limit, beta, slope)
         return
     for k in range(len(y)):
-        if compiled(gram[k], low[k], high[k], tol, limit, beta[k], slope[k]) == limit:
+        if compiled(gram[k], low[k], high[k], tol[k], limit, beta[k], slope[k]) == limit:
             raise _unfinished(limit)
 
 
@@ -88,7 +89,7 @@ def _one(gram: Floats, low: Floats, high: Floats, tol: float, limit: int, beta: 
     return limit
 
 
-def _lockstep(gram: Floats, low: Floats, high: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> None:
+def _lockstep(gram: Floats, low: Floats, high: Floats, tol: Floats, limit: int, beta: Floats, slope: Floats) -> None:
     """All machines at once, one pair each in every step; those that have finished are put aside."""
     diagonal = np.diagonal(gram, axis1=1, axis2=2)
     inverse = 1 / np.maximum(diagonal[:, :, None] + diagonal[:, None] - (gram + gram), TINY)
@@ -107,7 +108,7 @@ def _lockstep(gram: Floats, low: Floats, high: Floats, tol: float, limit: int, b
                 return
             keep = ~done
             live, beta, slope, up, down = live[keep], beta[keep], slope[keep], up[keep], down[keep]
-            low, high, i, top, reach = low[keep], high[keep], i[keep], top[keep], reach[keep]
+            low, high, tol, i, top, reach = low[keep], high[keep], tol[keep], i[keep], top[keep], reach[keep]
             every = np.arange(len(live))
         over = np.maximum(reach - top[:, None], 0.0)
         j = (over * over * inverse[live, i]).argmax(1)

@@ -85,7 +85,7 @@ def corrected(
     label = _whole("labels", labels, (n,), head.w.shape[1]).to(head.z.device)
     change, kind = _change(head, truth), head.z.dtype
     logits = _logits(head, bias, kind)
-    if float(logits.abs().max() + change.abs().max() * head.w.abs().max()) > LARGE:
+    if _largest(logits) + _largest(change) * _largest(head.w) > LARGE:
         kind = torch.float64
         logits = _logits(head, bias, kind)
     rest = (asked, members.to(head.z.device), label, count("memory", memory))
@@ -183,6 +183,12 @@ def _logits(head: Head, bias: Array | None, kind: torch.dtype) -> Tensor:
     """(n, Y) of this type."""
     found = head.z.to(kind) @ head.w.to(kind)
     return found if bias is None else found + tensor("bias", bias, str(head.w.shape[1])).to(found)
+
+
+def _largest(found: Tensor) -> float:
+    """The largest absolute value, without a copy."""
+    low, high = found.aminmax()
+    return max(-float(low), float(high))
 
 
 def _end(name: str, end: Array | float, z: Tensor) -> Tensor:

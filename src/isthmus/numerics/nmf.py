@@ -65,10 +65,9 @@ def encode(x: Array, basis: Array, *, tol: float = 1e-4, limit: int = 400, l2: f
 
 
 def _positive(name: str, table: Tensor) -> Tensor:
-    if bool((table < 0).any()):
-        raise DataError(
-            f"{name}: expected entries of at least 0, got {table.min().item():g}; rectify, or take another factorisation"
-        )
+    least = table.min().item()
+    if least < 0:
+        raise DataError(f"{name}: expected entries of at least 0, got {least:g}; rectify, or take another factorisation")
     return table
 
 
@@ -85,5 +84,8 @@ def _quiet() -> Any:
 
 
 def _factors(table: Tensor, codes: Tensor, basis: Tensor, converged: bool) -> Factors:
-    error = torch.linalg.norm((table - codes @ basis).double()) / torch.linalg.norm(table.double()).clamp(min=1e-300)
+    rest, whole = (
+        torch.linalg.vector_norm(part, dtype=torch.float64) for part in (torch.addmm(table, codes, basis, alpha=-1), table)
+    )
+    error = rest / whole.clamp(min=1e-300)
     return Factors(codes, basis, float(error), bool(converged))
