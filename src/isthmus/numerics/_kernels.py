@@ -13,10 +13,11 @@ Array = NDArray[Any]
 
 
 class Kernels(NamedTuple):
-    """``descend`` and ``gather``, compiled or not."""
+    """``descend`` and ``gather``, compiled or not, and ``product``, where compiled."""
 
     descend: Callable[..., Array]
     gather: Callable[[Array, Array, Array, Array], None]
+    product: Callable[[Array, Array, Array, Array, Array], None] | None
 
 
 @cache
@@ -27,8 +28,8 @@ def kernels(compiled: bool = True) -> Kernels:
             raise ImportError
         from numba import njit
     except ImportError:
-        return Kernels(descend, gather)
-    return Kernels(njit(cache=True)(descend), njit(cache=True)(gather_loop))
+        return Kernels(descend, gather, None)
+    return Kernels(njit(cache=True)(descend), njit(cache=True)(gather_loop), njit(cache=True)(product))
 
 
 def descend(h: Array, g: Array, w: Array, l1: float, l2: float, sweeps: int, enough: float) -> Array:
@@ -76,3 +77,24 @@ def gather_loop(x: Array, columns: Array, rows: Array, out: Array) -> None:
         column = columns[i]
         for j in range(len(rows)):
             out[i, j] = x[column, rows[j]]
+
+
+def product(starts: Array, columns: Array, values: Array, x: Array, out: Array) -> None:
+    """out (Y, n) += W x of sparse W (Y, D), its row k in ``starts[k]:starts[k + 1]``; x (D, n) in tiles for the cache."""
+    size = max(64, (1 << 18) // len(x))
+    for low in range(0, x.shape[1], size):
+        high = min(low + size, x.shape[1])
+        for k in range(len(out)):
+            row, place, end = out[k, low:high], starts[k], starts[k + 1]
+            while place + 4 <= end:
+                a, b, c, d = values[place], values[place + 1], values[place + 2], values[place + 3]
+                xa, xb = x[columns[place], low:high], x[columns[place + 1], low:high]
+                xc, xd = x[columns[place + 2], low:high], x[columns[place + 3], low:high]
+                for i in range(high - low):
+                    row[i] += a * xa[i] + b * xb[i] + c * xc[i] + d * xd[i]
+                place += 4
+            while place < end:
+                a, xa = values[place], x[columns[place], low:high]
+                for i in range(high - low):
+                    row[i] += a * xa[i]
+                place += 1

@@ -56,25 +56,21 @@ class Model:
         self.blocks: dict[int, Block] = {}
         self.small, self.steps = problem.x.shape[1] <= FEW_ROWS, 0
 
-    def step(self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, active: Tensor, rows: Tensor) -> Point:
-        """The step on ``active`` (Y, D) columns that minimises, nearly, the model from ``rows`` (m,)."""
-        link, x, weight = self.problem.link, self.problem.x, self.problem.link.weight
-        whole = len(rows) == x.shape[1]
-        if self.exact:
-            self.blocks = {}
+    def step(self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, active: Tensor, rows: int) -> Point:
+        """The step on ``active`` (Y, D) columns that minimises, nearly, the model from the first ``rows``."""
+        link, whole = self.problem.link, rows == self.problem.x.shape[1]
+        xs, ps, ws = (part[..., :rows].numpy() for part in (self.problem.x, p, link.weight))
         if not whole:
-            x, p = x.index_select(1, rows), p.index_select(1, rows)
-            weight = weight[rows] / weight[rows].sum()
+            ws = ws / ws.sum()
+        if self.exact or not whole:
             self.blocks = {}
-        xs, ps, ws = x.numpy(), p.numpy(), weight.numpy()
-        order = None if self.exact else np.random.default_rng(0).permutation(xs.shape[1])
-        for k in range(self.problem.classes):
-            columns = active[k].nonzero()[:, 0].numpy()
+        slopes, places = (torch.cat([a, b[:, None]], 1).numpy() for a, b in ((gradient, slope), (here.weights, here.bias)))
+        for k, wanted in enumerate(active.numpy()):
             kept = self.blocks.get(k)
-            if kept is None or not np.isin(columns, kept.columns, assume_unique=True).all():
-                kept = self.blocks[k] = block(xs, ws, ps[k], columns, order)
-            kept.point(ws, ps[k], np.append(gradient[k], slope[k]), np.append(here.weights[k], here.bias[k]), link.coupled)
-        self.sweeps(len(weight), whole)
+            if kept is None or not wanted[kept.columns].sum() == wanted.sum():
+                kept = self.blocks[k] = block(xs, ws, ps[k], np.flatnonzero(wanted), self.exact)
+            kept.point(ws, ps[k], slopes[k], places[k], link.coupled)
+        self.sweeps(rows, whole)
         found = self.gather(here, whole)
         self.steps += whole
         if not whole:
@@ -111,38 +107,40 @@ class Model:
                 break
 
 
-def block(x: Array, weight: Array, p: Array, columns: Array, order: Array | None) -> Block:
+def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Block:
     """Gather one class's ``columns`` of ``x`` (D, m) where its curvature is.
 
-    H comes from heavy rows in the random ``order`` (m,), no more than it takes; from all rows where that is None.
+    H comes from all those rows where they are few, or where it must be exact; else from the heaviest of the first.
     """
     curve = weight * p * (1 - p)
-    level = curve.mean()
-    kept = curve > LIGHT * level
-    rows: Array | slice = slice(None) if order is None or kept.mean() > DENSE else np.flatnonzero(kept)
-    some = np.arange(len(curve)) if order is None else heaviest(curve, order, max(LEAST, EACH * len(columns)))
-    most = gathered(x, columns, some)
-    total = curve.sum() / max(curve[some].sum(), TINY)
-    over = 1.0 if order is None else 1 + INFLATE * (len(columns) / len(some)) ** 0.5
-    h = (most * (curve[some] * (total * over))) @ most.T
+    kept = curve > LIGHT * curve.mean()
+    rows: Array | slice = slice(None) if exact or kept.mean() > DENSE else np.flatnonzero(kept)
+    here = gathered(x, columns, rows)
+    count = max(LEAST, EACH * len(columns))
+    total, over, most, heavy = curve.sum(), 1.0, here, curve[rows]
+    if not exact and len(heavy) > 2 * count:
+        some = heaviest(heavy, count)
+        most, heavy = here[:, some], heavy[some]
+        over = 1 + INFLATE * (len(columns) / len(some)) ** 0.5
+    h = (most * (heavy * (total * over / max(heavy.sum(), TINY)))) @ most.T
     h.flat[:: len(h) + 1] *= 1 + 1e-5
-    return Block(columns, rows, most if order is None else gathered(x, columns, rows), h)
+    return Block(columns, rows, here, h)
 
 
-def heaviest(curve: Array, order: Array, count: int) -> Array:
-    """At most ``count`` rows, in ``order``, of those that carry COVER of the curvature, as the first few of them tell."""
-    few = np.sort(curve[order[:FEW]])[::-1]
+def heaviest(curve: Array, count: int) -> Array:
+    """At most ``count`` rows of those that carry COVER of the curvature, as the first few of them tell."""
+    few = np.sort(curve[:FEW])[::-1]
     share = few.cumsum()
     cut = few[min(int(np.searchsorted(share, COVER * share[-1])), len(few) - 1)]
-    pool = order[: POOL * count]
-    return pool[curve[pool] >= cut][:count]
+    return np.flatnonzero(curve[: POOL * count] >= cut)[:count]
 
 
 def gathered(x: Array, columns: Array, rows: Array | slice) -> Array:
     """x[columns][:, rows] (a + 1, m), the last of ones."""
     out = np.empty((len(columns) + 1, x.shape[1] if isinstance(rows, slice) else len(rows)), x.dtype)
     if isinstance(rows, slice):
-        np.take(x, columns, axis=0, out=out[:-1], mode="clip")
+        for place, column in enumerate(columns):
+            out[place] = x[column]
     else:
         kernels().gather(x, columns, rows, out[:-1])
     out[-1] = 1
