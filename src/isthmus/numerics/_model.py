@@ -20,7 +20,8 @@ from isthmus.numerics._problem import Problem
 from isthmus.numerics._run import Point
 
 Array = NDArray[Any]
-SWEEPS, INNER = 3, 15  # over classes (one more when all rows come in), and over one class's columns
+SWEEPS, INNER = 3, 15  # over classes (one more with all rows), and over one class's columns
+LITTLE = 0.02  # sweeps end with one that lowers the model by less than this share of the first
 LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
 DENSE = 0.6  # unless more than this share of rows would stay: then all do
 EACH, LEAST = 60, 2000  # H comes from so many rows for each column, but at least so many,
@@ -46,6 +47,12 @@ class Block:
         self.p = p[self.rows]
         self.q = weight[self.rows] * self.p if coupled else weight[self.rows] * self.p * (1 - self.p)
         self.d, self.v = np.zeros_like(self.g), np.zeros_like(self.p)
+        self.whole = False
+
+    def renew(self, coupled: bool) -> None:
+        """Take the curvature from all rows of the block, at this point."""
+        self.h = curvature(self.x, self.q * (1 - self.p) if coupled else self.q)
+        self.whole = True
 
 
 class Model:
@@ -98,13 +105,22 @@ class Model:
         return self.small or self.steps >= PATIENT
 
     def sweeps(self, rows: int, whole: bool) -> None:
-        """Gauss-Seidel over classes."""
+        """Gauss-Seidel over classes, until a sweep lowers the model by little of what the first one did.
+
+        Where a class lowers it by more than in the sweep before, its curvature is too small: it is taken from all rows.
+        """
         coupled = self.problem.link.coupled
         coupling = np.zeros(rows, self.blocks[0].x.dtype)
-        for _ in range(5 * SWEEPS if self.exact else SWEEPS + (whole and not self.steps)):
-            greatest = max(sweep(each, coupling, self.penalty, coupled, self.enough) for each in self.blocks.values())
-            if greatest < 10 * self.enough:
+        first, last = 0.0, dict[int, float]()
+        for turn in range(5 * SWEEPS if self.exact else SWEEPS + whole):
+            lowered = {k: sweep(each, coupling, self.penalty, coupled, self.enough) for k, each in self.blocks.items()}
+            total = sum(lowered.values())
+            if total < 10 * self.enough or (turn and total < LITTLE * first):
                 break
+            for k in lowered if turn else ():
+                if lowered[k] > last[k] and lowered[k] > LITTLE * total / len(lowered) and not self.blocks[k].whole:
+                    self.blocks[k].renew(coupled)
+            first, last = first or total, lowered
 
 
 def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Block:
@@ -122,9 +138,14 @@ def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Blo
         some = heaviest(heavy, count)
         most, heavy = here[:, some], heavy[some]
         over = 1 + INFLATE * (len(columns) / len(some)) ** 0.5
-    h = (most * (heavy * (total * over / max(heavy.sum(), TINY)))) @ most.T
+    return Block(columns, rows, here, curvature(most, heavy * (total * over / max(heavy.sum(), TINY))))
+
+
+def curvature(x: Array, weight: Array) -> Array:
+    """X diag(weight) X' (a + 1, a + 1), its diagonal raised a little."""
+    h = (x * weight) @ x.T
     h.flat[:: len(h) + 1] *= 1 + 1e-5
-    return Block(columns, rows, here, h)
+    return h
 
 
 def heaviest(curve: Array, count: int) -> Array:
@@ -148,7 +169,7 @@ def gathered(x: Array, columns: Array, rows: Array | slice) -> Array:
 
 
 def sweep(each: Block, coupling: Array, penalty: Penalty, coupled: bool, enough: float) -> float:
-    """Solve one class's lasso with the others held; returns the largest decrease of a coordinate."""
+    """Solve one class's lasso with the others held; returns about by how much that lowers the model."""
     u = each.q * (each.v - coupling[each.rows]) if coupled else each.q * each.v
     l1, l2 = each.g.dtype.type(penalty.l1), each.g.dtype.type(penalty.l2)
     g, w = each.g + each.x @ u, each.w + each.d
@@ -158,4 +179,4 @@ def sweep(each: Block, coupling: Array, penalty: Penalty, coupled: bool, enough:
     each.v += moved
     if coupled:
         coupling[each.rows] += each.p * moved
-    return float((each.h.diagonal() * d * d).max())
+    return float(d @ each.h @ d)
