@@ -21,6 +21,7 @@ from isthmus.numerics._run import Point
 
 Array = NDArray[Any]
 SWEEPS, INNER = 3, 15  # over classes (one more with all rows), and over one class's columns
+FINER = 20  # times finer than a sweep over classes is one over a class's columns
 LITTLE = 0.02  # sweeps end with one that lowers the model by less than this share of the first
 LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
 DENSE = 0.6  # unless more than this share of rows would stay: then all do
@@ -56,10 +57,14 @@ class Block:
 
 
 class Model:
-    """The quadratic model's blocks, kept from one step to the next where the rows are all rows and the columns suffice."""
+    """The quadratic model's blocks, kept from one step to the next where the rows are all rows and the columns suffice.
+
+    Sweeps that lower the model by ``enough``, in nats, or less are the last.
+    """
 
     def __init__(self, problem: Problem, penalty: Penalty, enough: float) -> None:
-        self.problem, self.penalty, self.enough = problem, penalty, enough
+        self.problem, self.penalty = problem, penalty
+        self.enough, self.least = enough, enough / FINER / problem.classes
         self.blocks: dict[int, Block] = {}
         self.small, self.steps = problem.x.shape[1] <= FEW_ROWS, 0
 
@@ -113,9 +118,9 @@ class Model:
         coupling = np.zeros(rows, self.blocks[0].x.dtype)
         first, last = 0.0, dict[int, float]()
         for turn in range(5 * SWEEPS if self.exact else SWEEPS + whole):
-            lowered = {k: sweep(each, coupling, self.penalty, coupled, self.enough) for k, each in self.blocks.items()}
+            lowered = {k: sweep(each, coupling, self.penalty, coupled, self.least) for k, each in self.blocks.items()}
             total = sum(lowered.values())
-            if total < 10 * self.enough or (turn and total < LITTLE * first):
+            if total < self.enough or (turn and total < LITTLE * first):
                 break
             for k in lowered if turn else ():
                 if lowered[k] > last[k] and lowered[k] > LITTLE * total / len(lowered) and not self.blocks[k].whole:

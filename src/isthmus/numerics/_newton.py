@@ -6,6 +6,8 @@ curvature comes from a sample of rows, near it from all; the gradient is always 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,10 @@ from isthmus.numerics._run import Point, Progress
 
 ROOM = 20  # columns that may enter a working set at once, or as many as it has
 ROWS_EACH = 100  # sampled rows for each column of a working set
+MOST = 0.5  # a sample of more than this share of the rows is all of them
 NEAR = 0.02  # after a step that lowers the objective by less than this share, all rows are used
+ENOUGH = 2e-3  # of what the tolerance allows: sweeps that lower the model by less are the last
+HOPE = 50  # times what the tolerance allows: a step that lowers the objective by more is not near enough for a bound
 DENSE = 150  # supports above √(DENSE · D) are left to FISTA
 STUCK = 8  # steps that lower nothing
 MEMORY = 1 << 30  # bytes of gathered columns at most
@@ -29,11 +34,13 @@ def solve(problem: Problem, penalty: Penalty, start: Point, progress: Progress, 
     here = start.within(problem)
     seen = problem.link.look(here.z)
     progress.objective(seen.loss + penalty.value(here.weights))
-    model = Model(problem, penalty, enough=progress.tol * min(1e-3, progress.tol) / problem.classes)
+    model = Model(problem, penalty, enough=ENOUGH * progress.tol * abs(progress.value))
     near = bool((here.weights != 0).any())  # a start with weights is one from nearby
     gradient, slope = problem.gradient(seen.p) if near else problem.still(here.bias)
+    lowered = 0.0
     while True:
-        if progress.done(bound(problem, penalty, seen, gradient, slope, progress.worth)):
+        hope = lowered <= HOPE * progress.tol * abs(progress.value)
+        if progress.done(bound(problem, penalty, seen, gradient, slope, progress.worth) if hope else -math.inf):
             return here
         if not any_density and dense(here.weights, gradient, penalty):
             return here
@@ -42,7 +49,8 @@ def solve(problem: Problem, penalty: Penalty, start: Point, progress: Progress, 
         found, seen, value = descend(problem, penalty, here, step, progress.value)
         if found is here and rows == problem.x.shape[1]:
             return here
-        near = near or progress.value - value < NEAR * abs(value)
+        lowered = progress.value - value
+        near = near or lowered < NEAR * abs(value)
         here = found
         if progress.done(objective=value) or progress.stuck > STUCK:
             return here
@@ -85,4 +93,4 @@ def sample(count: int, weights: Tensor, near: bool) -> int:
     likely = int((2 * support).clamp_min(10).sum()) + len(support)  # columns of the working sets, at most
     size = count if near else max(FEW_ROWS, ROWS_EACH * likely // len(support))
     size = min(size, max(MEMORY // (weights.element_size() * likely), FEW_ROWS))
-    return size if size < 0.8 * count else count
+    return size if size < MOST * count else count
