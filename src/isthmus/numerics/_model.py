@@ -25,8 +25,8 @@ FINER = 20  # times finer than a sweep over classes is one over a class's column
 LITTLE = 0.02  # sweeps end with one that lowers the model by less than this share of the first
 LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
 DENSE = 0.6  # unless more than this share of rows would stay: then all do
-EACH, LEAST = 60, 2000  # H comes from so many rows for each column, but at least so many,
-COVER, POOL, FEW = 0.9, 3, 512  # the heaviest that carry this share, of so many times as many; found by looking at a few,
+EACH, WORK = 60, 1 << 20  # H comes from so many rows for each column, or so many over the columns: all, where heads are sparse,
+COVER, POOL, FEW = 0.9, 3, 512  # else the heaviest that carry this share, of so many times as many; a few tell them,
 INFLATE = 0.5  # and is raised by this times √(columns / rows), lest a sample's error make a step too long
 FEW_ROWS, PATIENT = 3000, 4  # so few rows, or so many steps on all rows, and every row counts
 TINY = 1e-30
@@ -137,9 +137,9 @@ def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Blo
     kept = curve > LIGHT * curve.mean()
     rows: Array | slice = slice(None) if exact or kept.mean() > DENSE else np.flatnonzero(kept)
     here = gathered(x, columns, rows)
-    count = max(LEAST, EACH * len(columns))
+    count = max(EACH * len(columns), WORK // max(len(columns), 1))
     total, over, most, heavy = curve.sum(), 1.0, here, curve[rows]
-    if not exact and len(heavy) > 2 * count:
+    if not exact and len(heavy) > 1.25 * count:
         some = heaviest(heavy, count)
         most, heavy = here[:, some], heavy[some]
         over = 1 + INFLATE * (len(columns) / len(some)) ** 0.5
