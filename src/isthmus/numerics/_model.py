@@ -25,21 +25,22 @@ FINER = 20  # times finer than a sweep over classes is one over a class's column
 LITTLE = 0.02  # sweeps end with one that lowers the model by less than this share of the first
 LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
 DENSE = 0.6  # unless more than this share of rows would stay: then all do
-EACH, WORK = 60, 1 << 20  # H comes from so many rows for each column, or so many over the columns: all, where heads are sparse,
-COVER, POOL, FEW = 0.9, 3, 512  # else the heaviest that carry this share, of so many times as many; a few tell them,
-INFLATE = 0.5  # and is raised by this times √(columns / rows), lest a sample's error make a step too long
+EACH, MOST = 60, 0.8  # H comes from so many rows for each column, counted as if all weighed the same; or, if most, from all
+INFLATE = 0.5  # it is raised by this times √(columns / rows), lest a sample's error make a step too long
 FEW_ROWS, PATIENT = 3000, 4  # so few rows, or so many steps on all rows, and every row counts
+SMALL = 950_000  # operations of a product that is quick because it is small
 TINY = 1e-30
 
 
 @dataclass
 class Block:
-    """One class's part of the model: ``columns`` (a,) and its gathered ``x`` (a + 1, m), the last of them ones."""
+    """One class's part of the model: its ``columns`` (a,), which are rows ``at`` (a,) of ``x`` (., m); and the bias."""
 
     columns: Array
     rows: Array | slice  # (m,)
     x: Array
-    h: Array  # (a + 1, a + 1) curvature, from the heaviest rows
+    at: Array
+    h: Array  # (a + 1, a + 1) curvature
 
     def point(self, weight: Array, p: Array, gradient: Array, here: Array, coupled: bool) -> None:
         """Set the model at a point: ``gradient`` and ``here`` are of D weights and the bias."""
@@ -52,7 +53,7 @@ class Block:
 
     def renew(self, coupled: bool) -> None:
         """Take the curvature from all rows of the block, at this point."""
-        self.h = curvature(self.x, self.q * (1 - self.p) if coupled else self.q)
+        self.h = curvature(self.x, self.at, self.q * (1 - self.p) if coupled else self.q)
         self.whole = True
 
 
@@ -71,7 +72,7 @@ class Model:
     def step(self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, active: Tensor, rows: int) -> Point:
         """The step on ``active`` (Y, D) columns that minimises, nearly, the model from the first ``rows``."""
         link, whole = self.problem.link, rows == self.problem.x.shape[1]
-        xs, ps, ws = (part[..., :rows].numpy() for part in (self.problem.x, p, link.weight))
+        xs, ps, ws = self.problem.x.numpy(), p.numpy()[:, :rows], link.weight.numpy()[:rows]
         if not whole:
             ws = ws / ws.sum()
         if self.exact or not whole:
@@ -115,7 +116,7 @@ class Model:
         Where a class lowers it by more than in the sweep before, its curvature is too small: it is taken from all rows.
         """
         coupled = self.problem.link.coupled
-        coupling = np.zeros(rows, self.blocks[0].x.dtype)
+        coupling = np.zeros(rows, self.blocks[0].g.dtype)
         first, last = 0.0, dict[int, float]()
         for turn in range(5 * SWEEPS if self.exact else SWEEPS + whole):
             lowered = {k: sweep(each, coupling, self.penalty, coupled, self.least) for k, each in self.blocks.items()}
@@ -129,59 +130,64 @@ class Model:
 
 
 def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Block:
-    """Gather one class's ``columns`` of ``x`` (D, m) where its curvature is.
+    """One class's ``columns`` of ``x`` (D, n), with those of the first m rows where its curvature is; weight, p (m,).
 
     H comes from all those rows where they are few, or where it must be exact; else from the heaviest of the first.
     """
     curve = weight * p * (1 - p)
     kept = curve > LIGHT * curve.mean()
     rows: Array | slice = slice(None) if exact or kept.mean() > DENSE else np.flatnonzero(kept)
-    here = gathered(x, columns, rows)
-    count = max(EACH * len(columns), WORK // max(len(columns), 1))
-    total, over, most, heavy = curve.sum(), 1.0, here, curve[rows]
-    if not exact and len(heavy) > 1.25 * count:
-        some = heaviest(heavy, count)
-        most, heavy = here[:, some], heavy[some]
-        over = 1 + INFLATE * (len(columns) / len(some)) ** 0.5
-    return Block(columns, rows, here, curvature(most, heavy * (total * over / max(heavy.sum(), TINY))))
+    here, at = gathered(x, columns, rows, len(weight))
+    heavy = curve[rows]
+    total = heavy.sum()
+    share = EACH * (len(columns) + 1) * float(heavy @ heavy) / max(float(total) ** 2, TINY)
+    over = 1.0
+    if not exact and share < MOST:
+        heavy = heavy[: int(share * len(heavy)) + 1]
+        over += INFLATE * EACH**-0.5
+    return Block(columns, rows, here, at, curvature(here, at, heavy * (curve.sum() * over / max(heavy.sum(), TINY))))
 
 
-def curvature(x: Array, weight: Array) -> Array:
-    """X diag(weight) X' (a + 1, a + 1), its diagonal raised a little."""
-    h = (x * weight) @ x.T
-    h.flat[:: len(h) + 1] *= 1 + 1e-5
+def curvature(x: Array, at: Array, weight: Array) -> Array:
+    """X diag(weight) X' (a + 1, a + 1) of rows ``at`` of x and a row of ones; its diagonal raised a little.
+
+    In tiles that stay in the cache, and small enough for what is quick with small products, where it can be.
+    """
+    a = len(at) + 1
+    h = np.zeros((a, a), x.dtype)
+    size = SMALL // a**2 if a**2 < SMALL // 256 else 4096
+    some = np.ones((a, min(size, len(weight))), x.dtype)
+    for low in range(0, len(weight), size):
+        w = weight[low : low + size]
+        tile = some[:, : len(w)]
+        tile[:-1] = x[at, low : low + len(w)]
+        h += (tile * w) @ tile.T
+    h.flat[:: a + 1] *= 1 + 1e-5
     return h
 
 
-def heaviest(curve: Array, count: int) -> Array:
-    """At most ``count`` rows of those that carry COVER of the curvature, as the first few of them tell."""
-    few = np.sort(curve[:FEW])[::-1]
-    share = few.cumsum()
-    cut = few[min(int(np.searchsorted(share, COVER * share[-1])), len(few) - 1)]
-    return np.flatnonzero(curve[: POOL * count] >= cut)[:count]
-
-
-def gathered(x: Array, columns: Array, rows: Array | slice) -> Array:
-    """x[columns][:, rows] (a + 1, m), the last of ones."""
-    out = np.empty((len(columns) + 1, x.shape[1] if isinstance(rows, slice) else len(rows)), x.dtype)
+def gathered(x: Array, columns: Array, rows: Array | slice, count: int) -> tuple[Array, Array]:
+    """(a matrix, its rows) that hold x[columns][:, rows]: x itself where the first ``count`` do and kernels can walk it."""
     if isinstance(rows, slice):
-        for place, column in enumerate(columns):
-            out[place] = x[column]
-    else:
-        kernels().gather(x, columns, rows, out[:-1])
-    out[-1] = 1
+        return (x, columns) if kernels().compiled else (x[columns, :count], np.arange(len(columns)))
+    return taken(x, columns, rows), np.arange(len(columns))
+
+
+def taken(x: Array, at: Array, rows: Array) -> Array:
+    """x[at][:, rows] (a, m)."""
+    out = np.empty((len(at), len(rows)), x.dtype)
+    kernels().gather(x, at, rows, out)
     return out
 
 
 def sweep(each: Block, coupling: Array, penalty: Penalty, coupled: bool, enough: float) -> float:
     """Solve one class's lasso with the others held; returns about by how much that lowers the model."""
-    u = each.q * (each.v - coupling[each.rows]) if coupled else each.q * each.v
+    own = coupling[each.rows]
+    g = each.g + kernels().pull(each.x, each.at, each.q, each.v, own, coupled)
     l1, l2 = each.g.dtype.type(penalty.l1), each.g.dtype.type(penalty.l2)
-    g, w = each.g + each.x @ u, each.w + each.d
-    d = kernels().descend(each.h, g, w, l1, l2, INNER, enough)
-    moved = d @ each.x
+    d = kernels().descend(each.h, g, each.w + each.d, l1, l2, INNER, enough)
     each.d += d
-    each.v += moved
-    if coupled:
-        coupling[each.rows] += each.p * moved
+    kernels().push(each.x, each.at, d, each.p, each.v, own, coupled)
+    if coupled and not isinstance(each.rows, slice):
+        coupling[each.rows] = own
     return float(d @ each.h @ d)
