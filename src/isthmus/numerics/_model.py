@@ -22,6 +22,7 @@ from isthmus.numerics._run import Point
 Array = NDArray[Any]
 SWEEPS, INNER = 3, 15  # over classes (one more with all rows), and over one class's columns
 FINER = 20  # times finer than a sweep over classes is one over a class's columns
+SLOW = 0.3  # a class whose share of a sweep is still more than this of its last one gets its curvature anew
 LITTLE = 0.02  # sweeps end with one that lowers the model by less than this share of the first
 LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
 DENSE = 0.6  # unless more than this share of rows would stay: then all do
@@ -41,6 +42,7 @@ class Block:
     x: Array
     at: Array
     h: Array  # (a + 1, a + 1) curvature
+    true: bool  # it comes from all rows, at this point
 
     def point(self, weight: Array, p: Array, gradient: Array, here: Array, coupled: bool) -> None:
         """Set the model at a point: ``gradient`` and ``here`` are of D weights and the bias."""
@@ -49,12 +51,11 @@ class Block:
         self.p = p[self.rows]
         self.q = weight[self.rows] * self.p if coupled else weight[self.rows] * self.p * (1 - self.p)
         self.d, self.v = np.zeros_like(self.g), np.zeros_like(self.p)
-        self.whole = False
 
     def renew(self, coupled: bool) -> None:
         """Take the curvature from all rows of the block, at this point."""
         self.h = curvature(self.x, self.at, self.q * (1 - self.p) if coupled else self.q)
-        self.whole = True
+        self.true = True
 
 
 class Model:
@@ -80,7 +81,9 @@ class Model:
         slopes, places = (torch.cat([a, b[:, None]], 1).numpy() for a, b in ((gradient, slope), (here.weights, here.bias)))
         for k, wanted in enumerate(active.numpy()):
             kept = self.blocks.get(k)
-            if kept is None or not wanted[kept.columns].sum() == wanted.sum():
+            if kept is not None and wanted[kept.columns].sum() == wanted.sum():
+                kept.true = False
+            else:
                 kept = self.blocks[k] = block(xs, ws, ps[k], np.flatnonzero(wanted), self.exact)
             kept.point(ws, ps[k], slopes[k], places[k], link.coupled)
         self.sweeps(rows, whole)
@@ -113,7 +116,7 @@ class Model:
     def sweeps(self, rows: int, whole: bool) -> None:
         """Gauss-Seidel over classes, until a sweep lowers the model by little of what the first one did.
 
-        Where a class lowers it by more than in the sweep before, its curvature is too small: it is taken from all rows.
+        Where a class lowers it by not much less than in the sweep before, its curvature is taken anew, from all rows.
         """
         coupled = self.problem.link.coupled
         coupling = np.zeros(rows, self.blocks[0].g.dtype)
@@ -121,10 +124,12 @@ class Model:
         for turn in range(5 * SWEEPS if self.exact else SWEEPS + whole):
             lowered = {k: sweep(each, coupling, self.penalty, coupled, self.least) for k, each in self.blocks.items()}
             total = sum(lowered.values())
-            if total < self.enough or (turn and total < LITTLE * first):
+            if total < self.enough and not turn:
+                self.enough, self.least = self.enough / 10, self.least / 10  # it was not enough, or there were no such step
+            elif total < max(self.enough, LITTLE * first):
                 break
             for k in lowered if turn else ():
-                if lowered[k] > last[k] and lowered[k] > LITTLE * total / len(lowered) and not self.blocks[k].whole:
+                if lowered[k] > SLOW * last[k] and lowered[k] > LITTLE * total / len(lowered) and not self.blocks[k].true:
                     self.blocks[k].renew(coupled)
             first, last = first or total, lowered
 
@@ -141,11 +146,12 @@ def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Blo
     heavy = curve[rows]
     total = heavy.sum()
     share = EACH * (len(columns) + 1) * float(heavy @ heavy) / max(float(total) ** 2, TINY)
-    over = 1.0
-    if not exact and share < MOST:
+    over, true = 1.0, exact or share >= MOST
+    if not true:
         heavy = heavy[: int(share * len(heavy)) + 1]
         over += INFLATE * EACH**-0.5
-    return Block(columns, rows, here, at, curvature(here, at, heavy * (curve.sum() * over / max(heavy.sum(), TINY))))
+    h = curvature(here, at, heavy * (curve.sum() * over / max(heavy.sum(), TINY)))
+    return Block(columns, rows, here, at, h, true)
 
 
 def curvature(x: Array, at: Array, weight: Array) -> Array:

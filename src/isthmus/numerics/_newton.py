@@ -21,9 +21,9 @@ from isthmus.numerics._run import Point, Progress
 ROOM = 20  # columns that may enter a working set at once, or as many as it has
 ROWS_EACH = 100  # sampled rows for each column of a working set
 MOST = 0.5  # a sample of more than this share of the rows is all of them
-NEAR = 0.02  # after a step that lowers the objective by less than this share, all rows are used
+NEAR = 0.05  # after a step that lowers the objective by less than this share, all rows are used
 ENOUGH = 2e-3  # of what the tolerance allows: sweeps that lower the model by less are the last
-HOPE = 50  # times what the tolerance allows: a step that lowers the objective by more is not near enough for a bound
+HOPE = 10  # times what the tolerance allows: a step that lowers the objective by more is not near enough for a bound
 DENSE = 150  # supports above √(DENSE · D) are left to FISTA
 STUCK = 8  # steps that lower nothing
 MEMORY = 1 << 30  # bytes of gathered columns at most

@@ -15,7 +15,7 @@ from isthmus.numerics import _fista, _newton
 from isthmus.numerics._duality import bound
 from isthmus.numerics._penalty import Penalty, largest
 from isthmus.numerics._problem import Problem
-from isthmus.numerics._run import Point, Progress, Step, zero
+from isthmus.numerics._run import Point, Progress, Step
 
 Solver = Literal["auto", "newton", "fista"]
 
