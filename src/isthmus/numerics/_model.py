@@ -1,7 +1,7 @@
 """The quadratic model of a proximal Newton step: a block for each class, and Gauss-Seidel sweeps over the classes.
 
-s = Σ p_l X d_l, one number a row, carries the whole coupling of the softmax. A block's curvature H comes from the rows that
-carry most of it; its gradient, at every sweep, from all rows that carry any, so H only has to be near.
+s = Σ p_l X d_l, one number a row, carries the whole coupling of the softmax. A block's curvature H comes from as many rows as
+it takes; its gradient, at every sweep, from all rows that carry any, so H only has to be near.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Model:
             lowered = {k: sweep(each, coupling, self.penalty, coupled, self.least) for k, each in self.blocks.items()}
             total = sum(lowered.values())
             if total < self.enough and not turn:
-                self.enough, self.least = self.enough / 10, self.least / 10  # it was not enough, or there were no such step
+                self.enough, self.least = self.enough / 10, self.least / 10  # else there were no such step: it was not enough
             elif total < max(self.enough, LITTLE * first):
                 break
             for k in lowered if turn else ():
@@ -137,7 +137,7 @@ class Model:
 def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Block:
     """One class's ``columns`` of ``x`` (D, n), with those of the first m rows where its curvature is; weight, p (m,).
 
-    H comes from all those rows where they are few, or where it must be exact; else from the heaviest of the first.
+    H comes from all those rows where they are few, or where it must be exact; else from the first of them.
     """
     curve = weight * p * (1 - p)
     kept = curve > LIGHT * curve.mean()

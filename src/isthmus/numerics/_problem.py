@@ -51,9 +51,8 @@ class Problem:
 
     def logits(self, weights: Tensor, bias: Tensor) -> Tensor:
         """(Y, n); a sparse product where that is quicker."""
-        product = kernels().product
-        few = product is not None and weights.device.type == "cpu"
-        if not few or DEARER * torch.get_num_threads() * int((weights != 0).sum()) > weights.numel():
+        product = kernels().product if weights.device.type == "cpu" else None
+        if product is None or DEARER * torch.get_num_threads() * int((weights != 0).sum()) > weights.numel():
             return torch.addmm(bias[:, None], weights, self.x)
         place = weights.nonzero()
         starts = torch.searchsorted(place[:, 0].contiguous(), torch.arange(len(weights) + 1))
