@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import cases, peer, plain, run, steps
+from bench import cases, peer, plain, plot, run, steps
 from bench.cases import Row
 
 
@@ -115,3 +115,20 @@ def test_rows_of_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loss.limit == 1e-5
     assert (other.value, other.note) == (None, "not installed")
     assert len(list(steps.rows("cbm", 0.2, repeats=3, steps=2))) == 2
+
+
+def test_the_picture_of_the_cost_holds_every_axis_and_figure() -> None:
+    rows = [
+        {
+            "name": f"exponent in {name}",
+            "value": power,
+            "beside": {f"{size:,} (s)": 0.05 * (size / 4000) ** power for size in sizes},
+        }
+        for name, power, sizes in (("rows", 1.0, (4000, 8000, 16000)), ("classes", 0.5, (4000, 8000)))
+    ]
+    lines = plot.measured({"cases": {"elastic_net": [*rows, {"name": "another", "value": 1.0, "beside": {}}]}})
+    assert lines["rows"][0] == [1, 2, 4] and lines["classes"][2] == 0.5
+    picture = plot.drawn(lines, "a title")
+    assert picture.count("<circle") == 5 and "rows: power 1.00" in picture and "classes: power 0.50" in picture
+    with pytest.raises(SystemExit, match="no exponents"):
+        plot.measured({"cases": {"elastic_net": []}})

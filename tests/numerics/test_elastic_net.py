@@ -159,7 +159,7 @@ def test_the_objective_is_what_its_formula_says() -> None:
 
 
 @pytest.mark.parametrize("family", ["multinomial", "ovr"])
-def test_many_rows_use_samples_heavy_rows_and_kept_blocks(family: elastic_net.Family, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_use_samples_and_kept_blocks(family: elastic_net.Family, monkeypatch: pytest.MonkeyPatch) -> None:
     """The solver's approximations of the curvature change no solution, and steps stay few."""
     x, y = world(5, n=9000, d=40, classes=8, noise=0.5)
     monkeypatch.setattr(_newton, "FEW_ROWS", 800)
@@ -190,6 +190,14 @@ def test_numba_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = head_of()
     assert compiled.iterations == plain.iterations
     assert compiled.weights == pytest.approx(plain.weights, abs=1e-10)
+
+
+def test_weak_penalties_on_separable_rows_are_certified_in_few_steps() -> None:
+    """Curvature kept from earlier probabilities once made sweeps diverge here."""
+    x, y = world(3, n=400, d=40, classes=5, noise=0)
+    for dtype in (np.float64, np.float32):
+        head = elastic_net.fit(x.astype(dtype), y, lam=1e-5)
+        assert head.certified and head.iterations < 250
 
 
 def test_threads_change_no_result() -> None:

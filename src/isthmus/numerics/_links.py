@@ -62,10 +62,18 @@ class Softmax:
         out = p[:, rows] * self.weight[rows]
         return out.scatter_add_(0, self.labels[None, rows], -self.weight[None, rows])
 
-    def truth(self, rows: slice, like: Tensor) -> Tensor:
-        """weight · truth of some rows, (Y, rows)."""
-        out = torch.zeros(self.classes, len(self.labels[rows]), dtype=like.dtype, device=like.device)
-        return out.scatter_(0, self.labels[None, rows], self.weight[None, rows])
+    def truths(self, x: Tensor, rows: slice) -> Tensor:
+        """Σ weight·truth·x of some rows x (rows, D): (Y, D)."""
+        if not x.is_cuda:
+            found = torch.zeros(self.classes, x.shape[1], dtype=x.dtype)
+            return found.index_add_(0, self.labels[rows], x * self.weight[rows, None])
+        truth = torch.zeros(self.classes, len(x), dtype=x.dtype, device=x.device)  # indexed sums there have no fixed order
+        return truth.scatter_(0, self.labels[None, rows], self.weight[None, rows]) @ x
+
+    def shares(self) -> Tensor:
+        """(Y,) Σ weight·truth in float64."""
+        shares = torch.zeros(self.classes, dtype=torch.float64, device=self.weight.device)
+        return shares.scatter_add_(0, self.labels, self.weight.double())
 
     def repaired(self, p: Tensor, excess: Tensor, mean: Tensor) -> tuple[float, Tensor]:
         """(rest, wrong) after probabilities moved from classes with too much to those with too little, ``excess`` (Y,)."""
@@ -117,9 +125,13 @@ class Sigmoid:
         """weight · (p - truth) of some rows, (Y, rows)."""
         return (p[:, rows] - self.labels[:, rows].to(p.dtype)) * self.weight[rows]
 
-    def truth(self, rows: slice, like: Tensor) -> Tensor:
-        """weight · truth of some rows, (Y, rows)."""
-        return self.labels[:, rows].to(like.dtype) * self.weight[rows]
+    def truths(self, x: Tensor, rows: slice) -> Tensor:
+        """Σ weight·truth·x of some rows x (rows, D): (Y, D)."""
+        return (self.labels[:, rows].to(x.dtype) * self.weight[rows]) @ x
+
+    def shares(self) -> Tensor:
+        """(Y,) Σ weight·truth in float64."""
+        return self.labels.double() @ self.weight.double()
 
     def repaired(self, p: Tensor, excess: Tensor, mean: Tensor) -> tuple[float, Tensor]:
         """(rest, wrong) after each class's probabilities were shrunk or raised to the right mean, ``excess`` (Y,)."""

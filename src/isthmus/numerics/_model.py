@@ -1,7 +1,7 @@
 """The quadratic model of a proximal Newton step: a block for each class, and Gauss-Seidel sweeps over the classes.
 
-s = Σ p_l X d_l, one number a row, carries the whole coupling of the softmax. A block's curvature H comes from the rows that
-carry most of it; its gradient, at every sweep, from all rows that carry any, so H only has to be near.
+s = Σ p_l X d_l, one number a row, carries the whole coupling of the softmax. A block's curvature H comes from as many rows as
+it takes; its gradient, at every sweep, from all rows that carry any, so H only has to be near.
 """
 
 from __future__ import annotations
@@ -20,24 +20,29 @@ from isthmus.numerics._problem import Problem
 from isthmus.numerics._run import Point
 
 Array = NDArray[Any]
-SWEEPS, INNER = 3, 15  # over classes (one more when all rows come in), and over one class's columns
+SWEEPS, INNER = 3, 15  # over classes (one more with all rows), and over one class's columns
+FINER = 20  # times finer than a sweep over classes is one over a class's columns
+SLOW = 0.3  # a class whose share of a sweep is still more than this of its last one gets its curvature anew
+LITTLE = 0.02  # sweeps end with one that lowers the model by less than this share of the first
 LIGHT = 0.02  # rows with less than this of a class's mean curvature are left out of its block
 DENSE = 0.6  # unless more than this share of rows would stay: then all do
-EACH, LEAST = 60, 2000  # H comes from so many rows for each column, but at least so many,
-COVER, POOL, FEW = 0.9, 3, 512  # the heaviest that carry this share, of so many times as many; found by looking at a few,
-INFLATE = 0.5  # and is raised by this times √(columns / rows), lest a sample's error make a step too long
+EACH, MOST = 60, 0.8  # H comes from so many rows for each column, counted as if all weighed the same; or, if most, from all
+INFLATE = 0.5  # it is raised by this times √(columns / rows), lest a sample's error make a step too long
 FEW_ROWS, PATIENT = 3000, 4  # so few rows, or so many steps on all rows, and every row counts
+SMALL = 950_000  # operations of a product that is quick because it is small
 TINY = 1e-30
 
 
 @dataclass
 class Block:
-    """One class's part of the model: ``columns`` (a,) and its gathered ``x`` (a + 1, m), the last of them ones."""
+    """One class's part of the model: its ``columns`` (a,), which are rows ``at`` (a,) of ``x`` (., m); and the bias."""
 
     columns: Array
     rows: Array | slice  # (m,)
     x: Array
-    h: Array  # (a + 1, a + 1) curvature, from the heaviest rows
+    at: Array
+    h: Array  # (a + 1, a + 1) curvature
+    true: bool  # it comes from all rows, at this point
 
     def point(self, weight: Array, p: Array, gradient: Array, here: Array, coupled: bool) -> None:
         """Set the model at a point: ``gradient`` and ``here`` are of D weights and the bias."""
@@ -47,34 +52,41 @@ class Block:
         self.q = weight[self.rows] * self.p if coupled else weight[self.rows] * self.p * (1 - self.p)
         self.d, self.v = np.zeros_like(self.g), np.zeros_like(self.p)
 
+    def renew(self, coupled: bool) -> None:
+        """Take the curvature from all rows of the block, at this point."""
+        self.h = curvature(self.x, self.at, self.q * (1 - self.p) if coupled else self.q)
+        self.true = True
+
 
 class Model:
-    """The quadratic model's blocks, kept from one step to the next where the rows are all rows and the columns suffice."""
+    """The quadratic model's blocks, kept from one step to the next where the rows are all rows and the columns suffice.
+
+    Sweeps that lower the model by ``enough``, in nats, or less are the last.
+    """
 
     def __init__(self, problem: Problem, penalty: Penalty, enough: float) -> None:
-        self.problem, self.penalty, self.enough = problem, penalty, enough
+        self.problem, self.penalty = problem, penalty
+        self.enough, self.least = enough, enough / FINER / problem.classes
         self.blocks: dict[int, Block] = {}
         self.small, self.steps = problem.x.shape[1] <= FEW_ROWS, 0
 
-    def step(self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, active: Tensor, rows: Tensor) -> Point:
-        """The step on ``active`` (Y, D) columns that minimises, nearly, the model from ``rows`` (m,)."""
-        link, x, weight = self.problem.link, self.problem.x, self.problem.link.weight
-        whole = len(rows) == x.shape[1]
-        if self.exact:
-            self.blocks = {}
+    def step(self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, active: Tensor, rows: int) -> Point:
+        """The step on ``active`` (Y, D) columns that minimises, nearly, the model from the first ``rows``."""
+        link, whole = self.problem.link, rows == self.problem.x.shape[1]
+        xs, ps, ws = self.problem.x.numpy(), p.numpy()[:, :rows], link.weight.numpy()[:rows]
         if not whole:
-            x, p = x.index_select(1, rows), p.index_select(1, rows)
-            weight = weight[rows] / weight[rows].sum()
+            ws = ws / ws.sum()
+        if self.exact or not whole:
             self.blocks = {}
-        xs, ps, ws = x.numpy(), p.numpy(), weight.numpy()
-        order = None if self.exact else np.random.default_rng(0).permutation(xs.shape[1])
-        for k in range(self.problem.classes):
-            columns = active[k].nonzero()[:, 0].numpy()
+        slopes, places = (torch.cat([a, b[:, None]], 1).numpy() for a, b in ((gradient, slope), (here.weights, here.bias)))
+        for k, wanted in enumerate(active.numpy()):
             kept = self.blocks.get(k)
-            if kept is None or not np.isin(columns, kept.columns, assume_unique=True).all():
-                kept = self.blocks[k] = block(xs, ws, ps[k], columns, order)
-            kept.point(ws, ps[k], np.append(gradient[k], slope[k]), np.append(here.weights[k], here.bias[k]), link.coupled)
-        self.sweeps(len(weight), whole)
+            if kept is not None and wanted[kept.columns].sum() == wanted.sum():
+                kept.true = False
+            else:
+                kept = self.blocks[k] = block(xs, ws, ps[k], np.flatnonzero(wanted), self.exact)
+            kept.point(ws, ps[k], slopes[k], places[k], link.coupled)
+        self.sweeps(rows, whole)
         found = self.gather(here, whole)
         self.steps += whole
         if not whole:
@@ -102,62 +114,86 @@ class Model:
         return self.small or self.steps >= PATIENT
 
     def sweeps(self, rows: int, whole: bool) -> None:
-        """Gauss-Seidel over classes."""
+        """Gauss-Seidel over classes, until a sweep lowers the model by little of what the first one did.
+
+        Where a class lowers it by not much less than in the sweep before, its curvature is taken anew, from all rows.
+        """
         coupled = self.problem.link.coupled
-        coupling = np.zeros(rows, self.blocks[0].x.dtype)
-        for _ in range(5 * SWEEPS if self.exact else SWEEPS + (whole and not self.steps)):
-            greatest = max(sweep(each, coupling, self.penalty, coupled, self.enough) for each in self.blocks.values())
-            if greatest < 10 * self.enough:
+        coupling = np.zeros(rows, self.blocks[0].g.dtype)
+        first, last = 0.0, dict[int, float]()
+        for turn in range(5 * SWEEPS if self.exact else SWEEPS + whole):
+            lowered = {k: sweep(each, coupling, self.penalty, coupled, self.least) for k, each in self.blocks.items()}
+            total = sum(lowered.values())
+            if total < self.enough and not turn:
+                self.enough, self.least = self.enough / 10, self.least / 10  # else there were no such step: it was not enough
+            elif total < max(self.enough, LITTLE * first):
                 break
+            for k in lowered if turn else ():
+                if lowered[k] > SLOW * last[k] and lowered[k] > LITTLE * total / len(lowered) and not self.blocks[k].true:
+                    self.blocks[k].renew(coupled)
+            first, last = first or total, lowered
 
 
-def block(x: Array, weight: Array, p: Array, columns: Array, order: Array | None) -> Block:
-    """Gather one class's ``columns`` of ``x`` (D, m) where its curvature is.
+def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Block:
+    """One class's ``columns`` of ``x`` (D, n), with those of the first m rows where its curvature is; weight, p (m,).
 
-    H comes from heavy rows in the random ``order`` (m,), no more than it takes; from all rows where that is None.
+    H comes from all those rows where they are few, or where it must be exact; else from the first of them.
     """
     curve = weight * p * (1 - p)
-    level = curve.mean()
-    kept = curve > LIGHT * level
-    rows: Array | slice = slice(None) if order is None or kept.mean() > DENSE else np.flatnonzero(kept)
-    some = np.arange(len(curve)) if order is None else heaviest(curve, order, max(LEAST, EACH * len(columns)))
-    most = gathered(x, columns, some)
-    total = curve.sum() / max(curve[some].sum(), TINY)
-    over = 1.0 if order is None else 1 + INFLATE * (len(columns) / len(some)) ** 0.5
-    h = (most * (curve[some] * (total * over))) @ most.T
-    h.flat[:: len(h) + 1] *= 1 + 1e-5
-    return Block(columns, rows, most if order is None else gathered(x, columns, rows), h)
+    kept = curve > LIGHT * curve.mean()
+    rows: Array | slice = slice(None) if exact or kept.mean() > DENSE else np.flatnonzero(kept)
+    here, at = gathered(x, columns, rows, len(weight))
+    heavy = curve[rows]
+    total = heavy.sum()
+    share = EACH * (len(columns) + 1) * float(heavy @ heavy) / max(float(total) ** 2, TINY)
+    over, true = 1.0, exact or share >= MOST
+    if not true:
+        heavy = heavy[: int(share * len(heavy)) + 1]
+        over += INFLATE * EACH**-0.5
+    h = curvature(here, at, heavy * (curve.sum() * over / max(heavy.sum(), TINY)))
+    return Block(columns, rows, here, at, h, true)
 
 
-def heaviest(curve: Array, order: Array, count: int) -> Array:
-    """At most ``count`` rows, in ``order``, of those that carry COVER of the curvature, as the first few of them tell."""
-    few = np.sort(curve[order[:FEW]])[::-1]
-    share = few.cumsum()
-    cut = few[min(int(np.searchsorted(share, COVER * share[-1])), len(few) - 1)]
-    pool = order[: POOL * count]
-    return pool[curve[pool] >= cut][:count]
+def curvature(x: Array, at: Array, weight: Array) -> Array:
+    """X diag(weight) X' (a + 1, a + 1) of rows ``at`` of x and a row of ones; its diagonal raised a little.
+
+    In tiles that stay in the cache, and small enough for what is quick with small products, where it can be.
+    """
+    a = len(at) + 1
+    h = np.zeros((a, a), x.dtype)
+    size = SMALL // a**2 if a**2 < SMALL // 256 else 4096
+    some = np.ones((a, min(size, len(weight))), x.dtype)
+    for low in range(0, len(weight), size):
+        w = weight[low : low + size]
+        tile = some[:, : len(w)]
+        tile[:-1] = x[at, low : low + len(w)]
+        h += (tile * w) @ tile.T
+    h.flat[:: a + 1] *= 1 + 1e-5
+    return h
 
 
-def gathered(x: Array, columns: Array, rows: Array | slice) -> Array:
-    """x[columns][:, rows] (a + 1, m), the last of ones."""
-    out = np.empty((len(columns) + 1, x.shape[1] if isinstance(rows, slice) else len(rows)), x.dtype)
+def gathered(x: Array, columns: Array, rows: Array | slice, count: int) -> tuple[Array, Array]:
+    """(a matrix, its rows) that hold x[columns][:, rows]: x itself where the first ``count`` do and kernels can walk it."""
     if isinstance(rows, slice):
-        np.take(x, columns, axis=0, out=out[:-1], mode="clip")
-    else:
-        kernels().gather(x, columns, rows, out[:-1])
-    out[-1] = 1
+        return (x, columns) if kernels().compiled else (x[columns, :count], np.arange(len(columns)))
+    return taken(x, columns, rows), np.arange(len(columns))
+
+
+def taken(x: Array, at: Array, rows: Array) -> Array:
+    """x[at][:, rows] (a, m)."""
+    out = np.empty((len(at), len(rows)), x.dtype)
+    kernels().gather(x, at, rows, out)
     return out
 
 
 def sweep(each: Block, coupling: Array, penalty: Penalty, coupled: bool, enough: float) -> float:
-    """Solve one class's lasso with the others held; returns the largest decrease of a coordinate."""
-    u = each.q * (each.v - coupling[each.rows]) if coupled else each.q * each.v
+    """Solve one class's lasso with the others held; returns about by how much that lowers the model."""
+    own = coupling[each.rows]
+    g = each.g + kernels().pull(each.x, each.at, each.q, each.v, own, coupled)
     l1, l2 = each.g.dtype.type(penalty.l1), each.g.dtype.type(penalty.l2)
-    g, w = each.g + each.x @ u, each.w + each.d
-    d = kernels().descend(each.h, g, w, l1, l2, INNER, enough)
-    moved = d @ each.x
+    d = kernels().descend(each.h, g, each.w + each.d, l1, l2, INNER, enough)
     each.d += d
-    each.v += moved
-    if coupled:
-        coupling[each.rows] += each.p * moved
-    return float((each.h.diagonal() * d * d).max())
+    kernels().push(each.x, each.at, d, each.p, each.v, own, coupled)
+    if coupled and not isinstance(each.rows, slice):
+        coupling[each.rows] = own
+    return float(d @ each.h @ d)

@@ -6,6 +6,8 @@ curvature comes from a sample of rows, near it from all; the gradient is always 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,8 +18,12 @@ from isthmus.numerics._penalty import Penalty
 from isthmus.numerics._problem import Problem
 from isthmus.numerics._run import Point, Progress
 
+ROOM = 20  # columns that may enter a working set at once, or as many as it has
 ROWS_EACH = 100  # sampled rows for each column of a working set
-NEAR = 0.02  # after a step that lowers the objective by less than this share, all rows are used
+MOST = 0.5  # a sample of more than this share of the rows is all of them
+NEAR = 0.05  # after a step that lowers the objective by less than this share, all rows are used
+ENOUGH = 2e-3  # of what the tolerance allows: sweeps that lower the model by less are the last
+HOPE = 10  # times what the tolerance allows: a step that lowers the objective by more is not near enough for a bound
 DENSE = 150  # supports above √(DENSE · D) are left to FISTA
 STUCK = 8  # steps that lower nothing
 MEMORY = 1 << 30  # bytes of gathered columns at most
@@ -28,24 +34,27 @@ def solve(problem: Problem, penalty: Penalty, start: Point, progress: Progress, 
     here = start.within(problem)
     seen = problem.link.look(here.z)
     progress.objective(seen.loss + penalty.value(here.weights))
-    order = torch.randperm(problem.x.shape[1], generator=torch.Generator().manual_seed(0))
-    model = Model(problem, penalty, enough=progress.tol * min(1e-3, progress.tol) / problem.classes)
+    model = Model(problem, penalty, enough=ENOUGH * progress.tol * abs(progress.value))
     near = bool((here.weights != 0).any())  # a start with weights is one from nearby
+    gradient, slope = problem.gradient(seen.p) if near else problem.still(here.bias)
+    lowered = 0.0
     while True:
-        gradient, slope = problem.gradient(seen.p)
-        if progress.done(bound(problem, penalty, seen, gradient, slope, progress.worth)):
+        hope = lowered <= HOPE * progress.tol * abs(progress.value)
+        if progress.done(bound(problem, penalty, seen, gradient, slope, progress.worth) if hope else -math.inf):
             return here
         if not any_density and dense(here.weights, gradient, penalty):
             return here
-        rows = sample(order, here.weights, near)
+        rows = sample(problem.x.shape[1], here.weights, near)
         step = model.step(here, seen.p, gradient, slope, working_set(here.weights, gradient, penalty), rows)
         found, seen, value = descend(problem, penalty, here, step, progress.value)
-        if found is here and len(rows) == len(order):
+        if found is here and rows == problem.x.shape[1]:
             return here
-        near = near or progress.value - value < NEAR * abs(value)
+        lowered = progress.value - value
+        near = near or lowered < NEAR * abs(value)
         here = found
         if progress.done(objective=value) or progress.stuck > STUCK:
             return here
+        gradient, slope = problem.gradient(seen.p)
 
 
 def descend(problem: Problem, penalty: Penalty, here: Point, step: Point, before: float) -> tuple[Point, Pass, float]:
@@ -69,18 +78,19 @@ def dense(weights: Tensor, gradient: Tensor, penalty: Penalty) -> bool:
 
 
 def working_set(weights: Tensor, gradient: Tensor, penalty: Penalty) -> Tensor:
-    """(Y, D) bool: the support, and the worst of the zeros that should not be, at most as many again (or ten)."""
+    """(Y, D) bool: the support, and the worst of the zeros that should not be, at most as many again (or ``ROOM``)."""
     support = weights != 0
     over = torch.where(support, 0, gradient.abs() - penalty.l1).clamp_min(0)
-    room = support.sum(1).clamp_min(10)
-    ranked = over.argsort(dim=1, descending=True).argsort(dim=1)
-    return support | ((over > 0) & (ranked < room[:, None]))
+    room = support.sum(1, keepdim=True).clamp_min(ROOM)
+    worst, place = over.topk(min(int(room.max()), over.shape[1]), dim=1)
+    wanted = (worst > 0) & (torch.arange(worst.shape[1]) < room)
+    return support | torch.zeros_like(support).scatter_(1, place, wanted)
 
 
-def sample(order: Tensor, weights: Tensor, near: bool) -> Tensor:
-    """Sorted rows to take the curvature from: the first of a fixed shuffle, so that a larger sample holds a smaller one."""
+def sample(count: int, weights: Tensor, near: bool) -> int:
+    """How many rows to take the curvature from: the first so many, for they lie in random order."""
     support = (weights != 0).sum(1)
     likely = int((2 * support).clamp_min(10).sum()) + len(support)  # columns of the working sets, at most
-    size = len(order) if near else max(FEW_ROWS, ROWS_EACH * likely // len(support))
+    size = count if near else max(FEW_ROWS, ROWS_EACH * likely // len(support))
     size = min(size, max(MEMORY // (weights.element_size() * likely), FEW_ROWS))
-    return order[:size].sort().values if size < 0.8 * len(order) else torch.arange(len(order))
+    return size if size < MOST * count else count

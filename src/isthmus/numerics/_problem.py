@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import DataError, OptionError
+from isthmus.numerics._kernels import kernels
 from isthmus.numerics._links import Link, Sigmoid, Softmax, tiles
 
 Family = Literal["multinomial", "ovr", "binary"]
 FAMILIES = ("multinomial", "ovr", "binary")
+DEARER = 3  # times the work of a product of sparse weights costs, against a dense one
 ABSENT = 20.0  # an absent class's logit lies this many nats below the least of any row's log-sum of logits
 
 
@@ -48,8 +50,21 @@ class Problem:
         return (share.log() if self.link.coupled else torch.logit(share)).to(self.x.dtype)
 
     def logits(self, weights: Tensor, bias: Tensor) -> Tensor:
-        """(Y, n)."""
-        return torch.addmm(bias[:, None], weights, self.x)
+        """(Y, n); a sparse product where that is quicker."""
+        product = kernels().product if weights.device.type == "cpu" else None
+        if product is None or DEARER * torch.get_num_threads() * int((weights != 0).sum()) > weights.numel():
+            return torch.addmm(bias[:, None], weights, self.x)
+        place = weights.nonzero()
+        starts = torch.searchsorted(place[:, 0].contiguous(), torch.arange(len(weights) + 1))
+        out = bias[:, None].expand(-1, self.x.shape[1]).contiguous()
+        values = weights[place[:, 0], place[:, 1]].contiguous()
+        product(starts.numpy(), place[:, 1].contiguous().numpy(), values.numpy(), self.x.numpy(), out.numpy())
+        return out
+
+    def still(self, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient, as below, of zero weights: every row has the same probabilities."""
+        p = torch.softmax(bias, 0) if self.link.coupled else torch.sigmoid(bias)
+        return torch.outer(p, self.middle) - self.sums, (p.double() - self.shares).to(p.dtype)
 
     def gradient(self, p: Tensor) -> tuple[Tensor, Tensor]:
         """Of the mean loss: (Y, D) by the weights, (Y,) by the bias."""
@@ -73,65 +88,61 @@ class Problem:
 
 
 def prepare(x: Any, y: Any, *, family: Family, classes: int | None, weight: Any, standardize: bool) -> Problem:
-    """Check and prepare; see ``elastic_net.fit`` for what each is."""
+    """Check and prepare; see ``elastic_net.fit`` for what each is. Rows are shuffled, so that the first few are a sample."""
     if family not in FAMILIES:
         raise OptionError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}")
     x = matrix(x)
     weight = row_weight(weight, x)
     truth, count = targets(y, family, classes, x)
-    kept = weight > 0
-    if not bool(kept.all()):
-        x, weight, truth = x[kept], weight[kept], truth[..., kept]
-    mean, scale, columns = centred(x, weight, standardize)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
+    order = order[weight[order] > 0]
+    truth = truth[..., order]
     if family == "multinomial":
-        return multinomial(columns, truth, weight, count, mean, scale)
-    share = truth.to(weight.dtype) @ weight
-    rare = torch.zeros_like(share, dtype=torch.bool) | ~truth.any(1) | truth.all(1)
-    if bool(rare.all()):
-        raise DataError("every row has the same label; a head needs rows of both kinds: add rows or leave this class out")
-    link = Sigmoid(truth[~rare], weight, int((~rare).sum()))
-    return finished(columns, link, mean, scale, ~rare, truth.all(1))
+        present, certain = torch.bincount(truth, minlength=count) > 0, torch.zeros(count, dtype=torch.bool, device=x.device)
+        if int(present.sum()) < 2:
+            raise DataError(f"y holds one class only ({int(truth[0])}); a head needs two: check the labels or the rows taken")
+        link = Softmax((torch.cumsum(present, 0) - 1)[truth], weight[order], int(present.sum()))
+    else:
+        certain = truth.all(1)
+        present = truth.any(1) & ~certain
+        if not bool(present.any()):
+            raise DataError("every row has the same label; a head needs rows of both kinds: add rows or leave this class out")
+        link = Sigmoid(truth[present], weight[order], int(present.sum()))
+    return centred(x, weight, order, link, standardize, present, certain)
 
 
-def multinomial(columns: Tensor, labels: Tensor, weight: Tensor, classes: int, mean: Tensor, scale: Tensor) -> Problem:
-    """The softmax problem over the classes that occur."""
-    present = torch.bincount(labels, minlength=classes) > 0
-    if int(present.sum()) < 2:
-        raise DataError(f"y holds one class only ({int(labels[0])}); a head needs two: check the labels or the rows taken")
-    place = torch.cumsum(present, 0) - 1
-    link = Softmax(place[labels], weight, int(present.sum()))
-    return finished(columns, link, mean, scale, present, torch.zeros_like(present))
-
-
-def finished(x: Tensor, link: Link, mean: Tensor, scale: Tensor, present: Tensor, certain: Tensor) -> Problem:
-    """Add what the truth says about columns and classes."""
-    sums = torch.zeros(link.classes, len(x), dtype=x.dtype, device=x.device)
-    shares = torch.zeros(link.classes, dtype=torch.float64, device=x.device)
-    for rows in tiles(x):
-        truth = link.truth(rows, x)
-        sums.addmm_(truth, x[:, rows].t())
-        shares += truth.sum(1).double()
-    return Problem(x, link, mean, scale, present, certain, sums, shares, x @ link.weight)
-
-
-def centred(x: Tensor, weight: Tensor, standardize: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean (D,), scale (D,), columns (D, n)); a column whose spread is rounding alone counts as constant."""
-    mean, square = (torch.zeros(x.shape[1], dtype=torch.float64, device=x.device) for _ in range(2))
+def centred(
+    x: Tensor, weight: Tensor, order: Tensor, link: Link, standardize: bool, present: Tensor, certain: Tensor
+) -> Problem:
+    """Rows in ``order``, transposed, centred and scaled; a column whose spread is rounding alone counts as constant."""
+    mean, square, middle = (torch.zeros(x.shape[1], dtype=torch.float64, device=x.device) for _ in range(3))
     size = max(1, (1 << 19) // x.shape[1])
-    blocks = [slice(start, start + size) for start in range(0, len(x), size)]
-    for rows in blocks:
+    for rows in (slice(start, start + size) for start in range(0, len(x), size)):
         mean += (weight[rows] @ x[rows]).double()
-    middle = mean.to(x.dtype)
-    columns = torch.empty(x.shape[1], len(x), dtype=x.dtype, device=x.device)
-    for rows in blocks:
-        part = x[rows] - middle
+    centre = mean.to(x.dtype)
+    columns = empty(x.shape[1], len(order), x)
+    sums = torch.zeros(link.classes, x.shape[1], dtype=torch.float64, device=x.device)
+    for rows in (slice(start, start + size) for start in range(0, len(order), size)):
+        part = x.index_select(0, order[rows]).sub_(centre)
         columns[:, rows] = part.t()
-        square += (weight[rows] @ part.square_()).double()
+        sums += link.truths(part, rows)
+        middle += (link.weight[rows] @ part).double()
+        square += (link.weight[rows] @ part.square_()).double()
     spread = square.sqrt()
     constant = spread <= 4 * torch.finfo(x.dtype).eps * mean.abs()
     scale = torch.where(constant, 0.0, spread if standardize else torch.ones_like(spread)).to(x.dtype)
-    columns *= torch.where(scale > 0, 1 / scale, 0)[:, None]
-    return middle, scale, columns
+    inverse = torch.where(scale > 0, 1 / scale, 0)
+    if bool((inverse != 1).any()):
+        columns *= inverse[:, None]
+    sums, middle = ((part * inverse).to(x.dtype) for part in (sums, middle))
+    return Problem(columns, link, centre, scale, present, certain, sums, link.shares(), middle)
+
+
+def empty(rows: int, columns: int, like: Tensor) -> Tensor:
+    """Room for a large matrix: NumPy asks the system for large pages, torch does not."""
+    if like.device.type != "cpu":
+        return torch.empty(rows, columns, dtype=like.dtype, device=like.device)
+    return torch.from_numpy(np.empty((rows, columns), np.float32 if like.dtype == torch.float32 else np.float64))
 
 
 def matrix(x: Any) -> Tensor:

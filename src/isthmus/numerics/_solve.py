@@ -15,7 +15,7 @@ from isthmus.numerics import _fista, _newton
 from isthmus.numerics._duality import bound
 from isthmus.numerics._penalty import Penalty, largest
 from isthmus.numerics._problem import Problem
-from isthmus.numerics._run import Point, Progress, Step, zero
+from isthmus.numerics._run import Point, Progress, Step
 
 Solver = Literal["auto", "newton", "fista"]
 
@@ -52,7 +52,7 @@ class Setting:
         """The least strength whose head is all zero."""
         if self.l1_ratio == 0:
             raise OptionError("l1_ratio must be above 0: without l1 no strength makes a head all zero, so there is no path")
-        gradient, _ = problem.gradient(problem.link.look(zero(problem).z).p)
+        gradient, _ = problem.still(problem.prior())
         group = self.group_ratio if problem.classes > 1 else 0.0
         return largest(gradient, self.l1_ratio, group)
 
