@@ -30,7 +30,7 @@ from isthmus.interventions import (
     policy,
 )
 from isthmus.interventions import look as looking
-from isthmus.interventions.policies import NEVER
+from isthmus.interventions.policies import NEVER, entropy
 from isthmus.model import ConceptModel, Output, feedforward
 from isthmus.testing import world
 
@@ -199,8 +199,11 @@ def test_ucp_by_margin_is_the_published_score_and_groups_take_the_mean() -> None
     model, data = made("cbm")
     rows = case(model, data.test.x, torch.nan_to_num(data.test.c))
     p = rows.look.read.double()
-    got = Uncertain(measure="margin").scores(rows, None)
+    got = Uncertain(measure="margin", level="group").scores(rows, None)
     torch.testing.assert_close(got, 1 / (p - 0.5).square())
+    single = Uncertain().places(rows, 4)
+    assert torch.equal(single, Uncertain(measure="margin").places(rows, 4))
+    assert torch.equal(single.argsort(dim=1), entropy(rows.look.read, model.space).argsort(dim=1, descending=True))
     for concept_score in (got, rows.look.read):
         pooled = Uncertain(level="group").pooled(concept_score, rows)
         torch.testing.assert_close(pooled[:, 0], concept_score[:, :2].mean(1))

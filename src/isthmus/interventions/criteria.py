@@ -99,6 +99,8 @@ class Uncertain(Scored):
 
     def scores(self, case: Case, held: Given | None) -> Tensor:
         read, _ = case.look.at(held)
+        if case.model.space.plain and self.level == "concept":
+            return -(read - 0.5).abs()  # the order of either measure
         if self.measure == "margin":
             return 1 / (read.double() - 0.5).square().clamp(min=1e-12)
         return entropy(read, case.model.space)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from isthmus.interventions import person
 from isthmus.interventions.look import composable, everything, linear
-from isthmus.interventions.policies import NEVER, Case, Ordered, Policy, case, members
+from isthmus.interventions.policies import NEVER, Case, Ordered, Policy, case, inverse, members
 from isthmus.model import ConceptModel
 from isthmus.numerics import curves
 
@@ -70,28 +71,42 @@ def curve(
 def _nested(whole: Case, policy: Ordered, counts: tuple[int, ...], keep: bool) -> Curve:
     """One order for all budgets."""
     place = policy.places(whole, max(counts)) if max(counts) else torch.full_like(whole.askable, NEVER, dtype=torch.int64)
-    chosen = lambda budget: place < budget  # noqa: E731
+    told = _told(whole, place, max(counts))
+    account = [[float(part[min(k, max(counts))]) for k in counts] for part in told]
     if not keep and _quick(whole, policy, place):
-        return _account(whole, counts, [chosen(k) for k in counts], *_walked(whole, policy, place, counts))
-    answers, logits = _asked(whole, policy, [chosen(k) for k in counts], keep)
-    return _account(whole, counts, [chosen(k) for k in counts], answers, logits)
+        return _curve(whole, counts, account, _walked(whole, policy, place, counts), None)
+    return _curve(whole, counts, account, *_asked(whole, policy, counts, lambda at, k: place[at] < k, keep))
+
+
+def _told(whole: Case, place: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """(most + 1,) how many concepts are told, and what they cost, after 0, 1, ... questions a row."""
+    step = place.clamp(max=most).flatten()
+    price = torch.tensor([concept.cost for concept in whole.model.space.concepts], device=place.device, dtype=torch.float64)
+    number = torch.bincount(step, minlength=most + 1).double()
+    even = price[0] if bool((price == price[0]).all()) else None
+    cost = number * even if even is not None else torch.bincount(step, price.expand_as(place).flatten(), most + 1)
+    return tuple(torch.cat([part.new_zeros(1), part[:most].cumsum(0)]) for part in (number, cost))  # type: ignore[return-value]
 
 
 def _sets(whole: Case, policy: Policy, counts: tuple[int, ...], keep: bool) -> Curve:
     """Each budget chooses anew."""
     parts = [whole.part(slice(at, at + CHUNK)) for at in range(0, len(whole.z), CHUNK)]
-    chosen = [torch.cat([policy.choose(part, k) for part in parts]) for k in counts]
-    answers, logits = _asked(whole, policy, chosen, keep)
-    return _account(whole, counts, chosen, answers, logits)
+    chosen = {k: torch.cat([policy.choose(part, k) for part in parts]) for k in counts}
+    price = torch.tensor([concept.cost for concept in whole.model.space.concepts], device=whole.z.device)
+    account = [[float(chosen[k].sum()) for k in counts], [float((chosen[k] * price).sum()) for k in counts]]
+    return _curve(whole, counts, account, *_asked(whole, policy, counts, lambda at, k: chosen[k][at], keep))
 
 
-def _asked(whole: Case, policy: Policy, chosen: list[Tensor], keep: bool) -> tuple[Tensor, Tensor | None]:
+def _asked(
+    whole: Case, policy: Policy, counts: tuple[int, ...], chosen: Callable[[slice, int], Tensor], keep: bool
+) -> tuple[Tensor, Tensor | None]:
     """(P, n, ...) answers, a chunk of rows at a time."""
-    answers, kept = [list[Tensor]() for _ in chosen], [list[Tensor]() for _ in chosen]
+    answers, kept = [list[Tensor]() for _ in counts], [list[Tensor]() for _ in counts]
     for at in range(0, len(whole.z), CHUNK):
-        part = whole.part(slice(at, at + CHUNK))
-        for number, told in enumerate(chosen):
-            found = part.look.answer(policy.give(part, told[at : at + CHUNK]))
+        rows = slice(at, at + CHUNK)
+        part = whole.part(rows)
+        for number, k in enumerate(counts):
+            found = part.look.answer(policy.give(part, chosen(rows, k)))
             answers[number].append(whole.model.task.predict(found).cpu())
             if keep:
                 kept[number].append(found.cpu())
@@ -99,12 +114,10 @@ def _asked(whole: Case, policy: Policy, chosen: list[Tensor], keep: bool) -> tup
     return stacked, torch.stack([torch.cat(parts) for parts in kept]) if keep else None
 
 
-def _account(whole: Case, counts: tuple[int, ...], chosen: list[Tensor], answers: Tensor, logits: Tensor | None) -> Curve:
-    """What was told at each budget, and what it cost."""
-    most = max(int(whole.askable.sum()), 1)
-    price = torch.tensor([concept.cost for concept in whole.model.space.concepts], device=whole.z.device)
-    shares = tuple(int(told.sum()) / most for told in chosen)
-    costs = tuple(float((told * price).sum()) / max(len(whole.z), 1) for told in chosen)
+def _curve(whole: Case, counts: tuple[int, ...], account: list[list[float]], answers: Tensor, logits: Tensor | None) -> Curve:
+    """With what was told at each budget, as a share of all that can be, and what it cost a row."""
+    most, rows = max(int(torch.count_nonzero(whole.askable)), 1), max(len(whole.z), 1)
+    shares, costs = tuple(told / most for told in account[0]), tuple(cost / rows for cost in account[1])
     return Curve(counts, shares, answers, costs, logits)
 
 
@@ -114,7 +127,7 @@ def _quick(whole: Case, policy: Ordered, place: Tensor) -> bool:
     return bool(plain and whole.composes and linear(whole.model) is not None and whole.y is not None and place.shape[1])
 
 
-def _walked(whole: Case, policy: Ordered, place: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, None]:
+def _walked(whole: Case, policy: Ordered, place: Tensor, counts: tuple[int, ...]) -> Tensor:
     """(P, n) answers by ``numerics.curves``: right where it says so, else some other class."""
     model, look, y = whole.model, whole.look, whole.y
     head = linear(model)
@@ -122,12 +135,14 @@ def _walked(whole: Case, policy: Ordered, place: Tensor, counts: tuple[int, ...]
     steps = max(counts)
     inside = members(model.space, policy.level).bool().to(place.device)
     rank = place if policy.level == "concept" else torch.stack([place.masked_fill(~u, NEVER).amin(1) for u in inside], 1)
-    order = rank.argsort(dim=1, stable=True)[:, :steps]
+    every = bool((rank < rank.shape[1]).all())  # every row asks every unit: places are a permutation
+    order = (inverse(rank) if every else rank.argsort(dim=1, stable=True))[:, :steps]
     low, high = (model.bottleneck.value_of(everything(look.read.new_full((1, len(model.space)), v))) for v in (0.0, 1.0))
-    truth = whole.told.masked_fill(~whole.askable | (place >= steps), torch.nan)
+    told = bool((place < steps).all())  # all of it
+    truth = whole.told if told else whole.told.masked_fill(place >= steps, torch.nan)
     groups = None if policy.level == "concept" else [list(inside) for inside in model.space.groups.values()]
     right = curves.corrected(
         look.concepts.values, truth, head.map.weight, y, order, bias=head.map.bias, low=low[0], high=high[0], groups=groups
     )
-    right = right[:, [min(k, order.shape[1]) for k in counts]].T
-    return torch.where(right, y, (y + 1) % model.task.width).cpu(), None
+    right = right.T[[min(k, order.shape[1]) for k in counts]]
+    return torch.where(right, y, (y + 1) % model.task.width).cpu()

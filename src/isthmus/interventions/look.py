@@ -29,10 +29,18 @@ class Look:
 
     def __init__(self, model: ConceptModel, z: Tensor, composes: bool | None = None) -> None:
         self.model, self.z, self.space = model, z.to(model.device), model.space
-        out = model.answer(self.z)
-        self.concepts, self.logits = out.concepts, out.logits
         self.composes = composable(model, self.z[:TRIED]) if composes is None else composes
+        if self.composes:
+            self.concepts = model.bottleneck(self.z)  # the head when it is asked for
+        else:
+            out = model.answer(self.z)
+            self.concepts, self.__dict__["logits"] = out.concepts, out.logits
         self.adds = self.composes and isinstance(model.head, Contributes)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B, Y) without corrections."""
+        return self.model.head(self.concepts, self.z)
 
     @cached_property
     def read(self) -> Tensor:
@@ -162,12 +170,14 @@ class Look:
         index = torch.arange(len(z), device=z.device).repeat_interleave(m * s)
         return self.rows(rows, index).answer(flat).view(len(z), m, s, -1)
 
-    def rows(self, rows: slice, index: Tensor) -> Look:
-        """The same look at some of its rows, some of them many times, nothing computed again."""
+    def rows(self, rows: slice, index: Tensor | None = None) -> Look:
+        """The same look at some of its rows, at ``index`` among them (repeated or not), nothing computed again."""
         found = object.__new__(Look)
         found.model, found.space, found.composes, found.adds = self.model, self.space, self.composes, self.adds
-        at = torch.arange(len(self.z), device=self.z.device)[rows][index]
-        found.z, found.logits = self.z[at], self.logits[at]
+        at = rows if index is None else torch.arange(len(self.z), device=self.z.device)[rows][index]
+        found.z = self.z[at]
+        if "logits" in self.__dict__:
+            found.__dict__["logits"] = self.logits[at]
         pick = lambda t: None if t is None else t[at]  # noqa: E731
         c = self.concepts
         found.concepts = Concepts(c.values[at], pick(c.logits), pick(c.vectors))

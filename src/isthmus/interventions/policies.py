@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from isthmus.errors import OptionError
 from isthmus.given import Given, reveal
 from isthmus.interventions.look import Look
 from isthmus.model import ConceptModel
+from isthmus.numerics import curves
 from isthmus.space import ConceptSpace
 from isthmus.train import natural
 
@@ -54,16 +56,11 @@ class Case:
     def part(self, rows: slice) -> Case:
         """Some consecutive rows."""
         cut = lambda t: None if t is None else t[rows]  # noqa: E731
-        first = self.first + (rows.start or 0)
-        return replace(
-            self,
-            z=self.z[rows],
-            c=self.c[rows],
-            askable=self.askable[rows],
-            y=cut(self.y),
-            first=first,
-            answers=cut(self.answers),
-        )
+        own = {"z": self.z[rows], "c": self.c[rows], "askable": self.askable[rows], "first": self.first + (rows.start or 0)}
+        found = replace(self, **own, y=cut(self.y), answers=cut(self.answers))
+        if self.composes and self.look.concepts.vectors is None:  # the bottleneck has run on all rows
+            found.__dict__["look"] = self.look.rows(rows)
+        return found
 
 
 def case(
@@ -142,16 +139,21 @@ class Ordered(Policy):
 
     def placed(self, score: Tensor, case: Case) -> Tensor:
         """(B, M) places by falling score (B, U) of units, those that can be asked; of equal scores the first unit."""
-        askable = case.askable
-        membership = members(case.model.space, self.level).to(askable.device)
-        open_ = units(askable, membership)
-        last = (-score.double()).masked_fill(~open_, torch.inf)
+        membership = members(case.model.space, self.level).to(case.z.device)
+        open_ = case.askable if self.level == "concept" else units(case.askable, membership)
+        all_open = bool(open_.all())
+        known = score if all_open else score.masked_fill(~open_, -torch.inf)
         if self.scope == "batch":
-            flat = last.flatten().argsort(stable=True).argsort()
-            place = flat.view_as(last) // len(last)
+            place = inverse(curves.order(known.flatten()[None])).view_as(known) // max(len(known), 1)
         else:
-            place = last.argsort(dim=1, stable=True).argsort(dim=1)
-        return spread(place.masked_fill(~open_, NEVER), membership, askable)
+            place = inverse(curves.order(known))
+        place = place if all_open else place.masked_fill(~open_, NEVER)
+        return place if self.level == "concept" else spread(place, membership, case.askable)
+
+
+def inverse(order: Tensor) -> Tensor:
+    """(B, U) the place of each unit in an order (B, U)."""
+    return torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
 
 
 def units(askable: Tensor, membership: Tensor) -> Tensor:
@@ -257,6 +259,10 @@ def readings(model: ConceptModel, z: Tensor, given: Given | None = None) -> Tens
 
 def entropy(values: Tensor, space: ConceptSpace) -> Tensor:
     """(B, M) entropy of each concept as a share of its maximum; continuous concepts 0."""
+    if space.plain:
+        p = values.clamp(1e-12, 1)
+        q = (1 - p).clamp_(min=1e-12)
+        return (p * p.log()).add_(q * q.log()).mul_(-1 / math.log(2))
     parts: list[Tensor] = []
     for concept, part in zip(space.concepts, space.slices, strict=True):
         p = values[:, part].clamp(1e-12, 1)
