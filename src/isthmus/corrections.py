@@ -19,7 +19,7 @@ from isthmus.evaluate import MAIN, main_form
 from isthmus.interventions.curve import Curve, curve
 from isthmus.interventions.look import composable
 from isthmus.interventions.named import POLICIES, policy, rescores
-from isthmus.interventions.policies import Ordered, Policy
+from isthmus.interventions.policies import Ordered, Policy, Random
 from isthmus.metrics.core import Array, interval, resamples
 from isthmus.model import ConceptModel
 from isthmus.trace import Trace
@@ -82,35 +82,42 @@ def asked(
     """
     points: dict[str, Points | dict[str, str]] = {}
     summaries: dict[str, dict[str, Any]] = {}
-    areas: dict[tuple[str, int, tuple[int, ...]], tuple[float, Array]] = {}
-    for name, ks in sorted(budgets.items(), key=lambda item: not item[0].startswith("random")):
-        chooser, c = policy(name), features[0].test.labels_for(models[0].space)
-        if c is None:
-            continue
+    beside: dict[tuple[str, int, tuple[int, ...]], tuple[float, Array]] = {}  # areas of random order, by level, rows, budgets
+    if features[0].test.labels_for(models[0].space) is None:
+        return points, summaries
+    n = len(features[0].test)
+    for name, ks in budgets.items():
+        chooser = policy(name)
         if reason := chooser.unfit(models[0], max(ks)):
             points[name] = {"not_applicable": reason}
             continue
-        start = time.perf_counter()
+        start, level = time.perf_counter(), getattr(chooser, "level", "concept")
         slow = rescores(chooser) and not composable(models[0], features[0].test.x[:12].to(models[0].device))
-        rows = _sample(len(c)) if slow and len(c) > SLOW_ROWS else torch.arange(len(c))
+        rows = _sample(n) if slow and n > SLOW_ROWS else torch.arange(n)
         ks = tuple(k for k in ks if k <= SLOW_STEPS) if slow else tuple(ks)
-        lines = [_curve(model, splits, chooser, ks, rows) for model, splits in zip(models, features, strict=True)]
         cut = [_cut(made, rows.numpy()) for made in traces]
-        points[name], summary, area = _scores(cut, lines, ks)
-        level = getattr(chooser, "level", "concept")
-        key = (level, len(rows), ks)
-        if name.startswith("random"):
-            areas[key] = area
-        elif key in areas:
-            value, spread = area[0] - areas[key][0], area[1] - areas[key][1]
-            low, high = interval(spread)
-            summary["over_random"] = {"value": _round(value), "low": _round(low), "high": _round(high)}
+        points[name], summary, area = _scores(cut, _curves(models, features, chooser, ks, rows), ks)
         summary |= {"level": level, "rows": len(rows), "seconds": round(time.perf_counter() - start, 2)}
+        key = (level, len(rows), ks)
+        if isinstance(chooser, Random):
+            beside.setdefault(key, area)
+        else:
+            if key not in beside:
+                beside[key] = _scores(cut, _curves(models, features, Random(level=level), ks, rows), ks)[2]
+            low, high = interval(area[1] - beside[key][1])
+            value = area[0] - beside[key][0]
+            summary["over_random"] = {"value": _round(value), "low": _round(low), "high": _round(high)}
         if slow:
             summary["sample"] = f"{len(rows)} rows, at most {SLOW_STEPS} questions: each look is a whole inference"
         summaries[name] = summary
-    order = [name for name in budgets if name in points]
-    return {name: points[name] for name in order}, {name: summaries[name] for name in order if name in summaries}
+    return points, summaries
+
+
+def _curves(
+    models: Sequence[ConceptModel], features: Sequence[Splits], chooser: Policy, ks: tuple[int, ...], rows: Tensor
+) -> list[Curve]:
+    """A curve for each seed's model."""
+    return [_curve(model, splits, chooser, ks, rows) for model, splits in zip(models, features, strict=True)]
 
 
 def _sample(n: int) -> Tensor:
