@@ -19,7 +19,7 @@ from isthmus.evaluate import MAIN, main_form
 from isthmus.interventions.curve import Curve, curve
 from isthmus.interventions.look import composable
 from isthmus.interventions.named import POLICIES, policy, rescores
-from isthmus.interventions.policies import Ordered, Policy, Random
+from isthmus.interventions.policies import Level, Ordered, Policy, Random
 from isthmus.metrics.core import Array, interval, resamples
 from isthmus.model import ConceptModel
 from isthmus.trace import Trace
@@ -91,7 +91,8 @@ def asked(
         if reason := chooser.unfit(models[0], max(ks)):
             points[name] = {"not_applicable": reason}
             continue
-        start, level = time.perf_counter(), getattr(chooser, "level", "concept")
+        start = time.perf_counter()
+        level: Level = chooser.level if isinstance(chooser, Ordered) else "concept"
         slow = rescores(chooser) and not composable(models[0], features[0].test.x[:12].to(models[0].device))
         rows = _sample(n) if slow and n > SLOW_ROWS else torch.arange(n)
         ks = tuple(k for k in ks if k <= SLOW_STEPS) if slow else tuple(ks)
