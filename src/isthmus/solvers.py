@@ -31,7 +31,7 @@ class Drawn(Protocol):
 
 @dataclass(frozen=True)
 class MonteCarlo:
-    """The mean answer over a bottleneck's draws (Kim et al. 2023, section 3.2); without ``sampling``, one pass.
+    """The mean answer over a bottleneck's draws (Kim et al. 2023); without ``sampling``, one pass.
 
     All rows share the bottleneck's stored noise, so that no row's answer depends on the others. While the head learns,
     noise is fresh, and what is given shows in each (row, draw) with chance ``swap``, all concepts at once.
@@ -69,13 +69,12 @@ def averaged(logits: Tensor, task: Task) -> Tensor:
 
 
 def joined(parts: list[Output]) -> Output:
-    """Outputs of consecutive rows as one."""
-    values, logits, vectors = (
-        torch.cat([each for p in parts if (each := get(p.concepts)) is not None])
-        for get in (lambda c: c.values, lambda c: c.logits, lambda c: c.vectors)
-    )
-    rows, features = torch.cat([p.logits for p in parts]), torch.cat([p.features for p in parts])
-    return Output(Concepts(values, logits, vectors), rows, features)
+    """Outputs of consecutive rows, with logits and vectors of their concepts, as one."""
+    concepts = [p.concepts for p in parts]
+    logits = torch.cat([c.logits for c in concepts if c.logits is not None])
+    vectors = torch.cat([c.vectors for c in concepts if c.vectors is not None])
+    made = Concepts(torch.cat([c.values for c in concepts]), logits, vectors)
+    return Output(made, torch.cat([p.logits for p in parts]), torch.cat([p.features for p in parts]))
 
 
 class ConceptEnergies(Protocol):
@@ -105,14 +104,14 @@ class Weighing:
     """Weights of E(x, y), E(x, c) and E(c, y): in a row of which nothing is given, and in one that was corrected."""
 
     free: tuple[float, float, float] = (1.0, 1.0, 0.01)
-    corrected: tuple[float, float, float] = (1.0, 1.0, 3.0)
+    corrected: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def of(self, rows: Tensor, given: Given | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B,) True in corrected rows; the three weights, each (B, 1)."""
         told = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
         told = told if given is None else told | given.mask.any(-1)
-        both = [torch.tensor(weights).to(rows) for weights in (self.free, self.corrected)]
-        return told, torch.where(told[:, None], both[1], both[0]).split(1, -1)
+        pairs = zip(self.free, self.corrected, strict=True)
+        return told, tuple(torch.where(told, corrected, free).to(rows)[:, None] for free, corrected in pairs)
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ class Descent:
     lr: float = 0.1
     steps: int = 300
     patience: int = 10
-    delta: float = 1e-3
+    delta: float = 0.1
 
     def __call__(self, model: ConceptModel, z: Tensor, given: Given | None) -> Output:
         told, weights = self.weighing.of(z.double(), given)
@@ -216,7 +215,8 @@ class Relaxed:
         self.space, self.hard = model.space, selection == "hard"
         self.absent, self.present = part.parts(z)[1].detach().double().unbind(-1)  # (B, K)
         self.reading, self.units, self.from_c, self.binary, self.table, self.base, self.gram, self.cross = (
-            t.detach().double() for t in (head.reading(z), head.units, head.from_c, part.binary(), *part.table(), *part.overlaps())
+            t.detach().double()
+            for t in (head.reading(z), head.units, head.from_c, part.binary(), *part.table(), *part.overlaps())
         )
 
     def logits(self, c: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """An energy for each state of each concept, read from the features; all concepts together make one vector for the class.
 
-Xu et al. 2024, Energy-Based Concept Bottleneck Models, ICLR, section 3.2.
+Xu et al. 2024, Energy-Based Concept Bottleneck Models, ICLR, section 3.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ class EnergyBottleneck(Bottleneck):
     for a batch): the negatives of E(c, y). A concept that is not given enters as predicted, without gradient.
     """
 
-    def __init__(
-        self, dim: int, space: ConceptSpace, width: int = 512, dropout: float = 0.2, flipped: float = 0.2
-    ) -> None:
+    def __init__(self, dim: int, space: ConceptSpace, width: int = 512, dropout: float = 0.2, flipped: float = 0.2) -> None:
         super().__init__(space)
         m, edge = space.count, 1 / math.sqrt(width)
         self.project, self.drop = nn.Linear(dim, width), nn.Dropout(dropout)

@@ -1,6 +1,6 @@
 """Each concept is a Gaussian in a small space; it is present as often as a draw lies nearer to 'present' than to 'absent'.
 
-Kim et al. 2023, Probabilistic Concept Bottleneck Models, ICML, sections 3.1 and 3.2.
+Kim et al. 2023, Probabilistic Concept Bottleneck Models, ICML, section 3.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class GaussianBottleneck(Bottleneck):
         return var if given is None else var.masked_fill(self.touched(given)[..., None], 0.0)
 
     def uncertainty(self, z: Tensor, given: Given | None = None) -> Tensor:
-        """(B, M) geometric mean of each concept's variances (section 3.3), above 0; 0 where it is given."""
+        """(B, M) geometric mean of each concept's variances, above 0; 0 where it is given."""
         return self.variance(z, given).log().mean(-1).exp()
 
     def binary(self, like: Tensor) -> Tensor:

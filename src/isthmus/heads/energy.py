@@ -1,6 +1,6 @@
 """Two energies of a class: with the features, and with all concepts together. The class embeddings are shared.
 
-Xu et al. 2024, Energy-Based Concept Bottleneck Models, ICLR, section 3.2.
+Xu et al. 2024, Energy-Based Concept Bottleneck Models, ICLR, section 3.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from isthmus.space import ConceptSpace, Task
 
 
 class EnergyHead(Head):
-    """E(x, y) = w . relu(u + u * v_y), u = W x, and E(c, y) = w' . relu(s + s * v_y), s = ``vectors`` (B, 1, H) of all concepts.
+    """E(x, y) = w . relu(u + u * v_y), u = W x; E(c, y) = w' . relu(s + s * v_y), s = ``vectors`` (B, 1, H) of all concepts.
 
     Every use has the same unit class embeddings v_y, nowhere below -1, so that relu(a + a * v) = relu(a) * (1 + v). Not
     sealed: E(x, y) reads the features. In one pass both count alike; a solver weighs them.

@@ -1,6 +1,6 @@
 """A head of class means: the nearest one, among vectors made from the concepts', is the answer.
 
-Kim et al. 2023, Probabilistic Concept Bottleneck Models, ICML, section 3.2.
+Kim et al. 2023, Probabilistic Concept Bottleneck Models, ICML, section 3.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PrototypeHead(Head):
         return self.scale * (absent - present)
 
     def uncertainty(self, variance: Tensor) -> Tensor:
-        """Variances (B, M, E) of the concepts -> (B,) det(W diag(var) W^T)^(1/hidden): the class vector's (section 3.3).
+        """Variances (B, M, E) of the concepts -> (B,) det(W diag(var) W^T)^(1/hidden): the class vector's.
 
         0 where fewer than ``hidden`` numbers vary: the class vector then lies on a plane.
         """

@@ -34,7 +34,13 @@ CARD = Card(
     tasks=("classes",),
     exempt={5: "E(x, y) reads the class from the features, beside the concepts; its weight is an option"},
     tune={"lr": (1e-3, 3e-3)},
-    notes="",
+    notes="Not sealed. Default inference is mean field on p(y | x) p(c | x) p(y | c), the factors that training fits; the "
+    "paper's descent is an option. Why: training leaves open what E(c, y) adds for c alone, and descent, which follows it, drags "
+    "concepts that nobody corrected away from what x says; mean field leaves it out. Under a correction every factor has "
+    "weight 1, as in the paper's joint energy; the authors' code has 3 for E(c, y), 0 for the rest, and selects hard, which "
+    "moves no other concept. Also unlike their code: each row stops by itself, on its own energy; one index convention, 0 "
+    "absent and 1 present; unit embeddings in training and inference; weights stay fractions. Ours: categorical concepts; "
+    "unknown labels enter E(c, y) as predicted; Adam and early stopping for SGD and plateaus.",
 )
 
 
@@ -56,7 +62,7 @@ def ecbm(
     xc: Weight = 1.0,
     cy: Weight = 0.01,
     corrected_xy: Weight = 1.0,
-    corrected_cy: Weight = 3.0,
+    corrected_cy: Weight = 1.0,
     lr: Rate = 1e-3,
     weight_decay: Weight = 4e-5,
     epochs: Whole = 300,
@@ -65,9 +71,9 @@ def ecbm(
 ) -> Plan:
     """Sizes, ``flipped`` negatives and the training weights 3, 1, 1 of E(x, y), E(x, c), E(c, y) are the authors' settings.
 
-    ``xy``, ``xc`` and ``cy`` weigh the energies in prediction; ``corrected_xy`` and ``corrected_cy`` take the place of two
-    in a row where a concept is given (the authors' code: 0 and 3, and 0 for E(x, c), which we keep). ``inference='descent'``
-    is the paper's, with ``selection='hard'`` as in its code.
+    ``xy``, ``xc`` and ``cy`` weigh the energies in prediction; in a row where a concept is given, ``corrected_xy`` and
+    ``corrected_cy`` take the place of two (the authors' code: 0 and 3, and 0 for E(x, c)). ``inference='descent'`` is the
+    paper's, with ``selection='hard'`` as in its code.
     """
     if inference == "mean field" and selection == "hard":
         raise OptionError("ecbm: mean field takes concepts by their probability; selection='hard' needs inference='descent'")
@@ -100,7 +106,7 @@ class LearnEnergies(Learn):
     """``Learn`` with both energies of the class kept apart, as the loss takes them."""
 
     def forward(self, model: ConceptModel, batch: Batch, validating: bool = False) -> Output:
-        out, head = super(LearnEnergies, self).forward(model, batch, validating), cast("EnergyHead", model.head)
+        out, head = super().forward(model, batch, validating), cast("EnergyHead", model.head)
         assert out.concepts.vectors is not None
         return TwoAnswers(out.concepts, head.seen(out.features), out.features, head.implied(out.concepts.vectors[:, 0]))
 
@@ -123,7 +129,7 @@ class Energies:
         return {"task": self.xy * seen, "concept": self.xc * concept, "joint": self.cy * implied}
 
 
-# what the energies say without inference (section 3.4): conditionals, by listing every assignment of the concepts
+# what the energies say without inference: conditionals, by listing every assignment of the concepts
 
 
 @torch.no_grad()

@@ -65,9 +65,7 @@ def probcbm(
     model = ConceptModel(features, bottleneck, head, space, task, MonteCarlo(sampling, swap))
     how = dict[str, Any](lr=lr, batch_size=batch_size, patience=patience)
     concepts = Learn(losses.concept, ("features", "bottleneck"), epochs=epochs, name="concepts", **how)
-    classes = Learn(
-        losses.task, ("head",), given=randomly(1.0), epochs=head_epochs, through="solver", name="classes", **how
-    )
+    classes = Learn(losses.task, ("head",), given=randomly(1.0), epochs=head_epochs, through="solver", name="classes", **how)
     return Plan(model, [concepts, classes])
 
 
