@@ -35,8 +35,8 @@ CARD = Card(
     exempt={5: "E(x, y) reads the class from the features, beside the concepts; its weight is an option"},
     tune={"lr": (1e-3, 3e-3)},
     notes="Not sealed. Default inference is mean field on p(y | x) p(c | x) p(y | c), the factors that training fits; the "
-    "paper's descent is an option. Why: training leaves open what E(c, y) adds for c alone, and descent, which follows it, drags "
-    "concepts that nobody corrected away from what x says; mean field leaves it out. Under a correction every factor has "
+    "paper's descent is an option. Why: training leaves open what E(c, y) adds for c alone, and descent, which follows it, "
+    "drags concepts that nobody corrected away from what x says; mean field leaves it out. Under a correction every factor has "
     "weight 1, as in the paper's joint energy; the authors' code has 3 for E(c, y), 0 for the rest, and selects hard, which "
     "moves no other concept. Also unlike their code: each row stops by itself, on its own energy; one index convention, 0 "
     "absent and 1 present; unit embeddings in training and inference; weights stay fractions. Ours: categorical concepts; "
