@@ -57,7 +57,7 @@ class GaussianBottleneck(Bottleneck):
     def forward(self, z: Tensor, given: Given | None = None) -> Concepts:
         """At the means; while it learns, over fresh draws, with the KL to a standard normal as its penalty."""
         mean, logvar = self.moments(z)
-        logits = self.score(mean[None] if not self.training else self.scattered(mean, logvar, self.fresh(len(z))))
+        logits = self.score(mean, logvar, self.fresh(len(z)) if self.training else None)
         values = hold(self.space.activate(logits), given, self.space)
         penalties = {"kl": self.kl * divergence(mean, logvar)} if self.training else {}
         return Concepts(values, logits, self.told(mean, values, given), penalties=penalties)
@@ -68,27 +68,32 @@ class GaussianBottleneck(Bottleneck):
         ``seen`` (S, B): the draws in which what is given shows; all when None.
         """
         mean, logvar = self.moments(z)
-        draws = self.scattered(mean, logvar, noise)
-        logits = self.score(draws)
+        logits = self.score(mean, logvar, noise)
         values = hold(self.space.activate(logits), given, self.space)
-        return Concepts(values, logits, self.told(draws, values, given, seen))
-
-    def scattered(self, mean: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
-        """(S, B, M, E) mean + deviation * noise."""
-        return mean + (0.5 * logvar).exp() * noise
+        return Concepts(values, logits, self.told(mean + (0.5 * logvar).exp() * noise, values, given, seen))
 
     def fresh(self, rows: int) -> Tensor:
         """New noise (S, rows, M, E), for training: as many draws as the bank has, each row its own."""
-        samples, _, *shape = self.noise.shape
-        return torch.randn(samples, rows, *shape, device=self.noise.device)
+        samples, _, m, width = self.noise.shape
+        return torch.randn(rows, m, samples, width, device=self.noise.device).permute(2, 0, 1, 3)
 
-    def score(self, draws: Tensor) -> Tensor:
-        """Draws (S, B, M, E) -> logits (B, K) of the mean over draws of the softmax over anchor distances."""
-        anchors, binary = F.normalize(self.anchors, dim=-1), self.binary(draws)
+    def score(self, mean: Tensor, logvar: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Logits (B, K) of the mean, over the draws mean + deviation * noise, of the softmax over anchor distances.
+
+        Distances need a draw's length and its dot products with anchors alone, so the draws themselves are never made.
+        """
+        anchors, binary = F.normalize(self.anchors, dim=-1), self.binary(mean)
         if not self.space.plain:
-            draws = draws[..., self.space.owner_of.to(draws.device), :]
-        gap = 1 + draws.square().sum(-1, keepdim=True) - 2 * torch.einsum("sbke,kve->sbkv", draws, anchors)
-        absent, present = (gap.clamp(min=0) + EPS).sqrt().unbind(-1)  # (S, B, K)
+            owner = self.space.owner_of.to(mean.device)
+            mean, logvar, noise = mean[:, owner], logvar[:, owner], None if noise is None else noise[:, :, owner]
+        dots, length = torch.einsum("bke,kve->bkv", mean, anchors)[None], mean.square().sum(-1)[None]
+        if noise is not None:
+            sides = torch.cat([anchors.mT.expand(len(mean), -1, -1, -1), mean[..., None]], -1)  # (B, K, E, 3)
+            along = torch.einsum("sbke,bkev->sbkv", noise, (0.5 * logvar).exp()[..., None] * sides)
+            spread = torch.einsum("sbke,bke->sbk", noise.square(), logvar.exp())
+            dots, length = dots + along[..., :2], length + 2 * along[..., 2] + spread
+        gap = 1 + length[..., None] - 2 * dots  # (S, B, K, 2)
+        absent, present = (gap.clamp(min=0) + EPS).sqrt().unbind(-1)
         return averaged(self.scale * (binary * absent - present), self.space)
 
     def told(self, vectors: Tensor, values: Tensor, given: Given | None, seen: Tensor | None = None) -> Tensor:
