@@ -1,5 +1,5 @@
 """One file for each published method; importing this registers them all."""
 
-from isthmus.methods import cbm, cem, sidechannel, yardsticks
+from isthmus.methods import cbm, cem, scbm, sidechannel, yardsticks
 
-__all__ = ["cbm", "cem", "sidechannel", "yardsticks"]
+__all__ = ["cbm", "cem", "scbm", "sidechannel", "yardsticks"]
