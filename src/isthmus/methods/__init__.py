@@ -1,5 +1,5 @@
 """One file for each published method; importing this registers them all."""
 
-from isthmus.methods import autoregressive, cbm, cem, intcem, scbm, sidechannel, yardsticks
+from isthmus.methods import autoregressive, cbm, cem, intcem, realigned, scbm, sidechannel, yardsticks
 
-__all__ = ["autoregressive", "cbm", "cem", "intcem", "scbm", "sidechannel", "yardsticks"]
+__all__ = ["autoregressive", "cbm", "cem", "intcem", "realigned", "scbm", "sidechannel", "yardsticks"]
