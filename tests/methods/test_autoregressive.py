@@ -48,7 +48,7 @@ def joint(part: AutoregressiveBottleneck, z: torch.Tensor) -> tuple[np.ndarray, 
                 h = weight[8 * k : 8 * k + 8] @ row + bias[8 * k : 8 * k + 8]
                 for j in range(k):
                     h = h + earlier[k][:, j] * state[j]
-                h = np.where(h > 0, h, 0.01 * h)
+                h = np.maximum(h, 0)
                 p = 1 / (1 + np.exp(-(out[k] @ h + shift[k])))
                 chance[b, s] *= p if state[k] else 1 - p
     return states, chance

@@ -34,7 +34,7 @@ class AutoregressiveBottleneck(Bottleneck):
     rank: Tensor
     uniform: Tensor
 
-    def __init__(self, dim: int, space: ConceptSpace, hidden: int = 50, *, draws: int = 100, exact: int = 256) -> None:
+    def __init__(self, dim: int, space: ConceptSpace, hidden: int = 50, *, draws: int = 200, exact: int = 256) -> None:
         super().__init__(space)
         m, k = space.count, len(space)
         self.features = nn.Linear(dim, m * hidden)
@@ -74,7 +74,7 @@ class AutoregressiveBottleneck(Bottleneck):
     def conditional(self, m: int, hidden: Tensor, c: Tensor) -> Tensor:
         """(S, B, states) logits of concept m, from its features (B, H) and assignments c (S, B, K) of the earlier ones."""
         before = self.space.widen(self.rank < self.rank[m]).to(c)
-        h = F.leaky_relu(hidden + (self.space.standardised(c) * before) @ self.earlier[m].T)
+        h = F.relu(hidden + (self.space.standardised(c) * before) @ self.earlier[m].T)
         part = self.space.slices[m]
         return h @ self.weight[part].T + self.bias[part]
 

@@ -1,6 +1,6 @@
 """A joint normal over the concepts' logits: a correction moves every concept that goes along with the corrected one.
 
-Vandenhirtz, Laguna, Marcinkevics, Vogt 2024, Stochastic Concept Bottleneck Models, NeurIPS, section 3.
+Vandenhirtz, Laguna, Marcinkevics, Vogt 2024, Stochastic Concept Bottleneck Models, NeurIPS, and their code (mvandenhi/SCBM).
 """
 
 from __future__ import annotations

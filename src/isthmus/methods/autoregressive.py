@@ -22,8 +22,9 @@ CARD = Card(
     paper="Havasi et al., Addressing Leakage in Concept Bottleneck Models, NeurIPS 2022",
     year=2022,
     family="correlated",
+    code="dtak/addressing-leakage (MIT)",
     tasks=("classes", "labels", "value"),
-    tune={"lr": (1e-3, 1e-2), "weight_decay": (0.0, 4e-5)},
+    tune={"lr": (1e-3, 5e-3), "weight_decay": (0.0, 4e-5)},
     notes="Sealed and ordered: concepts are predicted in the order of the space, a permutation carries the order along "
     "(law 7 holds), and a concept cannot be dropped before one that is predicted from it. Blocks and numbers are ours.",
 )
@@ -36,17 +37,17 @@ def autoregressive(
     task: Task,
     *,
     hidden_concept: Whole = 50,
-    draws: Whole = 100,
+    draws: Whole = 200,
     exact: Count = 256,
-    head: Kind = "linear",
-    hidden: Whole = 128,
-    lr: Rate = 1e-3,
-    weight_decay: Weight = 4e-5,
+    head: Kind = "mlp",
+    hidden: Whole = 200,
+    lr: Rate = 5e-3,
+    weight_decay: Weight = 0.0,
     epochs: Whole = 100,
     batch_size: Whole = 64,
     patience: Count = 15,
 ) -> Plan:
-    """Concepts learn with the true earlier ones (an unknown one is drawn), the head on true concepts: independent training.
+    """Concepts learn with the true earlier ones (an unknown one is drawn), the head on true concepts. Defaults: authors' code.
 
     ``hidden_concept`` units for each concept. Inference sums over all assignments of the concepts where there are at most
     ``exact``, else over ``draws`` weighted samples.

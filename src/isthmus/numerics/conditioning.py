@@ -3,7 +3,7 @@
 Logits are ``mean + factor @ e`` with e standard normal, (B, R); both functions return what e becomes: ``center`` (B, R)
 and ``spread`` (B, R, R), so that e = center + spread @ n for a standard normal n. Working on e keeps every Hessian
 symmetric with eigenvalues of at least 1, and makes the result independent of the order of the concepts.
-Region: Vandenhirtz et al. 2024, Stochastic Concept Bottleneck Models, section 3.3.
+Region: Vandenhirtz et al. 2024, Stochastic Concept Bottleneck Models, and their code.
 """
 
 from __future__ import annotations
