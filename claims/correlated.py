@@ -24,6 +24,7 @@ COUNTS, ORDERS, SEEDS = (3, 6, 9), 5, (0, 1, 2)
 
 
 def fit(name: str, data: Any, seed: int, **options: Any) -> Any:
+    """A fitted model of a registered method, on features as they are."""
     features = build("identity", dim=data.train.x.shape[1])
     return registry.get(name).make(features, data.space, data.task, seed=seed, **options).fit(data, seed)
 

@@ -1,6 +1,6 @@
 """A head read once for each sample of the concepts; its probabilities are averaged, never its logits.
 
-Havasi et al. 2022, Addressing Leakage in Concept Bottleneck Models; Vandenhirtz et al. 2024, Stochastic Concept Bottleneck Models.
+Havasi et al. 2022 (Addressing Leakage), Vandenhirtz et al. 2024 (Stochastic Concept Bottleneck Models).
 """
 
 from __future__ import annotations
