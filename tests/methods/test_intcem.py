@@ -228,8 +228,9 @@ def agreement(model: Any, data: Any, loss: Rollouts) -> float:
     for _ in range(2):
         given = reveal(table.c, chosen, data.space)
         out = model(table.x)
-        target = greedy(out.logits, loss.effects(out), table.c - out.concepts.values, chosen.float(), torch.ones_like(table.c),
-                        membership(data.space, "group"), table.y, data.task).masked_fill(chosen, -torch.inf).argmax(1)  # fmt: skip
+        gap, known, member = table.c - out.concepts.values, torch.ones_like(table.c), membership(data.space, "group")
+        score = greedy(out.logits, loss.effects(out), gap, chosen.float(), known, member, table.y, data.task)
+        target = score.masked_fill(chosen, -torch.inf).argmax(1)
         mine = model.bottleneck.policy_scores(table.x, given).argmax(1)
         hits.append((mine == target).float().mean().item())
         chosen[torch.arange(len(table)), mine] = True

@@ -85,7 +85,7 @@ class AskingBottleneck(EmbeddingBottleneck):
         self, dim: int, space: ConceptSpace, width: int = 16, *, hidden: Sequence[int] = (256, 128), level: Level = "group"
     ) -> None:
         super().__init__(dim, space, width, shared=False)
-        self.asked = level
+        self.asked: Level = level
         sizes = [len(space) * (width + 1), *hidden, len(membership(space, level))]
         self.norms = nn.ModuleList(nn.BatchNorm1d(size) for size in sizes[:-1])
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))

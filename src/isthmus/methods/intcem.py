@@ -31,8 +31,8 @@ CARD = Card(
     kinds=("binary", "categorical"),
     exempt={5: "the two vectors of a concept are read from x, so x still reaches the task when every concept is given"},
     tune={"lr": (1e-3, 1e-2), "rollout_weight": (1.0, 5.0)},
-    notes="Its policy is 'learned' ('learned:group' where concepts have groups). What is given already is never the oracle's target nor drawn again (in the authors' code "
-    "it can be both); a concept without a label is never asked about.",
+    notes="Its policy is 'learned' ('learned:group' where concepts have groups). What is given already is never the oracle's "
+    "target nor drawn again (in the authors' code it can be both); a concept without a label is never asked about.",
 )
 
 
