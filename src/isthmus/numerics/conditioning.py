@@ -68,7 +68,8 @@ def posterior_mode(mean: Tensor, factor: Tensor, known: Evidence) -> tuple[Tenso
     """The e (B, R) that is likeliest given what is ``known``, and a root of the posterior's covariance there (Laplace).
 
     mean (B, K), factor (B, K, R), double precision. Damped Newton on a strictly convex function, so there is one
-    answer; each row stops by itself. The gradient with respect to mean and factor is that of the answer (implicit).
+    answer; a row that has found it moves no further. The gradient with respect to mean and factor is that of the answer
+    (implicit).
     """
     with torch.no_grad():
         e = mean.new_zeros(factor.shape[0], factor.shape[2])
