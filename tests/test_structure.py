@@ -327,6 +327,21 @@ def test_every_method_has_a_page_with_its_options_and_exemptions() -> None:
         assert all(reason in page for reason in method.card.exempt.values()), name
 
 
+def test_what_is_written_about_a_method_by_hand_follows_its_card() -> None:
+    from types import SimpleNamespace
+
+    files = pytest.importorskip("mkdocs.structure.files")
+    config = SimpleNamespace(docs_dir=str(ROOT / "docs"), site_dir="site", use_directory_urls=False, plugins=SimpleNamespace())
+    config.plugins._current_plugin = None
+    made = docs_pages.on_files(files.Files([]), config)
+    written = sorted(file.stem for file in (ROOT / "docs" / "methods").glob("*.md"))
+    assert {"autoregressive", "realigned", "scbm"} <= set(written)
+    for name in written:
+        text = made.get_file_from_path(f"methods/{name}.md").content_string
+        assert text.startswith("# ") and "## Options" in text
+        assert text.endswith((ROOT / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8"))
+
+
 # the rule about missing data
 
 

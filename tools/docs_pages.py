@@ -1,6 +1,6 @@
 """Pages of the site that nobody writes by hand: ``methods/`` is made from the cards when the site is built.
 
-Named under ``hooks`` in mkdocs.yml; these pages are never files of the project.
+Named under ``hooks`` in mkdocs.yml. What is written by hand about a method, docs/methods/NAME.md, follows its card.
 """
 
 from __future__ import annotations
@@ -38,8 +38,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     from mkdocs.structure.files import File
 
     pages = {"methods/index.md": index(methods())}
-    pages |= {f"methods/{name}.md": page(found) for name, found in methods().items()}
+    for name, found in methods().items():
+        own = Path(config.docs_dir) / "methods" / f"{name}.md"
+        pages[f"methods/{name}.md"] = page(found) + ("\n" + own.read_text(encoding="utf-8") if own.exists() else "")
     for place, text in pages.items():
+        if written := files.get_file_from_path(place):
+            files.remove(written)
         files.append(File.generated(config, place, content=text))
     return files
 

@@ -14,6 +14,7 @@ _NAMES = {
     "isthmus.given": ("Given", "everything", "given", "nothing", "randomly", "reveal"),
     "isthmus.hub": ("card", "from_pretrained", "load", "push_to_hub", "save", "save_pretrained"),
     "isthmus.errors": ("DataError", "IntegrityError", "IsthmusError", "OptionError", "UnknownName"),
+    "isthmus.methods.realigned": ("realign",),
     "isthmus.model": ("Bottleneck", "ConceptModel", "Concepts", "Head", "Output"),
     "isthmus.pages": ("report",),
     "isthmus.registry": ("Card", "method"),
@@ -58,7 +59,7 @@ def _call(name: str) -> property:
 
 class _Package(ModuleType):
     compare, evaluate, given = _call("compare"), _call("evaluate"), _call("given")
-    methods, report = _call("methods"), _call("report")
+    methods, realign, report = _call("methods"), _call("realign"), _call("report")
 
 
 sys.modules[__name__].__class__ = _Package

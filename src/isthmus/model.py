@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -175,8 +175,8 @@ class ConceptModel(nn.Module):
     def keep(self, index: list[int]) -> None:
         """Keep the concepts at ``index`` (into M), in that order: a permutation moves columns and leaves the logits."""
         columns, space = self.space.columns_of(index), self.space.keep(index)
-        self.bottleneck.keep(columns, space)
-        self.head.keep(columns, space)
+        for part in (part for part in (self.bottleneck, self.head, self.solver) if hasattr(part, "keep")):
+            cast("Head", part).keep(columns, space)
         self.space = space
 
     @property

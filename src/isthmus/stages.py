@@ -1,4 +1,4 @@
-"""Stages that change what the concepts are: ``Keep`` some of them, ``Name`` discovered ones."""
+"""Stages beside ``Learn``: ``Keep`` some of the concepts, ``Name`` discovered ones, learn with ``Clipped`` gradients."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from isthmus.errors import DataError, IsthmusError
+from isthmus.given import Batch
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
-from isthmus.train import Fold
+from isthmus.train import Fold, Learn
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,20 @@ class Name:
             names.append(word if counts[word] == 1 else f"{word} ({counts[word]})")
         named = [replace(concept, name=name) for concept, name in zip(model.space.concepts, names, strict=True)]
         model.space = model.bottleneck.space = replace(model.space, concepts=tuple(named))
+
+
+@dataclass(frozen=True)
+class Clipped(Learn):
+    """``Learn`` with the norm of all gradients together cut to ``clip`` before each step."""
+
+    clip: float = 100.0
+
+    def step(self, model: ConceptModel, batch: Batch, optimizer: torch.optim.Optimizer) -> float:
+        def cut(optimizer: torch.optim.Optimizer, *_: object) -> None:
+            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip)
+
+        hook = optimizer.register_step_pre_hook(cut)
+        try:
+            return super().step(model, batch, optimizer)
+        finally:
+            hook.remove()

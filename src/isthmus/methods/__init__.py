@@ -1,5 +1,16 @@
 """One file for each published method; importing this registers them all."""
 
-from isthmus.methods import cbm, cem, ecbm, probcbm, sidechannel, yardsticks
+from isthmus.methods import autoregressive, cbm, cem, ecbm, intcem, probcbm, realigned, scbm, sidechannel, yardsticks
 
-__all__ = ["cbm", "cem", "ecbm", "probcbm", "sidechannel", "yardsticks"]
+__all__ = [
+    "autoregressive",
+    "cbm",
+    "cem",
+    "ecbm",
+    "intcem",
+    "probcbm",
+    "realigned",
+    "scbm",
+    "sidechannel",
+    "yardsticks",
+]

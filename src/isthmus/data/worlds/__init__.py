@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from isthmus.data.worlds.correlated import correlated
 from isthmus.data.worlds.poker import poker
 from isthmus.data.worlds.robot import robot
 from isthmus.data.worlds.sudoku import sudoku
 from isthmus.data.worlds.toy import dot, tabular_toy, tabular_toy_information, trig, xor
 
-__all__ = ["dot", "poker", "robot", "sudoku", "tabular_toy", "tabular_toy_information", "trig", "xor"]
+__all__ = ["correlated", "dot", "poker", "robot", "sudoku", "tabular_toy", "tabular_toy_information", "trig", "xor"]
