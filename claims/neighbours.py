@@ -1,6 +1,6 @@
 """Corrections of ECBM (arXiv 2401.14142) and SCBM (2406.19272) mend concepts nobody corrected; those of CBM and CEM do not.
 
-Real: `wbcatt` (frozen MobileNetV2 features, 600 training and 400 test rows; 11 concepts) and `dermatology` (22 concepts; 73
+Real: `wbcatt` (frozen MobileNetV2 features, 600 training and 300 test rows; 11 concepts) and `dermatology` (22 concepts; 73
 test rows). Synthetic: `correlated` (1,000 training, 600 test rows). MLPs are learnt with the model on `dermatology`. Half of
 the concepts, in random order, are told; accuracy on the others (a block counts as its most likely state), on the same
 cells before and after, mean over three orders and 3 seeds; 95 % interval by a bootstrap over test rows. ecbm: mean field, width
@@ -30,7 +30,7 @@ from isthmus.space import ConceptSpace
 from isthmus.trace import run
 
 SETS: dict[str, dict[str, int]] = {
-    "wbcatt": {"train": 600, "test": 400},
+    "wbcatt": {"train": 600, "test": 300},
     "dermatology": {},
     "correlated": {"train": 1000, "test": 600},
 }
