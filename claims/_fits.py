@@ -15,6 +15,7 @@ import isthmus as im
 from isthmus import registry
 from isthmus.data.table import Splits, Table
 from isthmus.encoders import resolve
+from isthmus.errors import IsthmusError
 from isthmus.metrics.core import interval, resamples
 from isthmus.model import ConceptModel
 from isthmus.trace import run
@@ -103,8 +104,13 @@ def fits(
     """
     each = [data] * len(seeds) if isinstance(data, Splits) else list(data)
     tries = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    first = [fit(name, each[0], seeds[0], **options, **tried) for tried in tries]
-    best = max(range(len(tries)), key=lambda at: by(first[at], each[0]))
+    first: dict[int, ConceptModel] = {}
+    for at, tried in enumerate(tries):
+        try:
+            first[at] = fit(name, each[0], seeds[0], **options, **tried)
+        except IsthmusError as error:  # it diverged: not to be chosen
+            print(f"{name} {tried}: {error}", flush=True)
+    best = max(first, key=lambda at: by(first[at], each[0]))
     rest = [fit(name, part, seed, **options, **tries[best]) for part, seed in zip(each[1:], seeds[1:], strict=True)]
     return [first[best], *rest]
 

@@ -6,7 +6,7 @@ the concepts, in random order, are told; accuracy on the others (a block counts 
 cells before and after, mean over three orders and 3 seeds; 95 % interval by a bootstrap over test rows. ecbm: mean field, width
 64, 30 epochs; scbm: covariance amortised, mode, 25 epochs, 20 draws; cbm and cem: 40 epochs; autoregressive (20) and realigned
 (40) beside, not counted. The rate, .001 or .01, is chosen with the first seed by the validation loss of the concepts without
-corrections.
+corrections; a rate at which training diverges is out (added after scbm stopped there, with one figure seen, ecbm on `wbcatt`).
 
 Rule, fixed before the first result: holds when ecbm and scbm lie above 0 on all three sets and cbm and cem change by exactly 0;
 does not hold when cbm or cem change, or fewer than three of the six cells of ecbm and scbm lie above 0; cannot tell here
