@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from isthmus.data.registry import dataset
 from isthmus.data.table import DataCard, Splits, Table
 from isthmus.data.worlds.cards import CARDS, HEIGHT, RANKS, SUITS, Bytes, Floats, Whole, lay, paint, table
+from isthmus.data.worlds.veils import Veils, draw_veils
 from isthmus.errors import OptionError, unknown
 from isthmus.space import Concept, ConceptSpace, Task
 
@@ -86,12 +87,14 @@ def fixed_hands_of(pool: Whole, ranks: Whole, each: int, seed: int) -> Whole:
 @dataclass(frozen=True)
 class Hands:
     """Rendered hands: ``images`` uint8 (n, 3, height, width), ``cards`` (n, H) from left to right, ``boxes`` float32
-    (n, H, 4) x0, y0, x1, y1 in pixels with the far edges exclusive, and ``y`` (n,) the rank of each hand."""
+    (n, H, 4) x0, y0, x1, y1 in pixels with the far edges exclusive, ``y`` (n,) the rank of each hand, and ``ambiguity``
+    (n, H) in 0..1, how much of each card a veil takes."""
 
     images: Bytes
     cards: Whole
     boxes: Floats
     y: Whole
+    ambiguity: Floats
 
 
 def deal(n: int, rng: np.random.Generator, pool: Whole, ranks: Whole, shares: NDArray[np.float64] | None = None) -> Whole:
@@ -111,19 +114,26 @@ def render(
     overlap: float = 0.0,
     background: str = "plain",
     noise: float = 0.0,
+    veils: Veils | None = None,
 ) -> Hands:
-    """Paint ``cards`` (n, H); ``noise`` is the standard deviation of Gaussian noise in grey levels of 255."""
+    """Paint ``cards`` (n, H), lay ``veils`` over them; ``noise``: standard deviation of what comes on top, in grey levels.
+
+    What ``rng`` draws does not depend on which cards they are, nor on the veils.
+    """
     if not 0 <= noise <= 128:
         raise OptionError(f"noise: expected a standard deviation of 0..128 grey levels, got {noise:g}")
     layout = lay(cards, rng, rotation=rotation, overlap=overlap)
     images = np.empty((len(cards), 3, HEIGHT, layout.width), dtype=np.uint8)
+    ambiguity = np.zeros(cards.shape, dtype=np.float32)
     for start in range(0, len(cards), 256):
         rows = np.arange(start, min(start + 256, len(cards)))
         picture = paint(cards[rows], layout.rows(rows), table(len(rows), layout.width, rng, background))
+        if veils is not None:
+            ambiguity[rows] = veils.rows(rows).lay(picture, layout.boxes[rows])
         if noise:
             picture += rng.normal(0, noise, picture.shape).astype(np.float32)
         images[rows] = np.rint(np.clip(picture, 0, 255)).astype(np.uint8).transpose(0, 3, 1, 2)
-    return Hands(images, cards, layout.boxes, hand_rank(cards))
+    return Hands(images, cards, layout.boxes, hand_rank(cards), ambiguity)
 
 
 def card_concepts(hands: Hands) -> tuple[Floats, Floats]:
@@ -149,6 +159,15 @@ def rank_suit_states(hands: Hands) -> tuple[Floats, Floats]:
     where[row, place, hands.cards % 13] = hands.boxes
     where[row, place, 13 + hands.cards // 13] = hands.boxes
     return values, where.reshape(n, 17 * count, 4)
+
+
+def ambiguity_of(hands: Hands, concepts: str) -> Floats:
+    """(n, M) ambiguity of each concept's picture: of its card, or of the card at its place; NaN where the card is absent."""
+    if concepts == "suit-rank":
+        return np.repeat(hands.ambiguity, 2, axis=1)
+    found = np.full((len(hands.cards), 52), np.nan, dtype=np.float32)
+    np.put_along_axis(found, hands.cards, hands.ambiguity, axis=1)
+    return found
 
 
 def space_of(concepts: str, cards: int = 3) -> ConceptSpace:
@@ -177,6 +196,9 @@ def poker(
     overlap: float = 0.0,
     background: str = "plain",
     noise: float = 0.0,
+    ambiguous: float = 0.0,
+    veil: str = "both",
+    strength: float = 1.0,
     seed: int = 0,
 ) -> Splits:
     """Card hands as images, uint8 (n, 3, 56, 112) for three cards; boxes of every card in ``where``.
@@ -188,6 +210,10 @@ def poker(
     ``overlap``: part of a card's width hidden by its neighbour, 0..0.5. ``background``: 'plain', 'gradient' or
     'clutter'. ``noise``: standard deviation in grey levels, 0..128. The three splits are drawn independently: one's
     size does not change another. With even classes rare hands repeat: there are only 48 straight flushes.
+
+    ``ambiguous``: probability that a card is veiled, by 'blur', 'occlusion' or 'both' (one of the two, evenly), at a
+    level even in (0, ``strength``]. ``facts["ambiguity"]`` (n, M) says how much of each concept's card the veils take,
+    0..1, NaN where its card is absent; hands, labels and all other pixels stay.
     """
     for option, value, known in (("hands", hands, ("free", "fixed")), ("concepts", concepts, ("cards", "suit-rank"))):
         if value not in known:
@@ -206,11 +232,16 @@ def poker(
         if n < 1:
             raise OptionError(f"{name}: expected at least 1 hand, got {n}")
         rng = np.random.default_rng([seed, part])
-        drawn = render(deal(n, rng, pool, ranks, shares), rng, background=background, **look)
+        dealt = deal(n, rng, pool, ranks, shares)
+        hidden = draw_veils(n, cards, np.random.default_rng([seed, part, 7]), ambiguous=ambiguous, veil=veil, strength=strength)
+        drawn = render(dealt, rng, background=background, veils=hidden if ambiguous else None, **look)
         values, where = card_concepts(drawn) if concepts == "cards" else rank_suit_states(drawn)
         c, y = space.encode(torch.from_numpy(values)), torch.from_numpy(drawn.y)
-        tables.append(Table(torch.from_numpy(drawn.images), c=c, y=y, space=space, task=task, where=torch.from_numpy(where)))
-    return Splits(*tables, name="poker", card=CARD)
+        facts = {"ambiguity": torch.from_numpy(ambiguity_of(drawn, concepts))} if ambiguous else None
+        x, boxes = torch.from_numpy(drawn.images), torch.from_numpy(where)
+        tables.append(Table(x, c=c, y=y, space=space, task=task, where=boxes, facts=facts))
+    card = CARD if not ambiguous else replace(CARD, notes=f"{CARD.notes} A card is veiled with probability {ambiguous:g}.")
+    return Splits(*tables, name="poker", card=card)
 
 
 CARD = DataCard(
