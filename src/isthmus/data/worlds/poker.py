@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ HANDS = {
     ),
 }
 """Class names by the number of cards, weakest first: with three cards a straight beats a flush, with five not."""
+PARTS, CONCEPTS = ("train", "validation", "test"), ("cards", "suit-rank")
 PLACES = {3: ("left", "middle", "right"), 5: ("first", "second", "third", "fourth", "fifth")}
 
 
@@ -95,6 +98,10 @@ class Hands:
     boxes: Floats
     y: Whole
     ambiguity: Floats
+
+    def take(self, index: Whole) -> Hands:
+        """The hands at ``index`` alone."""
+        return Hands(self.images[index], self.cards[index], self.boxes[index], self.y[index], self.ambiguity[index])
 
 
 def deal(n: int, rng: np.random.Generator, pool: Whole, ranks: Whole, shares: NDArray[np.float64] | None = None) -> Whole:
@@ -181,6 +188,59 @@ def space_of(concepts: str, cards: int = 3) -> ConceptSpace:
     return ConceptSpace(tuple(rows))
 
 
+@dataclass(frozen=True)
+class Scene:
+    """Dealt ``cards`` (n, H) and all that makes their pictures: places, turns, ground, noise and veils."""
+
+    cards: Whole
+    rng: np.random.Generator
+    look: dict[str, Any]
+
+    def show(self, cards: Whole) -> Hands:
+        """The pictures with ``cards`` (n, H) in the places of those dealt; all else is the same in every call."""
+        return render(cards, deepcopy(self.rng), **self.look)
+
+
+def scene(
+    part: str, n: int, *, hands: str, cards: int, balanced: bool, fixed_hands: int, rotation: float, overlap: float,
+    background: str, noise: float, ambiguous: float, veil: str, strength: float, seed: int,
+) -> Scene:  # fmt: skip
+    """The ``n`` hands of 'train', 'validation' or 'test' under the options of ``poker``, not yet painted."""
+    if hands not in ("free", "fixed"):
+        raise unknown("hands", hands, ("free", "fixed"))
+    if cards not in HANDS:
+        raise OptionError(f"cards: expected {' or '.join(map(str, HANDS))}, got {cards}")
+    if n < 1:
+        raise OptionError(f"{part}: expected at least 1 hand, got {n}")
+    pool, ranks = ranked_hands(cards)
+    shares = None if balanced else np.bincount(ranks) / len(ranks)
+    if hands == "fixed":
+        pool = fixed_hands_of(pool, ranks, fixed_hands, seed).reshape(-1, cards)
+        ranks = hand_rank(pool)
+    stream = [seed, PARTS.index(part)]
+    rng = np.random.default_rng(stream)
+    dealt = deal(n, rng, pool, ranks, shares)
+    veils = draw_veils(n, cards, np.random.default_rng([*stream, 7]), ambiguous=ambiguous, veil=veil, strength=strength)
+    look = {"rotation": rotation, "overlap": overlap, "background": background, "noise": noise}
+    return Scene(dealt, rng, look | {"veils": veils if ambiguous else None})
+
+
+def table_of(hands: Hands, concepts: str, *, veiled: bool = False) -> Table:
+    """The hands with their labels and boxes; ``veiled``: and ``facts["ambiguity"]``."""
+    count = hands.cards.shape[1]
+    space = space_of(concepts, count)
+    values, where = card_concepts(hands) if concepts == "cards" else rank_suit_states(hands)
+    return Table(
+        torch.from_numpy(hands.images),
+        c=space.encode(torch.from_numpy(values)),
+        y=torch.from_numpy(hands.y),
+        space=space,
+        task=Task.classes(HANDS[count]),
+        where=torch.from_numpy(where),
+        facts={"ambiguity": torch.from_numpy(ambiguity_of(hands, concepts))} if veiled else None,
+    )
+
+
 @dataset("poker", summary="rendered card hands: cards are concepts, the class is the rank of the hand", synthetic=True)
 def poker(
     *,
@@ -215,31 +275,17 @@ def poker(
     level even in (0, ``strength``]. ``facts["ambiguity"]`` (n, M) says how much of each concept's card the veils take,
     0..1, NaN where its card is absent; hands, labels and all other pixels stay.
     """
-    for option, value, known in (("hands", hands, ("free", "fixed")), ("concepts", concepts, ("cards", "suit-rank"))):
-        if value not in known:
-            raise unknown(option, value, known)
-    if cards not in HANDS:
-        raise OptionError(f"cards: expected {' or '.join(map(str, HANDS))}, got {cards}")
-    pool, ranks = ranked_hands(cards)
-    shares = None if balanced else np.bincount(ranks) / len(ranks)
-    if hands == "fixed":
-        pool = fixed_hands_of(pool, ranks, fixed_hands, seed).reshape(-1, cards)
-        ranks = hand_rank(pool)
-    space, task = space_of(concepts, cards), Task.classes(HANDS[cards])
-    look = {"rotation": rotation, "overlap": overlap, "noise": noise}
+    if concepts not in CONCEPTS:
+        raise unknown("concepts", concepts, CONCEPTS)
+    options = {
+        "hands": hands, "cards": cards, "balanced": balanced, "fixed_hands": fixed_hands, "rotation": rotation,
+        "overlap": overlap, "background": background, "noise": noise, "ambiguous": ambiguous, "veil": veil,
+        "strength": strength, "seed": seed,
+    }  # fmt: skip
     tables: list[Table] = []
-    for part, (name, n) in enumerate((("train", train), ("validation", validation), ("test", test))):
-        if n < 1:
-            raise OptionError(f"{name}: expected at least 1 hand, got {n}")
-        rng = np.random.default_rng([seed, part])
-        dealt = deal(n, rng, pool, ranks, shares)
-        hidden = draw_veils(n, cards, np.random.default_rng([seed, part, 7]), ambiguous=ambiguous, veil=veil, strength=strength)
-        drawn = render(dealt, rng, background=background, veils=hidden if ambiguous else None, **look)
-        values, where = card_concepts(drawn) if concepts == "cards" else rank_suit_states(drawn)
-        c, y = space.encode(torch.from_numpy(values)), torch.from_numpy(drawn.y)
-        facts = {"ambiguity": torch.from_numpy(ambiguity_of(drawn, concepts))} if ambiguous else None
-        x, boxes = torch.from_numpy(drawn.images), torch.from_numpy(where)
-        tables.append(Table(x, c=c, y=y, space=space, task=task, where=boxes, facts=facts))
+    for name, n in zip(PARTS, (train, validation, test), strict=True):
+        shown = scene(name, n, **options)
+        tables.append(table_of(shown.show(shown.cards), concepts, veiled=bool(ambiguous)))
     card = CARD if not ambiguous else replace(CARD, notes=f"{CARD.notes} A card is veiled with probability {ambiguous:g}.")
     return Splits(*tables, name="poker", card=card)
 
