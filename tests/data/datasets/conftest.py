@@ -133,6 +133,39 @@ def write_sub(root: Path, rows: list[tuple[str, str]], *, how: str = "folder", g
         (root / "images" / name).unlink()
 
 
+DERMACON = (
+    "Descriptors_Plaque", "Descriptors_Scale", "Body_part_Back", "Body_part_Armpits (Axillary Region)", "Body_part_Scalp",
+)  # fmt: skip
+
+
+def dermacon_rows(part: str, patients: int, *, each: int = 2, first: int = 0) -> list[dict[str, str]]:
+    """``each`` pictures of every patient; classes go by the patient, concepts by the row."""
+    rows: list[dict[str, str]] = []
+    for patient in range(first, first + patients):
+        kind = patient % 3
+        for shot in range(each):
+            n = each * patient + shot
+            row = {"Image_name": f"IMG_{n:04d}.jpg", "Subject_ID": f"SUB{patient:05d}", "Sex": ("Male", "Female", "N/A")[n % 3]}
+            row |= {"Age": f"{10 * (n % 8)} - {10 * (n % 8) + 10}", "Gradability": ("Yes", "No")[n % 2]}
+            row |= {"Fitzpatrick": f"FST {n % 6 + 1}", "Monk_skin_tone": f"MST {n % 10 + 1}", "Confidence": str(n % 5 + 1)}
+            row |= {
+                "Main_class": ("Infectious", "Infectious", "Neoplasms")[kind],
+                "Sub_class": ("Fungal", "Viral", "Benign")[kind],
+            }
+            row |= {"Disease_label": ("" if n == 3 else f"Disease {kind}{shot}"), "Split": part}
+            rows.append(row | {name: str(n >> k & 1) for k, name in enumerate(DERMACON)})
+    return rows
+
+
+def write_dermacon(root: Path, *, train: int = 12, test: int = 4) -> None:
+    (root / "METADATA").mkdir(parents=True, exist_ok=True)
+    for part, rows in (("train", dermacon_rows("train", train)), ("test", dermacon_rows("test", test, first=train))):
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+        (root / "METADATA" / f"{part}_split.csv").write_text("\n".join(lines) + "\n")
+        for row in rows:
+            picture(root / "DATASET" / row["Image_name"], shade=int(row["Image_name"][4:8]))
+
+
 class Raw:
     """Writers of the raw layouts."""
 
@@ -142,6 +175,7 @@ class Raw:
     celeba = staticmethod(write_celeba)
     derm7pt = staticmethod(write_derm7pt)
     sub = staticmethod(write_sub)
+    dermacon = staticmethod(write_dermacon)
 
 
 @pytest.fixture
