@@ -24,7 +24,7 @@ from isthmus.metrics.core import Array, interval, resamples
 from isthmus.model import ConceptModel
 from isthmus.trace import Trace
 
-SLOW_ROWS, SLOW_STEPS = 300, 10  # of a policy that looks again after each answer, where each look is a whole inference
+SLOW_ROWS, SLOW_STEPS = 300, 5  # of a policy that foresees answers, where each of them is a whole inference
 Points = list[dict[str, Any]]
 Asked = Mapping[str, Sequence[int] | None] | Sequence[str] | str  # policies, with budgets or without
 
@@ -93,7 +93,9 @@ def asked(
             continue
         start = time.perf_counter()
         level: Level = chooser.level if isinstance(chooser, Ordered) else "concept"
-        slow = rescores(chooser) and not composable(models[0], features[0].test.x[:12].to(models[0].device))
+        slow = (chooser.foresees or rescores(chooser)) and not composable(
+            models[0], features[0].test.x[:12].to(models[0].device)
+        )
         rows = _sample(n) if slow and n > SLOW_ROWS else torch.arange(n)
         ks = tuple(k for k in ks if k <= SLOW_STEPS) if slow else tuple(ks)
         cut = [_cut(made, rows.numpy()) for made in traces]

@@ -83,6 +83,7 @@ class Policy(ABC):
     """Which concepts are asked about, ``choose``, and what is given when they are told, ``give``."""
 
     oracle = False  # does it look at the truth of what it has not asked yet?
+    foresees = False  # does it ask what the model would answer for each state of each concept?
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         """Why the policy cannot ask ``budget`` concepts of this model; None when it can."""
