@@ -447,3 +447,9 @@ def test_other_refusals() -> None:
         elastic_net.path(X, Y, points=0)
     with pytest.raises(OptionError, match="l1_ratio must be above 0"):
         elastic_net.path(X, Y, l1_ratio=0)
+    x, y = world(21, n=300, d=12, classes=3)
+    assert len(elastic_net.with_nec(x, y)) == 2
+    assert [head.nec >= 3 for head in elastic_net.with_nec(x, y, nec=np.array([3.0, 4.0]))] == [True, True]
+    assert elastic_net.with_nec(x, y, nec=4)[0].nec >= 4
+    with pytest.raises(OptionError, match="x has 3 columns, fewer than the 5"):
+        elastic_net.with_nec(X, Y)
