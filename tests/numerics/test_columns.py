@@ -67,7 +67,7 @@ def test_extreme_scales_change_no_head(dtype: type, scales: tuple[float, ...]) -
         size = np.array([scale, scale, scale], dtype)
         for by in (size, np.where(np.arange(3) == 0, size, 1).astype(dtype)):
             head = elastic_net.fit(x * by, y, lam=0.02, tol=1e-6)
-            assert head.weights * by == pytest.approx(plain.weights, abs=1e-3)
+            assert head.weights * by == pytest.approx(plain.weights, abs=1e-2)
             assert head.certified and head.objective == pytest.approx(plain.objective, rel=2e-6)
 
 

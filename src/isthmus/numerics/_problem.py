@@ -21,6 +21,7 @@ Family = Literal["multinomial", "ovr", "binary"]
 FAMILIES = ("multinomial", "ovr", "binary")
 DEARER = 3  # times the work of a product of sparse weights costs, against a dense one
 ABSENT = 20.0  # an absent class's logit lies this many nats below the least of any row's log-sum of logits
+MANY = 50  # classes that are taken for meant, however few of them occur
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def prepare(x: Any, y: Any, *, family: Family, classes: int | None, weight: Any,
     """Check and prepare; see ``elastic_net.fit`` for what each is. Rows are shuffled, so that the first few are a sample."""
     if family not in FAMILIES:
         raise OptionError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}")
+    if classes is not None:
+        whole("classes", classes)
     x, ends = matrix(x)
     weight = row_weight(weight, x)
     truth, count = targets(y, family, classes, x)
@@ -131,13 +134,14 @@ def matrix(x: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
 
 
 def tensor(values: Any) -> Tensor:
-    """Arrays and sequences as a tensor; what cannot be written to is copied, as torch wants it."""
+    """Arrays and sequences as a tensor; what cannot be written to, or runs backwards, is copied, as torch wants it."""
     if isinstance(values, Tensor):
         return values
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise DataError(f"arrays must hold numbers; got {array.dtype}: encode names as numbers first")
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    straight = array.flags.writeable and all(stride >= 0 for stride in array.strides)
+    return torch.from_numpy(array if straight else array.copy())
 
 
 def row_weight(weight: Any, x: Tensor) -> Tensor:
@@ -169,10 +173,21 @@ def targets(y: Any, family: Family, classes: int | None, x: Tensor) -> tuple[Ten
         raise DataError("y must hold class numbers 0, 1, 2 ...; got a value that is not whole: drop rows without a label")
     labels = y.long()
     low, high = int(labels.min()), int(labels.max())
+    if classes is None and high >= max(10 * len(torch.unique(labels)), len(labels), MANY):
+        raise DataError(
+            f"the largest label is {high}, of {len(torch.unique(labels))} that occur: number the classes 0, 1, 2 ..., "
+            "or, if so many are meant, give classes="
+        )
     count = high + 1 if classes is None else classes
     if low < 0 or high >= count:
         raise DataError(f"y must hold class numbers from 0 to {count - 1}; got {low if low < 0 else high}")
     return (labels if family == "multinomial" else labels == torch.arange(count, device=x.device)[:, None]), count
+
+
+def whole(name: str, value: Any) -> None:
+    """Refuse what is not a whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise OptionError(f"{name} must be a whole number; got {value!r}")
 
 
 def binary(y: Tensor) -> Tensor:
