@@ -213,7 +213,7 @@ class Fixed(Ordered):
             raise OptionError(f"policy 'static': {reason}")
         rest = [u for u in range(count_of(case.model.space, self.level)) if u not in self.order]
         rank = torch.tensor([*self.order, *rest], device=case.z.device).argsort()
-        return self.placed(-rank.expand(len(case.z), -1), case)
+        return self.placed(-rank.float().expand(len(case.z), -1), case)
 
 
 def score(logits: Tensor, y: Tensor, model: ConceptModel) -> Tensor:
