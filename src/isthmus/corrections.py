@@ -78,8 +78,8 @@ def asked(
     ``features``: for each model its splits with features as x. A policy that does not fit says why. The summary: ``area``
     under the curve (mean score over budgets, trapezoid), ``gain`` at the last budget, ``k95`` the first budget with 95 % of
     it, ``harm`` the largest share of rows that corrections turned from right to wrong, ``over_random`` the area less that of
-    random order at the same level with a paired interval; ``oracle`` (it looks at the truth before it asks), rows, seconds and, where
-    it is so, ``sample``.
+    random order at the same level with a paired interval; ``oracle`` (it looks at the truth before it asks), rows,
+    seconds and, where it is so, ``sample``.
     """
     points: dict[str, Points | dict[str, str]] = {}
     summaries: dict[str, dict[str, Any]] = {}

@@ -70,7 +70,12 @@ def _shown(page: Page, cell: Cell) -> Context:
     """A cell: its mark apart from the number, and all that it knows in words."""
     text = short(page, cell, "n/a")
     which = {"▲": "up", "▼": "down"}.get(cell.mark, "")
-    return {"mark": cell.mark, "which": which, "text": text.replace(cell.mark, "") if which else text, "words": told(page, cell)}
+    return {
+        "mark": cell.mark,
+        "which": which,
+        "text": text.replace(cell.mark, "") if which else text,
+        "words": told(page, cell),
+    }
 
 
 def swatch(index: int, classes: str) -> Markup:

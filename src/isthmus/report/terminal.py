@@ -78,7 +78,12 @@ def worth(data: dict[str, Any]) -> list[Table | Text]:
     said += [reveals(page)] if reveals(page) else []
     title = _text(f"{page.name}: what each correction policy is worth, area under the curve")
     title.stylize("italic")
-    return [title, *(_worth(page, found, part) for part in _parts(found)), *(_text(f"{_capital(each)}.") for each in said), _text("")]
+    return [
+        title,
+        *(_worth(page, found, part) for part in _parts(found)),
+        *(_text(f"{_capital(each)}.") for each in said),
+        _text(""),
+    ]
 
 
 def _parts(found: list[Grid]) -> list[range]:

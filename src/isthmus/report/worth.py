@@ -12,6 +12,7 @@ from isthmus.report.page import Page, Row
 ABOVE, BELOW, ORACLE, SAMPLE = "▲", "▼", "†", "‡"
 LEVELS = ("concept", "group")
 FEW, EACH = 40, 4  # lines of single budgets that a terminal shows; lines a method that it always shows
+Triple = tuple[float, float | None, float | None]  # value, low, high
 REVEALS = "corrections reveal the class: concept labels are one vector for each class"
 
 
@@ -19,8 +20,8 @@ REVEALS = "corrections reveal the class: concept labels are one vector for each 
 class Cell:
     """A policy on a method: the area and the difference to random order, or why there is none; points (k, score)."""
 
-    area: tuple[float, float | None, float | None] | None = None
-    over: tuple[float, float | None, float | None] | None = None
+    area: Triple | None = None
+    over: Triple | None = None
     harm: float | None = None
     gain: float | None = None
     k95: float | None = None
@@ -101,7 +102,7 @@ def _last(line: Line) -> float:
 
 
 def _level(rows: tuple[Row, ...], name: str) -> str:
-    known = {record(record(row.data.get("asked")).get(name)).get("level") for row in rows}
+    known = [record(record(row.data.get("asked")).get(name)).get("level") for row in rows]
     return "group" if "group" in known or "group" in name.split(":")[1:] else "concept"
 
 
@@ -119,11 +120,11 @@ def _cell(page: Page, points: Any, told: dict[str, Any]) -> Cell:
     area = _triple(told.get("area"))
     if area is None or len(known) < 2 or known[0][0] != 0:
         return Cell()
-    numbers = (finite(told.get(key)) for key in ("harm", "gain", "k95"))
-    return Cell(area, _triple(told.get("over_random")), *numbers, str(told.get("sample") or ""), "", tuple(known))
+    harm, gain, k95 = (finite(told.get(key)) for key in ("harm", "gain", "k95"))
+    return Cell(area, _triple(told.get("over_random")), harm, gain, k95, str(told.get("sample") or ""), "", tuple(known))
 
 
-def _triple(found: Any) -> tuple[float, float | None, float | None] | None:
+def _triple(found: Any) -> Triple | None:
     value, low, high = (finite(record(found).get(key)) for key in ("value", "low", "high"))
     return None if value is None else (value, low, high)
 
@@ -139,15 +140,17 @@ def told(page: Page, cell: Cell) -> str:
     """All that a cell knows, in words."""
     if cell.area is None:
         return f"not applicable: {cell.reason}" if cell.reason else ""
-    interval = lambda found, sign=False: " ".join(  # noqa: E731
-        part for part in (page.main.show(found[0], sign=sign), between(*found[1:], page.main.unit, sign=sign)) if part
-    )
-    parts = [f"area {interval(cell.area)}"]
-    parts += [f"to random order {interval(cell.over, True)}"] if cell.over else []
+    parts = [f"area {_interval(page, cell.area)}"]
+    parts += [f"to random order {_interval(page, cell.over, sign=True)}"] if cell.over else []
     parts += [f"gain at the last budget {page.main.show(cell.gain, sign=True)}"] if cell.gain is not None else []
     parts += [f"95 % of it with {cell.k95:g}"] if cell.k95 is not None else []
     parts += [f"harm {page.main.show(cell.harm)}"] if cell.harm is not None else []
     return "; ".join([*parts, *([cell.sample] if cell.sample else [])])
+
+
+def _interval(page: Page, found: Triple, *, sign: bool = False) -> str:
+    value, low, high = found
+    return f"{page.main.show(value, sign=sign)} {between(low, high, page.main.unit, sign=sign)}".strip()
 
 
 def notes(page: Page, found: list[Grid], harm: str = "harm") -> list[str]:
@@ -165,7 +168,9 @@ def notes(page: Page, found: list[Grid], harm: str = "harm") -> list[str]:
     if any(line.oracle for line in lines):
         said.append(f"{ORACLE} an oracle: it looks at the truth before it asks, as nobody can")
     samples = list(dict.fromkeys(cell.sample for cell in cells if cell.sample))
-    said += [f"{SAMPLE} a sample: {listed(samples)}; its area is comparable with others of that sample alone"] if samples else []
+    said += (
+        [f"{SAMPLE} a sample: {listed(samples)}; its area is comparable with others of that sample alone"] if samples else []
+    )
     return said
 
 
@@ -184,7 +189,9 @@ def reasons(found: list[Grid]) -> list[dict[str, str]]:
             merged.setdefault(tuple(names), []).append(policy)
         for names, those in merged.items():
             every = len(names) == len(found[0].rows) > 1
-            entries.append({"reason": reason, "policies": listed(those), "names": "every method" if every else listed([*names])})
+            entries.append(
+                {"reason": reason, "policies": listed(those), "names": "every method" if every else listed([*names])}
+            )
     return entries
 
 
