@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 from scipy.stats import chi2, multivariate_normal
 from torch import Tensor
@@ -300,6 +301,16 @@ def test_the_regulariser_is_the_mean_partial_precision_and_training_alone_pays_i
     part.train()
     assert part(z).penalties["precision"].item() == pytest.approx(0.5 * want, rel=1e-4)
     assert sparsity(torch.randn(1, 3, 5)) > 0
+
+
+def test_sparsity_of_a_steep_factor_is_that_of_doubles() -> None:
+    """With pivots, small diagonals under large entries cancel in single precision: wrong by a factor, or singular."""
+    torch.manual_seed(0)
+    factor = (10 * torch.randn(1, 8, 8)).tril(-1) + 0.1 * torch.eye(8)
+    inverse = solve_triangular(factor[0].double().numpy(), np.eye(8), lower=True)
+    precision = np.abs(inverse.T @ inverse)
+    want = (precision.sum() - np.trace(precision)) / 56
+    assert sparsity(factor).item() == pytest.approx(want, rel=1e-3)
 
 
 # the whole

@@ -144,7 +144,9 @@ def sparsity(factor: Tensor) -> Tensor:
     if k == 1:
         return factor.new_zeros(())
     if factor.shape[1] == factor.shape[2]:
-        inverse = torch.linalg.inv(factor)
+        one = torch.eye(k, dtype=factor.dtype, device=factor.device)
+        ordered = bool((factor.triu(1) == 0).all())  # else pivots of steep factors cancel to zero
+        inverse = torch.linalg.solve_triangular(factor, one, upper=False) if ordered else torch.linalg.inv(factor)
         precision = inverse.mT @ inverse
     else:
         precision = torch.linalg.inv(factor @ factor.mT)

@@ -1,0 +1,99 @@
+"""The scripts in ``claims/``: each says its rule before it measures, and its functions run at toy size."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import isthmus as im
+from isthmus.commands.claims import claims
+from isthmus.data.table import Splits
+from isthmus.data.worlds.correlated import correlated
+
+PLACE = Path(__file__).parents[1] / "claims"
+SCRIPTS = [path for path in sorted(PLACE.glob("*.py")) if not path.stem.startswith("_")]
+
+
+@pytest.fixture
+def claim(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Import a script by name, without running it."""
+    monkeypatch.syspath_prepend(str(PLACE))
+    return importlib.import_module
+
+
+@pytest.fixture
+def small() -> Splits:
+    return correlated(train=120, validation=40, test=60, concepts=4)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_says_its_rule_and_when_it_holds(path: Path) -> None:
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+    assert "Rule" in text and "holds when" in text and "does not hold" in text
+
+
+def test_the_list_names_every_script_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    claims(folder=PLACE, only_list=True, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in told["claims"]] == [path.stem for path in SCRIPTS]
+
+
+def test_a_difference_is_in_points_with_an_interval_around(claim: Any) -> None:
+    found = claim("_fits").difference([np.array([1.0, 0.0] * 50), np.zeros(100)])
+    assert found.value == pytest.approx(25)
+    assert found.low == pytest.approx(25 - 1.96 * 2.5, abs=1) and found.high == pytest.approx(25 + 1.96 * 2.5, abs=1)
+    assert found.above and not found.below
+    assert not claim("_fits").difference([np.zeros(10)]).above
+
+
+def test_kept_takes_columns_with_their_concepts(claim: Any, isthmus_data: Any) -> None:
+    data = im.data.load("car", path=isthmus_data("tabular/car.csv.gz"))
+    found = claim("_fits").kept(data, [1, 5])
+    assert found.space.names == ("maint", "safety")
+    assert torch.equal(found.test.c, data.test.c[:, [4, 5, 6, 7, 18, 19, 20]])  # type: ignore[index]
+
+
+def test_policies_over_random(claim: Any, small: Splits) -> None:
+    module = claim("informed_policies")
+    found = module.areas(small, "cbm", {"epochs": 2}, seeds=(0,))
+    assert set(found) == {*module.INFORMED, *module.ORACLES}
+    assert all(cell["low"] <= cell["high"] for cell in found.values())
+    up, flat, down = {"low": 1.0, "high": 2.0}, {"low": -1.0, "high": 1.0}, {"low": -2.0, "high": -1.0}
+    assert module.verdict([up] * 9 + [flat]) == "holds"
+    assert module.verdict([up] * 8 + [flat] * 2) == "cannot tell here"
+    assert module.verdict([up] * 9 + [down]) == module.verdict([up] * 4 + [flat] * 6) == "does not hold"
+
+
+def test_incomplete_concepts(claim: Any, small: Splits) -> None:
+    module = claim("incomplete_concepts")
+    assert [module.drawn(small, share, 0).space.count for share in (1.0, 0.5, 0.25)] == [4, 2, 1]
+    cbm, cem, apart = module.compared(small, 0.5, seeds=(0,))
+    assert apart.value == pytest.approx(100 * (cem - cbm))
+
+
+def test_gains_by_mode(claim: Any, small: Splits) -> None:
+    module = claim("joint_leakage")
+    found = module.gains(small, seeds=(0,))
+    assert set(found) == set(module.MODES)
+    plain, gained = found["independent"]
+    assert 0 <= plain + gained[0].mean() <= 1 and len(gained[0]) == 60
+
+
+def test_neighbours_stay_in_a_cbm(claim: Any, small: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = claim("neighbours")
+    monkeypatch.setitem(module.METHODS, "cbm", {"epochs": 1})
+    before, change = module.changes(small, "cbm", seeds=(0,))
+    assert 0.3 < before < 1 and change.value == change.low == change.high == 0
+    assert module.decided(torch.tensor([[0.6, 0.2, 0.5, 0.3]]), _blocks()).tolist() == [[1, 1]]
+
+
+def _blocks() -> im.ConceptSpace:
+    return im.ConceptSpace.of(im.Concept("a"), im.Concept("b", "categorical", ("x", "y", "z")))
