@@ -6,7 +6,8 @@ above 0, mean of those below); ours gives the same figures for all concepts. The
 objective is as near the optimum as ours, is the same repaired.
 
 Features are synthetic. For the shared table they come in two kinds: 'rectified' (64 latent factors, mixed and rectified, as
-pooled features of a network are: correlated, not centred) and 'white' (independent normal: the easiest for the incumbent).
+pooled features of a network are: correlated, not centred) and 'white' (independent normal: the easiest for the incumbent; the
+limit on time does not hold there).
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from sklearn.svm import SVC
 
 from bench.cases import Row, case
 from bench.roof import against
-from isthmus.numerics import _faces, _gram, _smo, directions
+from isthmus.numerics import _exact, _faces, _gram, _smo, directions
 
 Floats = NDArray[Any]
-COMPILED = (_faces, _gram, _smo)
+COMPILED = (_exact, _faces, _gram, _smo)
 CONCEPTS, EACH, ROWS, DIM, LABELS = 170, 50, 6000, 512, 312
 
 
@@ -109,6 +110,23 @@ def svm_rows(dim: int, repeats: int, part: int, concepts: int = CONCEPTS, each: 
         yield Row(f"{size}: objective over SVC's (tol {tol:g}) - 1", max(pairs_of), "", limit=limit, note=note)
 
 
+def hard_rows(dim: int, part: int, concepts: int = CONCEPTS, each: int = EACH) -> Iterator[Row]:
+    """Objectives where c is large, at the plane that is returned."""
+    positive, negative = pairs(concepts, each, dim)
+    x, y = np.concatenate([positive, negative], 1), np.r_[np.ones(each), -np.ones(each)]
+    for c in (10.0, 100.0):
+        found = directions.svm(directions.sets(positive, negative), c=c)
+        ours = [hinge(x[k], y, found.weight[k].numpy(), float(found.bias[k]), c) for k in range(part)]
+        loop = (SVC(C=c, kernel="linear", tol=1e-7).fit(rows, y) for rows in x[:part])
+        over = [
+            mine / hinge(x[k], y, one.coef_[0], float(one.intercept_[0]), c) - 1
+            for k, (mine, one) in enumerate(zip(ours, loop, strict=True))
+        ]
+        note = f"largest of {part} concepts; least {min(over):.1e}; converged: {int(found.converged.sum())} of {concepts}"
+        name = f"SVM {concepts} x {2 * each} x {dim}, c = {c:g}: objective over SVC's (tol 1e-07) - 1"
+        yield Row(name, max(over), "", limit=1e-4, note=note)
+
+
 def published(x: Floats, other: Floats, y: Floats, c: float, tol: float = 1e-3) -> Floats:
     """(C, 6) concept by concept: accuracy on its rows and on others; largest and least distance, mean above 0 and below."""
     found: list[tuple[float, ...]] = []
@@ -171,7 +189,7 @@ def logistic_rows(kind: str, repeats: int, part: int) -> Iterator[Row]:
         return directions.logistic(directions.shared(x, labels))
 
     size = f"logistic {ROWS} x {DIM} x {LABELS}, {kind}"
-    limits = {} if kind == "white" else {"scikit-learn": 1 / 12}
+    limits = {"scikit-learn": 1 / 12}
     incumbents: dict[str, tuple[Callable[[], object], float]] = {"scikit-learn": (loop, LABELS / part)}
     operations = 20 * 4.0 * ROWS * DIM * LABELS
     note = "operations: 20 steps of two products"
@@ -192,5 +210,6 @@ def run(quick: bool) -> Iterator[Row]:
     for dim in (512,) if quick else (512, 2048):
         yield from svm_rows(dim, 3 if quick else 7, 10 if quick else CONCEPTS)
         yield from cav_rows(dim, 3 if quick else 7, 10 if quick else CONCEPTS)
+    yield from hard_rows(512, 10 if quick else CONCEPTS)
     for kind in ("rectified",) if quick else ("rectified", "white"):
         yield from logistic_rows(kind, 1 if quick else 5, 2 if quick else 12)

@@ -33,6 +33,7 @@ from isthmus.numerics._penalty import Penalty
 from isthmus.numerics._problem import prepare
 
 NEAR, L1 = 1e-4, 0.99
+WEAK, ROUNDING = 1e-3, 1e-9  # the tolerance of paths and of the large head; what float64 adds when it is checked
 SIZE, QUICK = (20_000, 500, 100), (4_000, 120, 12)
 SHIPPED = 430  # times ours after which glm_saga as shipped is stopped
 LIMITS = {"glm_saga repaired": 1 / 20, "scikit-learn saga": 1 / 60, "glm_saga as shipped": 1 / SHIPPED}
@@ -259,14 +260,21 @@ def walk(data: Data, points: int, limit: float | None) -> Iterator[Row]:
     heads: list[elastic_net.Fit] = []
 
     def run() -> None:
-        heads[:] = elastic_net.path(data.x, data.y, points=points, tol=1e-3, classes=data.classes, standardize=False)
+        heads[:] = elastic_net.path(data.x, data.y, points=points, tol=WEAK, classes=data.classes, standardize=False)
 
     took = seconds(run)
     figures = {"concepts a class at the end": heads[-1].nec, "steps": sum(head.iterations for head in heads)}
     yield Row(f"path of {points} points to 0.02 of the strongest", took, "s", limit=limit, beside=figures)
-    gaps = [1 - lower / value for value, lower in (checked(data, head) for head in heads[:: max(1, points // 6)])]
-    note = "largest over every sixth of the path, float64 throughout"
-    yield Row("path: gap", max(gaps), "of the objective", limit=1.05e-3, note=note, beside={"own": max(h.gap for h in heads)})
+    gaps = [1 - lower / value for value, lower in (checked(data, head) for head in heads)]
+    note = "largest over all points of the path, float64 throughout"
+    yield Row(
+        "path: gap",
+        max(gaps),
+        "of the objective",
+        limit=WEAK * (1 + ROUNDING),
+        note=note,
+        beside={"own": max(h.gap for h in heads)},
+    )
 
 
 def checked(data: Data, head: elastic_net.Fit) -> tuple[float, float]:
@@ -295,7 +303,7 @@ def large() -> None:
     torch.set_num_threads(1)
     data = made(*LARGE)
     start = time.process_time()
-    head = data.fit(1e-3)
+    head = data.fit(WEAK)
     spent, peak = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(spent, peak, head.gap, head.nec)
 
@@ -308,7 +316,8 @@ def at_scale() -> Iterator[Row]:
     done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
     spent, peak, gap, nec = map(float, done.stdout.split())
     label = "x".join(f"{part:,}" for part in LARGE)
-    yield Row(f"{label} to 1e-3", spent / 60, "minutes", limit=MINUTES, beside={"gap": gap, "concepts a class": nec})
+    yield Row(f"{label} to 1e-3", spent / 60, "minutes", limit=MINUTES, beside={"concepts a class": nec})
+    yield Row(f"{label}: gap", gap, "of the objective", limit=WEAK * (1 + ROUNDING), note="its own certificate")
     yield Row(f"{label}: peak memory", peak, "GiB", limit=GIB, note="of the process, its rows included")
 
 

@@ -76,6 +76,7 @@ def run(quick: bool) -> Iterator[Row]:
     limits = {"its Gram product": 1.5} if compiled else {}
     note = "the roof counts half of each symmetric product, as NumPy computes it"
     yield from against(f"{size}, {label}", ours, incumbents, repeats=repeats, operations=operations, limits=limits, note=note)
+    part = classes  # rankings everywhere
     found, other, old = ours(), without(), greedy()
     apart = sum((np.array(old[g]) + g * CANDIDATES != found[g].index.numpy()).sum() for g in range(part))
     yield Row("ranking against the plain greedy", float(apart), "positions differ", limit=0.0, note=f"of {part * CHOSEN}")

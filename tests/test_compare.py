@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from isthmus import registry
 from isthmus.compare import Comparison, candidates, compare, rows
 from isthmus.data import Splits
 from isthmus.errors import OptionError, UnknownName
+from isthmus.evaluate import class_level, describe_data
 from isthmus.examples import replay
 from isthmus.metrics import METRICS
 from isthmus.report import html
@@ -238,3 +240,32 @@ def test_one_group_has_no_interval() -> None:
     assert score["value"] is not None
     assert score["low"] is None
     assert score["high"] is None
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("c", "y", "found"),
+    [
+        ([[1, 0], [1, 0], [0, 1], [0, 1]], [0, 0, 1, 1], True),
+        ([[1, 0], [1, 1], [0, 1], [0, 1]], [0, 0, 1, 1], False),
+        ([[1, 0], [1, NAN], [0, 1], [NAN, 1]], [0, 0, 1, 1], None),  # no class with two fully known rows
+        ([[1, 0], [1, 0], [1, NAN], [0, 1]], [0, 0, 0, 1], True),
+        ([[1, 0], [1, 0], [0, NAN], [0, 1]], [0, 0, 0, 1], False),  # a part that is known says otherwise
+        ([[1, 0], [1, 0], [0, NAN], [NAN, 1]], [0, 0, 1, 1], None),  # a class without a fully known row
+        ([[1, 0], [0, 1], [0, 0], [1, 1]], [0, 1, 2, 3], None),
+    ],
+)
+def test_labels_that_are_one_vector_for_each_class_are_seen(c: list[list[float]], y: list[int], found: bool | None) -> None:
+    space, task = im.ConceptSpace.binary(["a", "b"]), im.Task("classes", tuple("wxyz"))
+    table = im.Table(torch.zeros(4, 1), torch.tensor(c, dtype=torch.float32), torch.tensor(y), space, task)
+    assert class_level(table) is found and describe_data(table, "data")["class_level"] is found
+    assert class_level(table.replace(c=None)) is None
+    number = table.replace(y=torch.tensor(y, dtype=torch.float32), task=im.Task("value", ("size",)))
+    assert class_level(number) is None
+
+
+def test_the_training_rows_decide_and_zoo_has_labels_for_each_animal(isthmus_data: Callable[[str], Path]) -> None:
+    splits = im.data.load("zoo", path=isthmus_data("tabular/zoo.csv.gz"))
+    assert describe_data(splits.test, "zoo", splits)["class_level"] is False

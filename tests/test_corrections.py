@@ -85,7 +85,8 @@ def test_slow_looks_take_a_stated_sample_and_few_steps() -> None:
     assert told["coop"]["rows"] == SLOW_ROWS
     assert str(SLOW_ROWS) in told["coop"]["sample"]
     assert str(SLOW_STEPS) in told["coop"]["sample"]
-    assert told["ectp"]["rows"] == len(data.test)  # scored once
+    assert told["ectp"]["rows"] == SLOW_ROWS  # each state of each concept is an answer
+    assert told["random"]["rows"] == len(data.test)
     assert "over_random" in told["ectp"]
     alone = asked([model], [trace(model, data.test)], [data], {"coop": (0, 1), "random": (0, 1, 2)})[1]
     assert "over_random" in alone["coop"]  # against random order on the same rows, at the same budgets

@@ -24,7 +24,7 @@ from isthmus.metrics.core import Array, interval, resamples
 from isthmus.model import ConceptModel
 from isthmus.trace import Trace
 
-SLOW_ROWS, SLOW_STEPS = 300, 10  # of a policy that looks again after each answer, where each look is a whole inference
+SLOW_ROWS, SLOW_STEPS = 300, 5  # of a policy that foresees answers, where each of them is a whole inference
 Points = list[dict[str, Any]]
 Asked = Mapping[str, Sequence[int] | None] | Sequence[str] | str  # policies, with budgets or without
 
@@ -78,7 +78,8 @@ def asked(
     ``features``: for each model its splits with features as x. A policy that does not fit says why. The summary: ``area``
     under the curve (mean score over budgets, trapezoid), ``gain`` at the last budget, ``k95`` the first budget with 95 % of
     it, ``harm`` the largest share of rows that corrections turned from right to wrong, ``over_random`` the area less that of
-    random order at the same level with a paired interval; rows, seconds and, where it is so, ``sample``.
+    random order at the same level with a paired interval; ``oracle`` (it looks at the truth before it asks), rows,
+    seconds and, where it is so, ``sample``.
     """
     points: dict[str, Points | dict[str, str]] = {}
     summaries: dict[str, dict[str, Any]] = {}
@@ -93,12 +94,15 @@ def asked(
             continue
         start = time.perf_counter()
         level: Level = chooser.level if isinstance(chooser, Ordered) else "concept"
-        slow = rescores(chooser) and not composable(models[0], features[0].test.x[:12].to(models[0].device))
+        slow = (chooser.foresees or rescores(chooser)) and not composable(
+            models[0], features[0].test.x[:12].to(models[0].device)
+        )
         rows = _sample(n) if slow and n > SLOW_ROWS else torch.arange(n)
         ks = tuple(k for k in ks if k <= SLOW_STEPS) if slow else tuple(ks)
         cut = [_cut(made, rows.numpy()) for made in traces]
         points[name], summary, area = _scores(cut, _curves(models, features, chooser, ks, rows), ks)
-        summary |= {"level": level, "rows": len(rows), "seconds": round(time.perf_counter() - start, 2)}
+        summary |= {"level": level, "oracle": chooser.oracle, "rows": len(rows)}
+        summary["seconds"] = round(time.perf_counter() - start, 2)
         key = (level, len(rows), ks)
         if isinstance(chooser, Random):
             beside.setdefault(key, area)

@@ -240,6 +240,26 @@ def confusion(traces: list[Trace]) -> list[list[int]] | None:
     return np.asarray(total).reshape(size, size).tolist()
 
 
+def class_level(table: Table) -> bool | None:
+    """Are the concept labels one vector for each class? Then corrections reveal the class.
+
+    True when every class that occurs has exactly one distinct vector. None when it cannot be told: no classes, no concept
+    labels, a class without a fully known vector, or no class with two of them.
+    """
+    if table.c is None or table.y is None or not table.c.numel() or table.task is None or table.task.kind != "classes":
+        return None
+    c, y = table.c.numpy(), table.y.numpy()
+    known = ~np.isnan(c)
+    counts: list[int] = []
+    for each in np.unique(y):
+        mine, there = c[y == each], known[y == each]
+        high, low = (np.where(there, mine, edge) for edge in (-np.inf, np.inf))
+        if (high.max(0) > low.min(0)).any():
+            return False
+        counts.append(int(there.all(1).sum()))
+    return True if min(counts) >= 1 and max(counts) >= 2 else None
+
+
 def describe_data(data: Table, name: str, splits: Splits | None = None) -> dict[str, Any]:
     """What a report says of the data: rows, concepts, task, licence, and the two rates every score is read against."""
     assert data.task is not None and data.y is not None
@@ -270,6 +290,7 @@ def describe_data(data: Table, name: str, splits: Splits | None = None) -> dict[
         "majority": _number(majority) if majority is not None else None,
         "all_absent": _number(constant),
         "complete": None if c is None or not c.numel() else _number(float((~c.isnan()).float().mean())),
+        "class_level": class_level(train),
     }
 
 

@@ -440,3 +440,35 @@ def test_splitting_warns_of_nothing_by_itself() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         split(numbered(torch.arange(60) % 3))
+
+
+# facts
+
+
+def test_facts_are_rows_of_their_own_and_follow_take_replace_and_splits() -> None:
+    facts = {"skin": torch.tensor([1.0, nan, 3.0, 2.0]), "box": torch.arange(24).view(4, 3, 2), "flag": torch.arange(4) > 1}
+    made = table(facts=facts)
+    for part in (made.take([3, 0]), made.replace(y=torch.tensor([1, 1, 0, 0])).take([3, 0])):
+        assert part.facts is not None
+        assert part.facts["skin"].tolist() == [2.0, 1.0]
+        assert torch.equal(part.facts["box"], facts["box"][[3, 0]])
+        assert part.facts["flag"].tolist() == [True, False]
+    cut = Splits(made, made.take([0]), made.take([1]))
+    assert cut.test.facts is not None
+    assert bool(cut.test.facts["skin"].isnan().all())
+    assert made.replace(facts=None).facts is None
+    # what is known of a row is no input: neither x nor a batch changes
+    assert made.fingerprint() == table().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"skin": torch.zeros(3)}, ("facts 'skin'", "expected 4 rows like x, got 3")),
+        ({"skin": [0, 1, 2, 3]}, ("facts 'skin'", "expected a tensor, got list")),
+        ({"skin": torch.zeros(4, dtype=torch.complex64)}, ("facts 'skin'", "real numbers")),
+        (torch.zeros(4), ("facts", "expected a dict of tensors by name, got Tensor")),
+    ],
+)
+def test_facts_refused(facts: Any, words: tuple[str, ...]) -> None:
+    refused(words, facts=facts)

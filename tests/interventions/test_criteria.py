@@ -374,6 +374,9 @@ def test_a_fixed_order_and_one_found_on_validation() -> None:
     c = torch.nan_to_num(data.test.c)
     rows = case(model, data.test.x, c)
     assert torch.equal(Fixed(order=(2, 0)).places(rows, 4), torch.tensor([1, 2, 0, 3]).expand(len(c), -1))
+    c[0, 2] = float("nan")
+    assert Fixed(order=(2, 0)).places(case(model, data.test.x, c), 4)[0].tolist() == [0, 1, NEVER, 2]
+    c[0, 2] = 0.0
     held = (data.validation.x, torch.nan_to_num(data.validation.c), data.validation.y)
     found = Fixed().fitted(model, *held, held=held)
     gains = []

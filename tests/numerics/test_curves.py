@@ -308,3 +308,15 @@ V, W, A, L = np.full((3, 2), 0.5), np.ones((4, 2)), np.zeros((3, 1), int), np.ze
 def test_what_does_not_fit_is_named(call: Any, said: str) -> None:
     with pytest.raises((DataError, OptionError), match=said):
         call()
+
+
+def test_whole_numbers_and_bounds_of_any_kind_are_taken() -> None:
+    assert curves.order(np.array([[2**24, 2**24 + 1]])).tolist() == [[1, 0]]
+    values, weight = torch.rand(5, 2), torch.randn(3, 2)
+    want = curves.scores(values, weight, "ectp", low=0.1)
+    for low in (np.float32(0.1), np.float64(0.1), torch.tensor(0.1)):
+        torch.testing.assert_close(curves.scores(values, weight, "ectp", low=low), want)
+    frozen = values.numpy().copy()
+    frozen.flags.writeable = False
+    torch.testing.assert_close(curves.scores(frozen, weight, "ectp", low=0.1), want)
+    torch.testing.assert_close(curves.scores(values.numpy()[::-1], weight, "ectp", low=0.1), want.flip(0))

@@ -253,13 +253,15 @@ def test_dead_units_begin_anew_at_rows_explained_badly() -> None:
     errors[7], errors[9] = 1.0, 1e-4
     fresh, changed = dictionary.resample(x, d, dead, errors)
     assert changed.tolist() == [0, 1, 2, 3, 4]
-    unit = x[7] / x[7].norm()
+    unit = (x[7] - d.center) / (x[7] - d.center).norm()
     torch.testing.assert_close(fresh.atoms[:5], unit.expand(5, -1))
     torch.testing.assert_close(fresh.encoder[:5], 0.2 * d.encoder[5:].norm(dim=1).mean() * unit.expand(5, -1))
     assert fresh.bias[:5].tolist() == [0] * 5
     for name, part in vars(d).items():
         if name != "center":
             assert torch.equal(getattr(fresh, name)[5:], part[5:])
+    plain, _ = dictionary.resample(x, d, dead, errors, centred=False)
+    torch.testing.assert_close(plain.atoms[:5], (x[7] / x[7].norm()).expand(5, -1))
     for nothing, error in ((torch.zeros(64, dtype=torch.bool), errors), (dead, torch.zeros(50))):
         same, none = dictionary.resample(x, d, nothing, error)
         assert len(none) == 0
@@ -268,12 +270,31 @@ def test_dead_units_begin_anew_at_rows_explained_badly() -> None:
     torch.testing.assert_close(every.encoder.norm(dim=1), torch.full((64,), 0.2))
 
 
+def test_units_begun_anew_fire_where_they_were_drawn() -> None:
+    """Also where the rows share a mean: their atoms are no copies of it, and under TopK a share of 1 lets them in."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(500, 32, generator=draw) + 3
+    d = dictionary.initial(32, 128, center=x.mean(0))
+    dead = torch.arange(128) < 16
+    d = replace(d, bias=torch.where(dead, -100.0, d.bias))
+    for kind, share in ((TopK(8), 1.0), (ReLU(), 0.2)):
+        before = dictionary.step(x, d, kind)
+        fresh, _ = dictionary.resample(x, d, dead, before.errors, share=share)
+        after = dictionary.step(x, fresh, kind)
+        assert int(before.fired[dead].sum()) == 0
+        assert int((after.fired[dead] > 0).sum()) >= 14
+    alike = (fresh.atoms[:16] @ fresh.atoms[:16].T).fill_diagonal_(0).abs().mean()
+    assert float(alike) < 0.4
+
+
 def test_atoms_kept_at_length_one() -> None:
     _, d = world()
     slope = torch.randn(64, 16, dtype=torch.float64)
     found = dictionary.tangent(slope, d.atoms)
     assert float((found * d.atoms).sum(1).abs().max()) < 1e-12
     torch.testing.assert_close(dictionary.tangent(slope, torch.zeros_like(slope)), slope)
+    with pytest.raises(DataError, match="gradient: expected shape"):
+        dictionary.tangent(slope[:1], d.atoms)
     torch.testing.assert_close(dictionary.normalised(3 * d.atoms).norm(dim=1), torch.ones(64, dtype=torch.float64))
     assert float(dictionary.normalised(torch.zeros(2, 3)).abs().max()) == 0
 
@@ -313,7 +334,11 @@ def test_planted_atoms_are_found() -> None:
         ({"d": {"atoms": torch.zeros(64, 16)}}, "atoms: expected torch.float64"),
         ({"d": {"threshold": None}, "kind": JumpReLU()}, "JumpReLU needs a threshold"),
         ({"d": {"threshold": torch.zeros(64, dtype=torch.float64)}}, "threshold: expected numbers above 0"),
-        ({"d": {"atoms": torch.full((64, 16), torch.nan, dtype=torch.float64)}}, "expected a finite loss"),
+        ({"d": {"atoms": torch.full((64, 16), torch.nan, dtype=torch.float64)}}, "atoms: expected finite numbers"),
+        ({"d": {"encoder": torch.full((64, 16), torch.inf, dtype=torch.float64)}}, "encoder: expected finite numbers"),
+        ({"d": {"encoder": torch.full((64, 16), 1e300, dtype=torch.float64)}}, "expected a finite loss"),
+        ({"kind": TopK}, "activation: expected TopK"),
+        ({"kind": "topk"}, "activation: expected TopK"),
         ({"dead": torch.zeros(64)}, r"dead: expected \(64,\) bool"),
         ({"kind": TopK(65)}, "k: expected at most 64"),
     ],
@@ -328,7 +353,16 @@ def test_what_does_not_fit_is_named(change: dict[str, Any], told: str) -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: TopK(0), lambda: BatchTopK(-1), lambda: ReLU(-1.0), lambda: JumpReLU(bandwidth=0.0), lambda: JumpReLU(l0=-1.0)],
+    [
+        lambda: TopK(0),
+        lambda: TopK(2.5),  # type: ignore[arg-type]
+        lambda: TopK(float("nan")),  # type: ignore[arg-type]
+        lambda: TopK(None),  # type: ignore[arg-type]
+        lambda: BatchTopK(-1),
+        lambda: ReLU(-1.0),
+        lambda: JumpReLU(bandwidth=0.0),
+        lambda: JumpReLU(l0=-1.0),
+    ],
 )
 def test_options_have_ranges(make: Any) -> None:
     with pytest.raises(OptionError, match="expected a"):
@@ -351,7 +385,9 @@ def test_arrays_of_an_earlier_gradient_are_used_again() -> None:
         old = dictionary.step(x[:9] * 2, d, TopK(3)).gradient
         again = dictionary.step(x, d, kind, out=old)
         assert max(apart(again.gradient, fresh.gradient).values()) == 0
-    for bad in (d, replace(old, atoms=old.atoms[:5]), replace(old, bias=old.bias.double())):
+    shared = replace(old, encoder=old.atoms)
+    crossed = replace(old, encoder=d.atoms, atoms=d.encoder)
+    for bad in (d, crossed, shared, replace(old, atoms=old.atoms[:5]), replace(old, bias=old.bias.double())):
         with pytest.raises(DataError, match="out: expected the gradient"):
             dictionary.step(x, d, TopK(3), out=bad)
 

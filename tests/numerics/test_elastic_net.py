@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -420,6 +421,10 @@ BAD: list[tuple[type[IsthmusError], str, Any, Any, dict[str, Any]]] = [
     (OptionError, "group_ratio must lie in 0 to 1", X, Y, {"group_ratio": -1}),
     (OptionError, "tol is a share", X, Y, {"tol": 0}),
     (OptionError, "max_iter", X, Y, {"max_iter": 0}),
+    (OptionError, "max_iter must be a whole number", X, Y, {"max_iter": 1.5}),
+    (OptionError, "classes must be a whole number", X, Y, {"classes": 5.0}),
+    (OptionError, "classes must be a whole number", X, Y, {"classes": True}),
+    (DataError, "largest label is 1000000000.*give classes=", X, np.where(Y == 2, 10**9, Y), {}),
     (OptionError, "solver must be", X, Y, {"solver": "saga"}),
     (OptionError, "newton' knows no groups", X, Y, {"solver": "newton", "group_ratio": 0.5}),
 ]
@@ -443,7 +448,44 @@ def test_other_refusals() -> None:
         elastic_net.truncate(head, 4)
     with pytest.raises(OptionError, match="nec must lie"):
         elastic_net.with_nec(X, Y, nec=(5,))
+    with pytest.raises(OptionError, match="points must be a whole number"):
+        elastic_net.path(X, Y, points=2.5)  # pyright: ignore[reportArgumentType]
+    turned = elastic_net.fit(X[::-1], Y[::-1], lam=0.02, weight=np.ones(30)[::-1])
+    assert turned.objective == pytest.approx(head.objective, rel=1e-4)
     with pytest.raises(OptionError, match="points >= 1"):
         elastic_net.path(X, Y, points=0)
     with pytest.raises(OptionError, match="l1_ratio must be above 0"):
         elastic_net.path(X, Y, l1_ratio=0)
+    x, y = world(21, n=300, d=12, classes=2)
+    assert [head.nec for head in elastic_net.with_nec(x, y, family="binary")] == [5, 10]
+    assert [head.nec for head in elastic_net.with_nec(x, y, nec=np.array([3.0, 4.0]), family="binary")] == [3, 4]
+    assert elastic_net.with_nec(x, y, nec=4, family="binary")[0].nec == 4
+    with pytest.raises(OptionError, match="x has 3 columns, fewer than the 5"):
+        elastic_net.with_nec(X, Y)
+
+
+@pytest.mark.parametrize("solver", ["auto", "newton", "fista"])
+@pytest.mark.parametrize("by", [1e4, -30.0, 1.0])
+def test_a_start_far_away_costs_nothing(solver: elastic_net.Solver, by: float) -> None:
+    x, y = world(22, n=400)
+    cold = elastic_net.fit(x, y, lam=0.01, solver=solver)
+    far = replace(cold, weights=cold.weights * by, bias=cold.bias * by)
+    head = elastic_net.fit(x, y, lam=0.01, solver=solver, start=far)
+    assert head.certified and head.objective == pytest.approx(cold.objective, rel=2e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        short = elastic_net.fit(x, y, lam=0.01, solver=solver, start=cold, max_iter=1, tol=1e-12)
+    assert short.objective <= cold.objective * (1 + 1e-15)
+
+
+def test_a_warning_points_to_its_caller() -> None:
+    x, y = world(15)
+    calls: list[Any] = [
+        lambda: elastic_net.fit(x, y, lam=1e-3, tol=1e-9, max_iter=2),
+        lambda: elastic_net.path(x, y, points=2, tol=1e-9, max_iter=2),
+        lambda: elastic_net.with_nec(x, y, nec=(3, 9), tol=1e-9, max_iter=2),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning, match="not to tol") as seen:
+            call()
+        assert {each.filename for each in seen} == {__file__}

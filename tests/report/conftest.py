@@ -335,6 +335,12 @@ def hostile() -> Result:
         row["history"][0] |= {"stage": EVIL, "loss": float("nan"), "validation": float("inf")}
         for each in row["examples"]:
             each |= {"id": EVIL, "text": HOSTILE[9] + EVIL, "image": "https://example.org/x.png"}
+    for row in made["rows"][4:]:
+        row["policies"] = {EVIL: copy.deepcopy(row["policies"]["kflip"]), HOSTILE[1]: none(EVIL)} if row["policies"] else {}
+        row["asked"] = {EVIL: {"area": score(0.9), "harm": float("nan"), "sample": EVIL, "level": EVIL}}
+        for point, k in zip(row["policies"].get(EVIL, []), (0, 1), strict=False):
+            point |= {"k": k}
+    made["data"]["class_level"] = EVIL
     made["rows"][3]["scores"] = {key: none(f"{EVIL} everything") for key in made["rows"][3]["scores"]}
     made["rows"][3] |= {"curves": {}, "concepts": [], "confusion": None, "examples": [], "history": [], "tuned": []}
     made["agreement"]["names"] = [row["name"] for row in made["rows"]]
@@ -368,7 +374,41 @@ def value_task() -> Result:
     return made
 
 
+POLICIES = ("random", "ucp", "lcp", "ectp", "greedy", "static", "kflip", "random:group", "lcp:group")
+SAMPLED = "300 rows, at most 10 questions: each look is a whole inference"
+BINARY = "it needs binary concepts only"
+
+
+def asked(*, methods: int = 8) -> Result:
+    """A comparison whose bottlenecks were asked by every policy: kflip does not fit the first, the last asks a sample."""
+    made = compare(methods=methods)
+    rows = [row for row in made["rows"] if row["curves"]]
+    for i, row in enumerate(rows):
+        row["policies"], row["asked"] = {}, {}
+        for j, name in enumerate(POLICIES):
+            if name == "kflip" and not i:
+                row["policies"][name] = none(BINARY)
+                continue
+            budgets = (0, 1, 2) if name == "kflip" else (0, 1, 2, 3, 5, 8)
+            points = [{"k": k, "share": k / 52, "cost": k, "accuracy": score(0.9 + k / 100 - j / 200)} for k in budgets]
+            row["policies"][name] = points
+            over = {"value": 0.03 - j / 200, "low": 0.02 - j / 200, "high": 0.04 - j / 200}
+            row["asked"][name] = {
+                "area": {"value": 0.93 - j / 200, "low": 0.9, "high": 0.95},
+                "gain": 0.08,
+                "k95": 5,
+                "harm": 0.011 * (j + 1),
+                "level": "group" if ":group" in name else "concept",
+                "oracle": name in ("lcp", "greedy", "lcp:group"),
+                "rows": 2500,
+                "seconds": 0.2,
+                **({} if name.startswith("random") else {"over_random": over}),
+                **({"sample": SAMPLED} if row is rows[-1] and name == "ectp" else {}),
+            }
+    return made
+
+
 @pytest.fixture
 def build() -> dict[str, Callable[..., Result]]:
-    """The builders by name: compare, evaluation, hostile, value_task."""
-    return {"compare": compare, "evaluation": evaluation, "hostile": hostile, "value_task": value_task}
+    """The builders by name: compare, asked, evaluation, hostile, value_task."""
+    return {"compare": compare, "asked": asked, "evaluation": evaluation, "hostile": hostile, "value_task": value_task}

@@ -19,7 +19,7 @@ from isthmus.report import html, markdown, table
 Result = dict[str, Any]
 Build = dict[str, Callable[..., Result]]
 VOID = {"meta", "link", "img", "br"}
-KINDS = ("compare", "evaluation", "hostile", "value_task")
+KINDS = ("compare", "asked", "evaluation", "hostile", "value_task")
 TURNING = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F]
 
 
@@ -244,11 +244,11 @@ def slim(data: Result) -> Result:
 
 
 @pytest.mark.parametrize("instead", [..., None, [], {}, "junk", float("nan"), 7], ids=str)
-@pytest.mark.parametrize("kind", ["compare", "evaluation"])
+@pytest.mark.parametrize("kind", ["compare", "asked", "evaluation"])
 def test_pages_survive_parts_that_are_missing_or_odd(build: Build, kind: str, instead: Any) -> None:
-    data = slim(build["evaluation"]() if kind == "evaluation" else build["compare"](names=["a", "b"], classes=["c", "d"]))
+    data = slim(build["compare"](names=["a", "b"], classes=["c", "d"]) if kind == "compare" else build[kind]())
     for key in sorted(keys(data) - {"schema"}):
-        if key == "rows" and kind == "compare":
+        if key == "rows" and kind != "evaluation":
             with pytest.raises(DataError, match="at least one method in 'rows'"):
                 html(without(data, key, instead))
             continue

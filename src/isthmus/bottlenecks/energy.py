@@ -87,7 +87,9 @@ class EnergyBottleneck(Bottleneck):
 
     def by_column(self, concepts: Tensor) -> Tensor:
         """(M, ...) of concepts -> (K, ...) of columns."""
-        return concepts if self.space.plain else concepts[self.space.owner_of.to(concepts.device)]
+        if self.space.plain:
+            return concepts
+        return concepts.index_select(0, self.space.owner_of.to(concepts.device))  # indexing adds up gradients in any order
 
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
         concepts = self.space.owner_of[index].unique_consecutive()

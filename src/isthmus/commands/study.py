@@ -143,12 +143,12 @@ def _parts(data: str) -> list[tuple[str, str]]:
 
 def _tell(result: Any, out: Path | None) -> None:
     """Print a comparison, its corrections by policy, where it was written, and one correction in words."""
-    from isthmus.report import alike, corrections
+    from isthmus.report import alike, corrections, worth
 
     console().print(result.table())
-    corrected = corrections(result.data)
-    if corrected is not None:
-        console().print(corrected)
+    for each in (corrections(result.data), *worth(result.data)):
+        if each is not None:
+            console().print(each)
     for line in alike(result.data):
         say(one_line(line))
     replayed = result.data.get("replay")

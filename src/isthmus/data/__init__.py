@@ -9,6 +9,7 @@ from isthmus.data.folders import file, folder
 from isthmus.data.frames import from_frame
 from isthmus.data.registry import dataset, load
 from isthmus.data.rows import Images, Texts
+from isthmus.data.substitute import substitutes
 from isthmus.data.table import DataCard, Fold, Splits, Table, split, split_by
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "load",
     "split",
     "split_by",
+    "substitutes",
 ]
 
 

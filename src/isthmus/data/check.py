@@ -46,6 +46,14 @@ def check(table: Table) -> None:
         table.group = _names(table.group, "group", n)
     if table.ids is not None:
         table.ids = _names(table.ids, "ids", n)
+    table.facts = _facts(table.facts, n)
+
+
+def _facts(facts: Any, n: int) -> dict[str, Tensor] | None:
+    if not isinstance(facts, dict | None):
+        raise DataError(f"facts: expected a dict of tensors by name, got {type(facts).__name__}")
+    named: dict[Any, Any] | None = facts
+    return None if named is None else {str(name): _tensor(fact, f"facts {name!r}", n) for name, fact in named.items()}
 
 
 def _inputs(table: Table) -> int:

@@ -43,7 +43,8 @@ class Table:
     columns 0 to 1, continuous any finite number, NaN = unknown over a whole concept. y: int (B,) class index; float
     (B, Y) labels in {0, 1} or (B,) number, NaN = unknown. ``where`` (B, K, 4) boxes x0, y0, x1, y1 in pixels, NaN where
     the concept is not placed; ``askable`` (B, M) bool; ``weight`` (B,) at least 0; ``group`` (B,) rows that belong
-    together (a patient); ``ids`` (B,) names of rows.
+    together (a patient); ``ids`` (B,) names of rows. ``facts``: what else is known of the rows, by name, any (B, ...)
+    tensors, NaN = unknown; no model reads them (how ambiguous a picture is, what was put into it, a patient's skin type).
     """
 
     x: Any
@@ -56,6 +57,7 @@ class Table:
     weight: Tensor | None = None
     group: Sequence[str] | None = None
     ids: Sequence[str] | None = None
+    facts: dict[str, Tensor] | None = None
     checked: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,12 +75,13 @@ class Table:
         names = lambda s: None if s is None else [s[i] for i in at.tolist()]  # noqa: E731
         return Table(
             _take(self.x, at), pick(self.c), pick(self.y), self.space, self.task, pick(self.where),
-            pick(self.askable), pick(self.weight), names(self.group), names(self.ids), checked=True,
+            pick(self.askable), pick(self.weight), names(self.group), names(self.ids),
+            None if self.facts is None else {name: fact[at] for name, fact in self.facts.items()}, checked=True,
         )  # fmt: skip
 
     def replace(self, **changes: Any) -> Table:
         """A copy with these fields changed, checked again."""
-        names = ("x", "c", "y", "space", "task", "where", "askable", "weight", "group", "ids")
+        names = ("x", "c", "y", "space", "task", "where", "askable", "weight", "group", "ids", "facts")
         return Table(**{name: getattr(self, name) for name in names} | changes)
 
     def read(self) -> Any:

@@ -132,6 +132,7 @@ class Expected(Scored):
     """
 
     criterion: Literal["cctp", "ectp", "eudtp"] = "ectp"
+    foresees = True
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         if model.task.kind == "value" and self.criterion == "eudtp":
@@ -208,6 +209,7 @@ class CooP(Scored):
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 0.0
+    foresees = True
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         return "a number as answer has no chance" if model.task.kind == "value" else super().unfit(model, budget)
@@ -234,6 +236,7 @@ class Greedy(Scored):
 
     rescored: bool = True
     oracle = True
+    foresees = True
 
     def unready(self, model: ConceptModel) -> str | None:
         return "it looks at the true answer"

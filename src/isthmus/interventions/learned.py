@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from isthmus.errors import DataError
 from isthmus.given import Given
 from isthmus.interventions.criteria import Greedy, Scored
+from isthmus.interventions.look import composable
 from isthmus.interventions.policies import Case, case, count_of, members, units
 from isthmus.model import ConceptModel
 from isthmus.train import seeded
 
 STATES, HIDDEN, EPOCHS, RATE, BATCH = 5000, (256, 128), 100, 0.01, 256
+FEW = 300  # states where every look at the oracle is a whole inference
 
 
 @runtime_checkable
@@ -77,10 +79,11 @@ class Learned(Scored):
         space, device = made.model.space, made.z.device
         membership = members(space, self.level).to(device)
         draw = torch.Generator().manual_seed(self.seed)
-        index = torch.randint(len(made.z), (self.states,), generator=draw)
-        share, order = torch.rand(self.states, 1, generator=draw), torch.rand(self.states, len(membership), generator=draw)
+        number = self.states if composable(made.model, made.z[:12]) else min(self.states, FEW)
+        index = torch.randint(len(made.z), (number,), generator=draw)
+        share, order = torch.rand(number, 1, generator=draw), torch.rand(number, len(membership), generator=draw)
         inputs, targets, opens = list[Tensor](), list[Tensor](), list[Tensor]()
-        for at in torch.arange(self.states).split(512):
+        for at in torch.arange(number).split(512):
             rows = index[at].to(device)
             part = replace(
                 made, z=made.z[rows], c=made.c[rows], askable=made.askable[rows], y=None if made.y is None else made.y[rows]

@@ -83,6 +83,7 @@ class Policy(ABC):
     """Which concepts are asked about, ``choose``, and what is given when they are told, ``give``."""
 
     oracle = False  # does it look at the truth of what it has not asked yet?
+    foresees = False  # does it ask what the model would answer for each state of each concept?
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         """Why the policy cannot ask ``budget`` concepts of this model; None when it can."""
@@ -212,7 +213,7 @@ class Fixed(Ordered):
             raise OptionError(f"policy 'static': {reason}")
         rest = [u for u in range(count_of(case.model.space, self.level)) if u not in self.order]
         rank = torch.tensor([*self.order, *rest], device=case.z.device).argsort()
-        return self.placed(-rank.expand(len(case.z), -1), case)
+        return self.placed(-rank.float().expand(len(case.z), -1), case)
 
 
 def score(logits: Tensor, y: Tensor, model: ConceptModel) -> Tensor:

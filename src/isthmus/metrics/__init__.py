@@ -4,6 +4,7 @@ from isthmus.metrics.concept import concept_accuracy, concept_all_right, concept
 from isthmus.metrics.core import Metric, interval, resamples
 from isthmus.metrics.intervention import COST, CURVE, area, bypass, smallest
 from isthmus.metrics.sparsity import nec
+from isthmus.metrics.substitution import s_minus, s_plus
 from isthmus.metrics.task import accuracy, auroc, balanced_accuracy, macro_f1, mae, r2, rmse
 from isthmus.metrics.uncertainty import brier, concept_ece, ece
 
@@ -23,6 +24,8 @@ METRICS: dict[str, Metric] = {
     "concept_all_right": concept_all_right,
     "concept_error": concept_error,
     "concept_ece": concept_ece,
+    "s_plus": s_plus,
+    "s_minus": s_minus,
     **CURVE,
     "bypass": bypass,
     "nec": nec,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import DataError, OptionError
-from isthmus.numerics._check import Array, count, number, shape, tensor
+from isthmus.numerics._check import Array, count, number, shape, tensor, writable
 from isthmus.numerics._codes import Kept
 
 
@@ -20,7 +20,7 @@ class TopK:
     k: int = 32
 
     def __post_init__(self) -> None:
-        count("k", self.k)
+        object.__setattr__(self, "k", count("k", self.k))
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class BatchTopK:
     k: int = 32
 
     def __post_init__(self) -> None:
-        count("k", self.k)
+        object.__setattr__(self, "k", count("k", self.k))
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ class Codes:
 
 def checked(x: Array, dictionary: Dictionary, activation: Activation | None) -> tuple[Tensor, Dictionary]:
     """Rows and dictionary as tensors that fit each other."""
+    if activation is not None and not isinstance(activation, Activation):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"activation: expected TopK(k), BatchTopK(k), ReLU(l1) or JumpReLU(l0), got {activation!r}")
     d = parts_of(dictionary)
     rows = tensor("x", x, f"B {d.encoder.shape[1]}").to(d.encoder)
     if isinstance(activation, JumpReLU) and d.threshold is None:
@@ -115,10 +117,10 @@ def checked(x: Array, dictionary: Dictionary, activation: Activation | None) -> 
 
 
 def parts_of(dictionary: Dictionary) -> Dictionary:
-    """Its parts as tensors of fitting shapes; their values are not looked at, for that would cost as much as decoding."""
+    """Its parts as finite tensors of fitting shapes."""
     parts = {field.name: getattr(dictionary, field.name) for field in fields(dictionary)}
     found = {
-        name: part.detach() if isinstance(part, Tensor) else torch.as_tensor(np.asarray(part))
+        name: part.detach() if isinstance(part, Tensor) else torch.as_tensor(writable(np.asarray(part)))
         for name, part in parts.items()
         if part is not None
     }
@@ -136,21 +138,27 @@ def parts_of(dictionary: Dictionary) -> Dictionary:
             )
     if encoder.dtype not in (torch.float32, torch.float64):
         raise DataError(f"encoder: expected float32 or float64, got {encoder.dtype}; convert the dictionary")
+    for name, part in found.items():
+        if not bool(part.sum().isfinite()) and not bool(part.isfinite().all()):
+            many = int((~part.isfinite()).sum())
+            raise DataError(f"{name}: expected finite numbers, got {many} that are not; was the last optimiser step too long?")
     if "threshold" in found and not bool((found["threshold"] > 0).all()):
         raise DataError("threshold: expected numbers above 0; learn its logarithm, or clamp it after a step")
     return Dictionary(**{name: part.contiguous() for name, part in found.items()})
 
 
 def matching(out: Dictionary, d: Dictionary) -> Dictionary:
-    """``out``, if its arrays can be written to in place of a gradient of ``d``."""
+    """``out`` without its graph, if its arrays can be written to and are neither each other nor those of ``d``."""
+    taken = {part.untyped_storage().data_ptr() for part in vars(d).values() if part is not None}
     for name in ("encoder", "bias", "atoms"):
         mine, own = getattr(out, name), getattr(d, name)
         fits = isinstance(mine, Tensor) and mine.shape == own.shape and mine.dtype == own.dtype and mine.device == own.device
-        if not fits or not mine.is_contiguous() or mine.data_ptr() == own.data_ptr():
+        if not fits or not mine.is_contiguous() or mine.untyped_storage().data_ptr() in taken:
             raise DataError(
                 f"out: expected the gradient of an earlier step of this dictionary, got another {name}; leave it out"
             )
-    return out
+        taken.add(mine.untyped_storage().data_ptr())
+    return Dictionary(out.encoder.detach(), out.bias.detach(), out.atoms.detach(), out.center)
 
 
 def idle_of(dead: Array, d: Dictionary) -> Tensor:

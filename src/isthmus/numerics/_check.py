@@ -21,7 +21,7 @@ def tensor(name: str, value: Array, axes: str, *, nan: bool = False, infinite: b
     refused unless allowed.
     """
     try:
-        found = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+        found = value if isinstance(value, Tensor) else torch.as_tensor(writable(np.asarray(value)))
     except (TypeError, ValueError) as error:
         raise DataError(f"{name}: expected an array of numbers ({error}); pass a NumPy array or a tensor") from error
     if found.is_complex():
@@ -38,6 +38,11 @@ def tensor(name: str, value: Array, axes: str, *, nan: bool = False, infinite: b
     if not infinite and bool(found.isinf().any()):
         raise DataError(f"{name}: expected finite numbers, got {int(found.isinf().sum())} infinite; clip or drop them")
     return found
+
+
+def writable(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or a copy where torch could not share it: read-only, or with a negative stride."""
+    return array if array.flags.writeable and all(step >= 0 for step in array.strides) else array.copy()
 
 
 def shape(name: str, value: Tensor, axes: str) -> None:
@@ -66,7 +71,8 @@ def number(
 
 def count(name: str, value: int, *, low: int = 1, high: int | None = None) -> int:
     """A whole number from ``low`` to ``high``."""
-    if isinstance(value, bool) or int(value) != value or value < low or (high is not None and value > high):
+    whole = isinstance(value, int | np.integer) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or value < low or (high is not None and value > high):
         top = "" if high is None else f" and at most {high}"
         raise OptionError(f"{name}: expected a whole number of at least {low}{top}, got {value!r}; choose one in that range")
     return int(value)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from isthmus.errors import DataError
 from isthmus.numerics._check import Array, shape, tensor
-
-Block = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,30 +40,6 @@ class Sets:
             return np.tile([self.positive.shape[1], self.negative.shape[1]], (len(self.positive), 1))
         return np.array([[len(p), len(q)] for p, q in zip(self.positive, self.negative, strict=True)])
 
-    def blocks(self, memory: int) -> Iterator[Block]:
-        """A few concepts at a time, padded: x (A, m, d), label (A, m), known (A, m).
-
-        As many as keep their rows and Gram matrices within ``memory`` bytes, one at least.
-        """
-        lengths, width = self.lengths().sum(1), self.x.shape[1]
-        longest = int(lengths.max())
-        size = max(1, memory // (self.x.element_size() * longest * (longest + width)))
-        for start in range(0, len(lengths), size):
-            yield self._block(range(start, min(start + size, len(lengths))))
-
-    def _block(self, concepts: range) -> Block:
-        if isinstance(self.positive, Tensor) and isinstance(self.negative, Tensor):
-            x = torch.cat([self.positive[concepts.start : concepts.stop], self.negative[concepts.start : concepts.stop]], 1)
-            label = x.new_zeros(x.shape[:2])
-            label[:, : self.positive.shape[1]] = 1
-            return x, label, torch.ones_like(label, dtype=torch.bool)
-        x = pad_sequence([torch.cat([self.positive[k], self.negative[k]]) for k in concepts], batch_first=True)
-        label, known = x.new_zeros(x.shape[:2]), torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-        for row, k in enumerate(concepts):
-            label[row, : len(self.positive[k])] = 1
-            known[row, : len(self.positive[k]) + len(self.negative[k])] = True
-        return x, label, known
-
 
 Examples = Shared | Sets
 
@@ -90,6 +62,12 @@ def sets(positive: Array | Sequence[Array], negative: Array | Sequence[Array]) -
     if isinstance(yes, Tensor) and isinstance(no, Tensor):
         return Sets(yes, no.to(dtype))
     return Sets([rows.to(dtype) for rows in yes], [rows.to(dtype) for rows in no])
+
+
+def too_large(dtype: object) -> DataError:
+    """Squares of the features overflow."""
+    kind = str(dtype).removeprefix("torch.")
+    return DataError(f"x: expected columns whose squares fit {kind}, got larger ones; scale the features first")
 
 
 def _rows(name: str, value: Array | Sequence[Array]) -> Tensor | list[Tensor]:

@@ -16,31 +16,58 @@ from isthmus.numerics._jit import jitted
 
 Floats = NDArray[Any]
 BUDGET, ROWS, OUTSIDE = 300, 400, 3
+EVEN = 1e-14
 FAR = 1e200  # the compiler is told that nothing is infinite
 
 
-def advance(gram: Floats, y: Floats, cap: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> bool:
+def advance(
+    gram: Floats, y: Floats, cap: Floats, tol: float, limit: int, beta: Floats, slope: Floats
+) -> NDArray[np.int64] | None:
     """Move beta (C, m), and slope (C, m) = K beta - y, both float64, towards the optimum for gram (C, m, m), y in {-1, 1}.
 
     Never uphill, and each until its duality gap is at most ``tol`` of its dual objective, or for ``limit`` products with its
-    Gram matrix, ``BUDGET`` at most. With numba and up to ``ROWS`` rows; otherwise nothing happens, and the answer is False.
+    Gram matrix, ``BUDGET`` at most. Returns how many products each took (C,). With numba and up to ``ROWS`` rows; otherwise
+    nothing happens, and the answer is None.
     """
     compiled = jitted(_one, loose=True) if y.shape[1] <= ROWS else None
     if compiled is None:
-        return False
+        return None
     low, high = np.minimum(0.0, y * cap), np.maximum(0.0, y * cap)
-    for k in range(len(y)):
-        compiled(gram[k], y[k], low[k], high[k], tol, min(limit, BUDGET), beta[k], slope[k])
-    return True
+    most = min(limit, BUDGET)
+    each = (compiled(gram[k], y[k], low[k], high[k], tol, most, beta[k], slope[k]) for k in range(len(y)))
+    taken = np.fromiter(each, np.int64, len(y))
+    _balance(gram, low, high, beta, slope)
+    return taken
+
+
+def _balance(gram: Floats, low: Floats, high: Floats, beta: Floats, slope: Floats) -> None:
+    """Where the steps were those of rounding, the sum has drifted from 0, and no bound holds: share it out."""
+    excess = beta.sum(1)
+    for k in np.flatnonzero(np.abs(excess) > EVEN * (high - low).sum(1)):
+        room = beta[k] - low[k] if excess[k] > 0 else high[k] - beta[k]
+        move = room * (-excess[k] / room.sum())
+        beta[k] += move
+        slope[k] += gram[k] @ move
 
 
 def _one(  # noqa: C901, PLR0915
     gram: Floats, y: Floats, low: Floats, high: Floats, tol: float, limit: int, beta: Floats, slope: Floats
-) -> None:
-    """For the compiler: one product with the Gram matrix in each turn, along a direction p that one of three modes gives.
+) -> int:
+    """For the compiler: the scheme of Moré & Toraldo (1991, algorithm GPCG), one product with the Gram matrix in each turn.
 
-    0: from beta to the projection of a gradient step; 1: conjugate gradients over the coordinates inside their bounds, summed
-    up in d; 2: from beta to the projection of beta + d, where d leads out of the box.
+    A face is the set of points that share which coordinates are at a bound. A turn moves along a direction p; its mode:
+
+    0. Stop if the duality gap is small, with b from the optimality conditions. Otherwise project a gradient step of length
+       ``pace`` on the box and the equation (Dai & Fletcher 2006: find the multiplier of the equation, here by Newton's steps
+       inside a bracket) and search exactly on the way there. That settles a face. ``pace`` is then |p|^2 / p'Kp, the step of
+       Barzilai & Borwein. Go on with 1, if two coordinates at least are free.
+    1. A step of conjugate gradients over the free coordinates, with the mean taken off, so that the sum stays; the steps are
+       summed up in d. Ends where the residual is small enough for ``tol``, where p is flat (then go far, out of the box),
+       or where beta + d has left the box and the gain falls below a tenth of the best so far, or after ``OUTSIDE`` turns
+       there. Inside the box: beta + d is taken, back to 0. Outside: 2.
+    2. Project beta + d and search exactly on the way there (this lands on a smaller face), back to 0.
+
+    Exact searches along feasible segments never climb. Returns the turns taken.
     """
     m = len(beta)
     p, kp, d, kd, r, goal = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m)
@@ -52,7 +79,7 @@ def _one(  # noqa: C901, PLR0915
         widest = max(widest, high[t] - low[t])
     far = 4 * widest * np.sqrt(m)
     pace, mode, old, best, bound, turns = m / max(trace, 1 / FAR), 0, 0.0, 0.0, 0.0, 0
-    for _ in range(limit):
+    for taken in range(limit):
         if mode == 0:  # is this the optimum? b is the middle of what the optimality conditions allow
             top, bottom, steepest, linear, square = FAR, -FAR, 0.0, 0.0, 0.0
             for t in range(m):
@@ -65,7 +92,7 @@ def _one(  # noqa: C901, PLR0915
             for t in range(m):
                 loss += (high[t] - low[t]) * max(0.0, -y[t] * (slope[t] + b))
             if square + loss - linear <= tol * (linear - square / 2):
-                return
+                return taken
             pace = min(pace, far / max(steepest, 1 / FAR))
             for t in range(m):
                 goal[t] = beta[t] - pace * slope[t]
@@ -92,7 +119,7 @@ def _one(  # noqa: C901, PLR0915
                 if inside == 0 or not least < shift < most:
                     shift = (least + most) / 2
             if abs(total) > 1e-12 * mass:
-                return
+                return taken
             for t in range(m):
                 goal[t] = max(low[t], min(high[t], goal[t] - shift))
                 p[t] = goal[t] - beta[t]
@@ -118,7 +145,7 @@ def _one(  # noqa: C901, PLR0915
         if mode != 1:
             if fall <= 0.0:
                 if mode == 0:
-                    return
+                    return taken
                 mode = 0
                 continue
             step = fall / bend if fall < bend else 1.0
@@ -174,3 +201,4 @@ def _one(  # noqa: C901, PLR0915
             for t in range(m):
                 p[t] = r[t] + new / old * p[t]
             old = new
+    return limit

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import DataError, OptionError
+from isthmus.numerics._columns import centred, extent
 from isthmus.numerics._kernels import kernels
 from isthmus.numerics._links import Link, Sigmoid, Softmax, tiles
 
@@ -20,6 +21,7 @@ Family = Literal["multinomial", "ovr", "binary"]
 FAMILIES = ("multinomial", "ovr", "binary")
 DEARER = 3  # times the work of a product of sparse weights costs, against a dense one
 ABSENT = 20.0  # an absent class's logit lies this many nats below the least of any row's log-sum of logits
+MANY = 50  # classes that are taken for meant, however few of them occur
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Problem:
 
     x: Tensor
     link: Link
-    mean: Tensor
+    mean: Tensor  # (D,) in float64
     scale: Tensor  # (D,), 0 for a constant column, whose weight stays 0
     present: Tensor  # (classes,) bool
     certain: Tensor  # (classes,) bool: absent from the rows (False) or, one-vs-rest, in all of them (True)
@@ -83,7 +85,7 @@ class Problem:
         found[self.present] = weights * inverse
         level = torch.logsumexp(z, 0).min() if self.link.coupled else torch.zeros_like(bias[:1]).sum()
         offset = torch.where(self.certain, level + ABSENT, level - ABSENT).to(bias.dtype)
-        offset[self.present] = bias - found[self.present] @ self.mean
+        offset[self.present] = (bias.double() - found[self.present].double() @ self.mean).to(bias.dtype)
         return found, offset
 
 
@@ -91,7 +93,9 @@ def prepare(x: Any, y: Any, *, family: Family, classes: int | None, weight: Any,
     """Check and prepare; see ``elastic_net.fit`` for what each is. Rows are shuffled, so that the first few are a sample."""
     if family not in FAMILIES:
         raise OptionError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}")
-    x = matrix(x)
+    if classes is not None:
+        whole("classes", classes)
+    x, ends = matrix(x)
     weight = row_weight(weight, x)
     truth, count = targets(y, family, classes, x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
@@ -108,68 +112,36 @@ def prepare(x: Any, y: Any, *, family: Family, classes: int | None, weight: Any,
         if not bool(present.any()):
             raise DataError("every row has the same label; a head needs rows of both kinds: add rows or leave this class out")
         link = Sigmoid(truth[present], weight[order], int(present.sum()))
-    return centred(x, weight, order, link, standardize, present, certain)
+    found = centred(x, weight, order, link, standardize, ends)
+    return Problem(found.x, link, found.mean, found.scale, present, certain, found.sums, link.shares(), found.middle)
 
 
-def centred(
-    x: Tensor, weight: Tensor, order: Tensor, link: Link, standardize: bool, present: Tensor, certain: Tensor
-) -> Problem:
-    """Rows in ``order``, transposed, centred and scaled; a column whose spread is rounding alone counts as constant."""
-    mean, square, middle = (torch.zeros(x.shape[1], dtype=torch.float64, device=x.device) for _ in range(3))
-    size = max(1, (1 << 19) // x.shape[1])
-    for rows in (slice(start, start + size) for start in range(0, len(x), size)):
-        mean += (weight[rows] @ x[rows]).double()
-    centre = mean.to(x.dtype)
-    columns = empty(x.shape[1], len(order), x)
-    sums = torch.zeros(link.classes, x.shape[1], dtype=torch.float64, device=x.device)
-    for rows in (slice(start, start + size) for start in range(0, len(order), size)):
-        part = x.index_select(0, order[rows]).sub_(centre)
-        columns[:, rows] = part.t()
-        sums += link.truths(part, rows)
-        middle += (link.weight[rows] @ part).double()
-        square += (link.weight[rows] @ part.square_()).double()
-    spread = square.sqrt()
-    constant = spread <= 4 * torch.finfo(x.dtype).eps * mean.abs()
-    scale = torch.where(constant, 0.0, spread if standardize else torch.ones_like(spread)).to(x.dtype)
-    inverse = torch.where(scale > 0, 1 / scale, 0)
-    if bool((inverse != 1).any()):
-        columns *= inverse[:, None]
-    sums, middle = ((part * inverse).to(x.dtype) for part in (sums, middle))
-    return Problem(columns, link, centre, scale, present, certain, sums, link.shares(), middle)
-
-
-def empty(rows: int, columns: int, like: Tensor) -> Tensor:
-    """Room for a large matrix: NumPy asks the system for large pages, torch does not."""
-    if like.device.type != "cpu":
-        return torch.empty(rows, columns, dtype=like.dtype, device=like.device)
-    return torch.from_numpy(np.empty((rows, columns), np.float32 if like.dtype == torch.float32 else np.float64))
-
-
-def matrix(x: Any) -> Tensor:
-    """x as a float32 or float64 tensor (n, D) of finite numbers."""
+def matrix(x: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """x as a float32 or float64 tensor (n, D) of finite numbers; and its columns' least and largest."""
     x = tensor(x)
     if x.ndim != 2 or 0 in x.shape:
         raise DataError(f"x must be (rows, columns), neither empty; got shape {tuple(x.shape)}")
     if x.dtype.is_complex:
         raise DataError(f"x must hold real numbers; got {x.dtype}")
     x = x.detach() if x.dtype in (torch.float32, torch.float64) else x.detach().float()
-    low, high = torch.aminmax(x)
-    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+    low, high = extent(x)
+    if not bool((torch.isfinite(low) & torch.isfinite(high)).all()):
         row, column = torch.nonzero(~torch.isfinite(x))[0].tolist()
         raise DataError(
             f"x must be finite; got {float(x[row, column])} at row {row}, column {column}: fill or drop unknown values first"
         )
-    return x
+    return x, (low, high)
 
 
 def tensor(values: Any) -> Tensor:
-    """Arrays and sequences as a tensor; what cannot be written to is copied, as torch wants it."""
+    """Arrays and sequences as a tensor; what cannot be written to, or runs backwards, is copied, as torch wants it."""
     if isinstance(values, Tensor):
         return values
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise DataError(f"arrays must hold numbers; got {array.dtype}: encode names as numbers first")
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    straight = array.flags.writeable and all(stride >= 0 for stride in array.strides)
+    return torch.from_numpy(array if straight else array.copy())
 
 
 def row_weight(weight: Any, x: Tensor) -> Tensor:
@@ -201,10 +173,21 @@ def targets(y: Any, family: Family, classes: int | None, x: Tensor) -> tuple[Ten
         raise DataError("y must hold class numbers 0, 1, 2 ...; got a value that is not whole: drop rows without a label")
     labels = y.long()
     low, high = int(labels.min()), int(labels.max())
+    if classes is None and high >= max(10 * len(torch.unique(labels)), len(labels), MANY):
+        raise DataError(
+            f"the largest label is {high}, of {len(torch.unique(labels))} that occur: number the classes 0, 1, 2 ..., "
+            "or, if so many are meant, give classes="
+        )
     count = high + 1 if classes is None else classes
     if low < 0 or high >= count:
         raise DataError(f"y must hold class numbers from 0 to {count - 1}; got {low if low < 0 else high}")
     return (labels if family == "multinomial" else labels == torch.arange(count, device=x.device)[:, None]), count
+
+
+def whole(name: str, value: Any) -> None:
+    """Refuse what is not a whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise OptionError(f"{name} must be a whole number; got {value!r}")
 
 
 def binary(y: Tensor) -> Tensor:

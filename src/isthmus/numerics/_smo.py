@@ -11,32 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.errors import DataError
 from isthmus.numerics._jit import jitted
 
-Floats = NDArray[Any]
+Floats, Counts = NDArray[Any], NDArray[np.int64]
 FAR, TINY = 1e30, 2.0**-40
 FLIP = np.int64(2**63 - 1)
 
 
-def solve(gram: Floats, y: Floats, cap: Floats, tol: Floats, limit: int, beta: Floats, slope: Floats) -> None:
+def solve(gram: Floats, y: Floats, cap: Floats, tol: Floats, limit: Counts, beta: Floats, slope: Floats) -> Counts:
     """Move beta (C, m), and slope (C, m) = K beta - y, both float64, to the optimum for gram (C, m, m), y in {-1, 1}, cap >= 0.
 
-    Stops where no pair violates the optimality conditions by more than ``tol`` (C,). Raises ``DataError`` after ``limit``
-    steps for one machine.
+    Stops where no pair violates the optimality conditions by more than ``tol`` (C,), or after ``limit`` (C,) steps. Returns
+    the steps taken (C,).
     """
     low, high = np.minimum(0.0, y * cap), np.maximum(0.0, y * cap)
     compiled = jitted(_one)
     if compiled is None:
-        _lockstep(gram, low, high, tol, limit, beta, slope)
-        return
-    for k in range(len(y)):
-        if compiled(gram[k], low[k], high[k], tol[k], limit, beta[k], slope[k]) == limit:
-            raise _unfinished(limit)
-
-
-def _unfinished(limit: int) -> DataError:
-    return DataError(f"svm: expected convergence within {limit} steps, got none; standardise x, lower c or raise tol")
+        return _lockstep(gram, low, high, tol, limit, beta, slope)
+    each = (compiled(gram[k], low[k], high[k], tol[k], int(limit[k]), beta[k], slope[k]) for k in range(len(y)))
+    return np.fromiter(each, np.int64, len(y))
 
 
 def _one(gram: Floats, low: Floats, high: Floats, tol: float, limit: int, beta: Floats, slope: Floats) -> int:  # noqa: C901
@@ -89,23 +82,23 @@ def _one(gram: Floats, low: Floats, high: Floats, tol: float, limit: int, beta: 
     return limit
 
 
-def _lockstep(gram: Floats, low: Floats, high: Floats, tol: Floats, limit: int, beta: Floats, slope: Floats) -> None:
+def _lockstep(gram: Floats, low: Floats, high: Floats, tol: Floats, limit: Counts, beta: Floats, slope: Floats) -> Counts:
     """All machines at once, one pair each in every step; those that have finished are put aside."""
     diagonal = np.diagonal(gram, axis1=1, axis2=2)
     inverse = 1 / np.maximum(diagonal[:, :, None] + diagonal[:, None] - (gram + gram), TINY)
     live, into, grown = np.arange(len(beta)), beta, slope
     up, down = np.where(beta >= high, FAR, 0.0), np.where(beta <= low, -FAR, 0.0)
-    beta, slope = beta.copy(), slope.copy()
-    for _ in range(limit):
+    beta, slope, taken = beta.copy(), slope.copy(), np.zeros(len(beta), np.int64)
+    for step in range(int(limit.max()) + 1):
         every = np.arange(len(live))
         i = (slope + up).argmin(1)
         top = slope[every, i] + up[every, i]
         reach = slope + down
-        done = reach.max(1) - top < tol
+        done = (reach.max(1) - top < tol) | (step >= limit[live])
         if done.any():
-            into[live[done]], grown[live[done]] = beta[done], slope[done]
+            into[live[done]], grown[live[done]], taken[live[done]] = beta[done], slope[done], step
             if done.all():
-                return
+                break
             keep = ~done
             live, beta, slope, up, down = live[keep], beta[keep], slope[keep], up[keep], down[keep]
             low, high, tol, i, top, reach = low[keep], high[keep], tol[keep], i[keep], top[keep], reach[keep]
@@ -119,4 +112,4 @@ def _lockstep(gram: Floats, low: Floats, high: Floats, tol: Floats, limit: int, 
         up[every, i], down[every, i] = np.where(s == room, FAR, 0.0), 0.0
         down[every, j], up[every, j] = np.where(s == rest, -FAR, 0.0), 0.0
         slope += s[:, None] * (gram[live, i] - gram[live, j])
-    raise _unfinished(limit)
+    return taken

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import DataError
-from isthmus.numerics._check import Array, choice, count, tensor
+from isthmus.numerics._check import Array, choice, count, tensor, writable
 from isthmus.numerics._outcomes import Head, expected
 from isthmus.numerics._walk import walk
 
@@ -56,7 +56,8 @@ def scores(
 
 def order(found: Array) -> Tensor:
     """(n, G) int64: the indices of ``found`` (n, G) by falling score; of equal scores the lowest index comes first."""
-    scores = tensor("found", found, "n G", infinite=True, empty=True)
+    raw = found if isinstance(found, Tensor) else torch.as_tensor(writable(np.asarray(found)))
+    scores = tensor("found", raw if raw.is_floating_point() else raw.double(), "n G", infinite=True, empty=True)
     if scores.device.type != "cpu":
         return scores.argsort(dim=1, descending=True, stable=True)
     falling = -scores.contiguous().numpy() + 0.0  # no -0
@@ -210,7 +211,7 @@ def _largest(found: Tensor) -> float:
 def _end(name: str, end: Array | float, z: Tensor) -> Tensor:
     """(k,) what is written, of the type of the values."""
     k = z.shape[1]
-    return tensor(name, z.new_full((k,), end) if isinstance(end, int | float) else end, str(k)).to(z)
+    return tensor(name, z.new_full((k,), float(end)) if isinstance(end, int | float) or end.ndim == 0 else end, str(k)).to(z)
 
 
 def _change(head: Head, truth: Array) -> Tensor:

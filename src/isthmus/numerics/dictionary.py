@@ -238,7 +238,8 @@ def _weighed(weight: Tensor, rows: Tensor) -> Tensor:
 
 def tangent(gradient: Array, atoms: Array) -> Tensor:
     """The gradient (L, d) of atoms less its part along each atom, which a step that keeps them of length 1 would undo."""
-    slope, rows = tensor("gradient", gradient, "L d"), tensor("atoms", atoms, "L d")
+    rows = tensor("atoms", atoms, "L d")
+    slope = tensor("gradient", gradient, f"{rows.shape[0]} {rows.shape[1]}").to(rows)
     square = rows.square().sum(1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
     return slope - (slope * rows).sum(1, keepdim=True) / square * rows
 
@@ -249,17 +250,27 @@ def normalised(atoms: Array) -> Tensor:
 
 
 def resample(
-    x: Array, dictionary: Dictionary, dead: Array, errors: Array, *, share: float = 0.2, seed: int = 0
+    x: Array,
+    dictionary: Dictionary,
+    dead: Array,
+    errors: Array,
+    *,
+    share: float = 0.2,
+    centred: bool = True,
+    seed: int = 0,
 ) -> tuple[Dictionary, Tensor]:
     """Dead units begin anew at rows that are explained badly (Bricken et al. 2023; as DN-CBM has it).
 
     Each of ``dead`` (L,) bool draws a row of x (B, d) with a chance in proportion to the square of its error (B,), as
-    ``Step.errors``. Its atom becomes that row, of length 1; its encoder the same, of ``share`` times the mean length of the
-    others' encoders (1 if none is alive); its bias 0. Returns the new dictionary and the units changed: zero the optimiser's
+    ``Step.errors``. Its atom becomes that row less the center, of length 1 (``centred=False``: the row itself, as DN-CBM's code
+    has it; with data that share a mean those atoms are nearly alike); its encoder the same, of ``share`` times the mean length
+    of the others' encoders (1 if none is alive); its bias 0. A ``share`` of .2 is made for ReLU: among the k largest such a
+    unit never is, so give TopK 1 or more. Returns the new dictionary and the units changed: zero the optimiser's
     moments there. Nothing dead, or no row with an error: nothing changes.
     """
     rows, d = checked(x, dictionary, None)
     error, idle = tensor("errors", errors, f"{len(rows)}").double(), idle_of(dead, d)
+    rows = rows - d.center if centred else rows
     chance = (error / error.max().clamp_min(torch.finfo(torch.float64).tiny)).square() * (rows.square().sum(1) > 0)
     if not len(idle) or not bool((error >= 0).all()) or float(chance.sum()) == 0:
         if bool((error < 0).any()):

@@ -15,15 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.numerics import _descent, _faces, _smo
+from isthmus.numerics import _descent, _exact, _faces, _smo
 from isthmus.numerics._check import count, number
-from isthmus.numerics._examples import Examples, Sets, Shared, sets, shared
+from isthmus.numerics._examples import Examples, Sets, Shared, sets, shared, too_large
 from isthmus.numerics._gram import grams
 
 __all__ = ["Directions", "Sets", "Shared", "exact_bias", "logistic", "ridge", "sets", "shared", "svm"]
 
 Floats = NDArray[np.float64]
 WIDE, FIRST, ROUNDING = 2, 1e-5, 1e-11  # rows for a column; violations: before an objective is known, and the least
+NEARER, NEAR = 0.8, 0.5  # parts of tol: for the Gram matrix, whose rounding is not that of the rows; without rounding
+STRETCH, MORE = 1 + 2.0**-24, tuple(1 + 2.0**-k for k in range(23, 16, -1))  # of float32, to keep what margins rounding takes
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,16 @@ def svm(examples: Examples, *, c: float = 0.1, tol: float = 1e-5, limit: int = 1
     """Linear support vector machines: min 1/2 |w|^2 + c * sum of max(0, 1 - y (w x + b)), the bias exact and unpenalised.
 
     The dual is solved on one Gram matrix for each concept (one for all on a shared table): with numba and on sets of at most
-    400 rows by conjugate gradients (Moré & Toraldo 1991), the rest as LIBSVM does it (Fan, Chen & Lin 2005). Then b minimises
-    the objective exactly for the w found; repeated, more finely, until the duality gap (in float64, for this Gram matrix) is
-    at most ``tol`` of the objective. ``converged`` is False where rounding forbids that (float32 rows of badly scaled
-    features). ``memory``: about so many bytes of rows and Gram matrices of sets at a time (one concept at least; a shared
-    table of n rows takes about 3 n^2 numbers). On the CPU; what numba adds is speed: with and without it the objectives differ
-    by at most ``tol``. Made for sets of some hundred rows: on a table of thousands scikit-learn's SVC, which puts rows aside
-    as it goes, is faster, as is ``logistic``.
-    Raises ``OptionError`` for c, tol <= 0; ``DataError`` after ``limit`` steps for one concept.
+    400 rows by conjugate gradients (Moré & Toraldo 1991), the rest as LIBSVM does it (Fan, Chen & Lin 2005); repeated, more
+    finely and from scores in float64, until ``gap`` is at most ``tol`` of the objective. w and b are rounded to the type of x;
+    b minimises the objective for the rounded w; objective, gap and ``converged`` are those of the rounded (w, b), in float64.
+    ``converged`` is False where rounding forbids more (float32 and a large c), and for a concept that has used up ``limit``
+    steps, which then has the best that was found; a step is a product with the Gram matrix (300 at most), then a pair of rows.
+    ``memory``: about so many bytes of rows and Gram matrices of sets at a time (one concept at least; a shared table of n rows
+    takes about 3 n^2 numbers). On the CPU; what numba adds is speed: with and without it, the objectives of what converged
+    differ by at most ``tol``. Made for sets of some hundred rows: on a table of thousands scikit-learn's SVC, which puts rows
+    aside as it goes, is faster, as is ``logistic``.
+    Raises ``OptionError`` for c, tol <= 0; ``DataError`` for numbers so large that their squares overflow.
     """
     number("c", c, above=0)
     number("tol", tol, above=0)
@@ -60,17 +64,16 @@ def svm(examples: Examples, *, c: float = 0.1, tol: float = 1e-5, limit: int = 1
     count("memory", memory)
     blocks = _one_gram(examples) if isinstance(examples, Shared) else _grams(examples, memory)
     parts = [_machines(*block, c, tol, limit) for block in blocks]
-    weight, bias, objective, gap = (torch.cat(column) for column in zip(*parts, strict=True))
-    device, kind = examples.x.device, examples.x.dtype
-    done = gap <= tol * objective
-    return Directions(weight.to(device), bias.to(device, kind), objective.to(device), done.to(device), gap.to(device))
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    weight, bias, objective, gap = (torch.from_numpy(column).to(examples.x.device) for column in columns)
+    return Directions(weight, bias.to(weight), objective, gap <= tol * objective, gap)
 
 
-Centred = tuple[Tensor, Tensor, NDArray[Any], Tensor, Tensor]
+Block = tuple[_exact.Parts, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]
 
 
-def _grams(examples: Sets, memory: int) -> Iterator[Centred]:
-    """For a few concepts at a time: rows less their mean, which changes the bias alone, the mean, Gram, label, known.
+def _grams(examples: Sets, memory: int) -> Iterator[Block]:
+    """For a few concepts at a time: their rows, the Gram matrix of rows less their mean (b changes, no more), label, known.
 
     The rows of each block are written over those of the block before: in the cache, where it holds them.
     """
@@ -84,14 +87,17 @@ def _grams(examples: Sets, memory: int) -> Iterator[Centred]:
         count = min(size, every - start)
         own = lengths[start : start + count]
         if isinstance(positive, Tensor) and isinstance(negative, Tensor):
-            p, q = (part[start : start + count].cpu().numpy() for part in (positive, negative))
+            p, q = (part[start : start + count].cpu().contiguous().numpy() for part in (positive, negative))
             _centred(p, q, into[:count], middle[:count])
+            parts = list(zip(p, q, strict=True))
         else:
-            for k in range(count):
-                p, q = (part[start + k].cpu().numpy() for part in (positive, negative))
+            sides = ([part[start + k].cpu().contiguous().numpy() for k in range(count)] for part in (positive, negative))
+            parts = list(zip(*sides, strict=True))
+            for k, (p, q) in enumerate(parts):
                 _centred(p, q, into[k], middle[k])
-        label, known = (torch.from_numpy(place < many[:, None]) for many in (own[:, 0], own.sum(1)))
-        yield rows[:count], mean[:count], grams(into[:count]), label, known
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused later
+            gram = grams(into[:count])
+        yield parts, gram, place < own[:, :1], place < own.sum(1)[:, None]
 
 
 def _centred(p: NDArray[Any], q: NDArray[Any], rows: NDArray[Any], mean: NDArray[Any]) -> None:
@@ -103,41 +109,89 @@ def _centred(p: NDArray[Any], q: NDArray[Any], rows: NDArray[Any], mean: NDArray
     rows[..., end:, :] = 0
 
 
-def _one_gram(examples: Shared) -> Iterator[Centred]:
+def _one_gram(examples: Shared) -> Iterator[Block]:
     """The same, concept by concept, out of one Gram matrix of the whole table."""
-    x = examples.x.cpu()
-    mean = x.mean(0)[None, None]
-    rows = x - mean[0]
-    gram = rows.numpy() @ rows.T.numpy()
-    for known, label in zip(examples.known.T.cpu(), examples.label.T.cpu(), strict=True):
-        whole, at = bool(known.all()), known.nonzero()[:, 0]
-        own = gram if whole else gram[np.ix_(at.numpy(), at.numpy())]
-        yield (rows if whole else rows[at])[None], mean, own[None], label[at][None], known[at][None]
+    x = examples.x.cpu().contiguous().numpy()
+    rows = x - x.mean(0)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused later
+        gram = rows @ rows.T
+    for known, label in zip(examples.known.T.cpu().numpy(), examples.label.T.cpu().numpy() > 0, strict=True):
+        whole, at = bool(known.all()), known.nonzero()[0]
+        own = gram if whole else gram[np.ix_(at, at)]
+        yield [(x if whole else x[at], x[:0])], own[None], label[None, at], known[None, at]
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """Of A concepts: weight (A, d) and bias (A,) as returned, the objective there, and a bound of it (A,) from below."""
+
+    weight: NDArray[Any]
+    bias: Floats
+    objective: Floats
+    bound: Floats
+
+    def better(self, at: NDArray[np.int64], new: _Planes) -> None:
+        """Take over what is better in ``new``, of the concepts ``at``."""
+        lower = new.objective < self.objective[at]
+        for name in ("weight", "bias", "objective"):
+            getattr(self, name)[at[lower]] = getattr(new, name)[lower]
+        self.bound[at] = np.maximum(self.bound[at], new.bound)
 
 
 def _machines(
-    rows: Tensor, mean: Tensor, gram: NDArray[Any], label: Tensor, known: Tensor, c: float, tol: float, limit: int
-) -> tuple[Tensor, ...]:
+    parts: _exact.Parts,
+    gram: NDArray[Any],
+    label: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    c: float,
+    tol: float,
+    limit: int,
+) -> tuple[NDArray[Any], ...]:
     """Weight, bias, objective and gap of a block of concepts."""
-    y = np.where(label.numpy() > 0, 1.0, -1.0)
-    cap = c * known.numpy().astype(np.float64)
-    beta, slope = np.zeros_like(y), -y
-    bias, objective, gap = np.zeros(len(y)), np.zeros(len(y)), np.full(len(y), np.inf)
-    wide = rows.shape[2] * WIDE >= rows.shape[1]  # else the Gram matrix is singular on most faces
-    if wide and _faces.advance(gram, y, cap, tol, limit, beta, slope):
-        bias, objective, gap = _certified(beta, slope + y, y, cap)
+    if not float(np.diagonal(gram, axis1=1, axis2=2).max(initial=0)) < np.finfo(gram.dtype).max / 16:
+        raise too_large(gram.dtype)
+    y = np.where(label, 1.0, -1.0)
+    cap = c * known.astype(np.float64)
+    beta, slope, left = np.zeros_like(y), -y, np.full(len(y), limit)
+    every, width, kind = np.arange(len(y)), parts[0][0].shape[1], gram.dtype
+    best = _Planes(np.zeros((len(y), width), kind), np.zeros(len(y)), np.full(len(y), np.inf), np.zeros(len(y)))
+    wide = width * WIDE >= y.shape[1]  # else the Gram matrix is singular on most faces
+    taken = _faces.advance(gram, y, cap, NEARER * tol, limit, beta, slope) if wide else None
+    if taken is not None:
+        left -= taken
+    best.better(every, _plane(parts, beta, y, cap, kind)[0])
     for finer in (1.0, 0.5, 0.1, 0.01):
-        at = np.flatnonzero(gap > tol * objective)
+        at = np.flatnonzero(~(best.objective - best.bound <= tol * best.objective))
         if not len(at):
             break
-        inner, outer = beta[at], slope[at]
-        violation = finer * _allowed(objective[at] - gap[at], outer + y[at], cap[at], tol)
-        _smo.solve(gram if len(at) == len(y) else gram[at], y[at], cap[at], violation, limit, inner, outer)
-        beta[at], slope[at] = inner, outer
-        bias[at], objective[at], gap[at] = _certified(inner, outer + y[at], y[at], cap[at])
-    weight = torch.from_numpy(np.matmul(beta.astype(gram.dtype)[:, None], rows.numpy())[:, 0])
-    shifted = torch.from_numpy(bias) - (weight.double() * mean[:, 0].double()).sum(1)
-    return weight, shifted, torch.from_numpy(objective), torch.from_numpy(gap)
+        own, inner = [parts[k] for k in at], beta[at]
+        there, score = _plane(own, inner, y[at], cap[at], np.float64)
+        near = there.objective - there.bound <= NEAR * tol * there.objective  # rounding alone spoilt it
+        for stretch in MORE if kind == np.float32 and near.any() else ():
+            some = [parts[k] for k in at[near]]
+            best.better(at[near], _plane(some, inner[near], y[at[near]], cap[at[near]], kind, stretch)[0])
+        outer, bound = (score - y[at])[~near], there.bound[~near]
+        at, inner = at[~near], inner[~near]
+        if not len(at) or not left[at].any():
+            break
+        violation = finer * _allowed(bound, outer + y[at], cap[at], tol)
+        left[at] -= _smo.solve(gram if len(at) == len(y) else gram[at], y[at], cap[at], violation, left[at], inner, outer)
+        beta[at] = inner
+        best.better(at, _plane([parts[k] for k in at], inner, y[at], cap[at], kind)[0])
+    return best.weight, best.bias, best.objective, best.objective - best.bound
+
+
+def _plane(
+    parts: _exact.Parts, beta: Floats, y: Floats, cap: Floats, kind: Any, stretch: float = STRETCH
+) -> tuple[_Planes, Floats]:
+    """What beta (A, m) gives, rounded to ``kind``, and the scores (A, m) of the rows without b."""
+    weight, score = np.empty((len(y), parts[0][0].shape[1]), kind), np.zeros_like(y)
+    square = _exact.planes(parts, beta, stretch if kind == np.float32 else 1.0, weight, score)
+    bias = exact_bias(torch.from_numpy(score), torch.from_numpy(y), torch.from_numpy(cap)).numpy().astype(kind)
+    bias = bias.astype(np.float64)
+    loss = (cap * np.maximum(0.0, 1 - y * (score + bias[:, None]))).sum(1)
+    own = np.square(weight, dtype=np.float64).sum(1)
+    return _Planes(weight, bias, own / 2 + loss, (beta * y).sum(1) - square / 2), score
 
 
 def _allowed(dual: Floats, score: Floats, cap: Floats, tol: float) -> Floats:
@@ -147,14 +201,6 @@ def _allowed(dual: Floats, score: Floats, cap: Floats, tol: float) -> Floats:
     """
     wanted = np.where(dual > 0, tol * dual / cap.sum(1), FIRST)
     return np.maximum(wanted, ROUNDING * (1 + np.abs(score).max(1)))
-
-
-def _certified(beta: Floats, score: Floats, y: Floats, cap: Floats) -> tuple[Floats, Floats, Floats]:
-    """The exact bias for scores K beta (A, m), the objective there, and its distance to the dual bound."""
-    bias = exact_bias(torch.from_numpy(score), torch.from_numpy(y), torch.from_numpy(cap)).numpy()
-    square = (beta * score).sum(1)
-    objective = square / 2 + (cap * np.maximum(0.0, 1 - y * (score + bias[:, None]))).sum(1)
-    return bias, objective, objective - ((beta * y).sum(1) - square / 2)
 
 
 def exact_bias(score: Tensor, y: Tensor, weight: Tensor) -> Tensor:
@@ -179,7 +225,7 @@ def logistic(examples: Examples, *, c: float = 1.0, tol: float = 1e-6, limit: in
     Conjugate gradients with one preconditioner for all concepts; a concept leaves when its estimated distance to the
     optimum is at most ``tol`` nats a row (the default is a few 1e-5 of a usual objective; scikit-learn's default comes
     less near). ``converged`` is False for a concept that had not left after ``limit`` steps. On the device of x.
-    Raises ``OptionError`` for c, tol <= 0.
+    Raises ``OptionError`` for c, tol <= 0; ``DataError`` for numbers so large that sums of their squares overflow.
     """
     return _descended(examples, _descent.Logistic(), 1 / number("c", c, above=0), 0.15, tol, limit)
 
@@ -200,6 +246,8 @@ def _descended(examples: Examples, loss: _descent.Loss, penalty: float, curvatur
     weights: list[Tensor] = []
     found: list[_descent.Fitted] = []
     for x, t, known in _tables(examples):
+        if not float(x.abs().max()) ** 2 * x.numel() < torch.finfo(x.dtype).max / 16:
+            raise too_large(x.dtype)
         basis = None
         if len(x) < x.shape[1]:  # w lies in the span of the rows: x = r' q', w = q v, |w| = |v|
             basis, r = torch.linalg.qr(x.T)
@@ -218,5 +266,6 @@ def _tables(examples: Examples) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     if isinstance(examples, Shared):
         yield examples.x, examples.label, examples.known
         return
-    for x, label, known in examples.blocks(1):
-        yield x[0], label[0][:, None], known[0][:, None]
+    for p, q in zip(examples.positive, examples.negative, strict=True):
+        label = torch.cat([p.new_ones(len(p), 1), q.new_zeros(len(q), 1)])
+        yield torch.cat([p, q]), label, torch.ones_like(label, dtype=torch.bool)

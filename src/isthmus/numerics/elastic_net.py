@@ -36,6 +36,8 @@ __all__ = ["Family", "Fit", "Solver", "Step", "certificate", "fit", "path", "str
 
 STEP, LEAST, HALVINGS = 0.85, 1e-4, 12  # the search for a number of concepts: each strength over the last, end, bisections
 
+ANEC = (5, 10, 15, 20, 25, 30)  # concepts a class over which VLG-CBM averages
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -126,7 +128,11 @@ def path(
     """
     how = Setting(l1_ratio, group_ratio, tol, max_iter, solver)
     problem = prepare(x, y, family=family, classes=classes, weight=weight, standardize=standardize)
-    chosen = how.ladder(problem, points, least) if lams is None else sorted(map(float, lams), reverse=True)
+    if lams is None:
+        chosen = how.ladder(problem, points, least)
+        varied(problem)
+    else:
+        chosen = sorted(map(float, lams), reverse=True)
     return tuple(found for found, _ in walk(x, problem, how, chosen, zero(problem)))
 
 
@@ -134,7 +140,7 @@ def with_nec(
     x: Any,
     y: Any,
     *,
-    nec: Sequence[float] = (5, 10, 15, 20, 25, 30),
+    nec: Any = None,
     slack: float = 0.5,
     family: Family = "multinomial",
     classes: int | None = None,
@@ -146,16 +152,17 @@ def with_nec(
     max_iter: int = 2000,
     solver: Solver = "auto",
 ) -> tuple[Fit, ...]:
-    """For each wanted ``nec`` (default: those of ANEC), the head of the path with that many concepts a class, or few more.
+    """For each wanted ``nec``, a number or several (default: those of ANEC that x has columns for), the head of the path with
+    that many concepts a class, or few more.
 
     The path is walked until it has them, then bisected until the head found has at most ``slack`` more; ``truncate`` makes
     it exact. Where even 1e-4 of the strongest has too few, the last head is given, and a warning. Other options: see ``fit``.
     """
     how = Setting(l1_ratio, group_ratio, tol, max_iter, solver)
     problem = prepare(x, y, family=family, classes=classes, weight=weight, standardize=standardize)
-    if not nec or not all(0 < wanted <= len(problem.x) for wanted in nec):
-        raise OptionError(f"nec must lie above 0 and at most {len(problem.x)}, the columns of x; got {tuple(nec)}")
     strong = how.strongest(problem)
+    varied(problem)
+    nec = numbers(nec, len(problem.x))
     steps = walk(x, problem, how, strong * np.geomspace(1, LEAST, int(np.log(LEAST) / np.log(STEP)) + 1), zero(problem))
     above, found = next(steps), dict[float, Fit]()
     below = above
@@ -164,10 +171,31 @@ def with_nec(
             above, below = below, after
         if below[0].nec < wanted:
             warnings.warn(
-                f"no head of this path has {wanted} concepts a class; the weakest has {below[0].nec:.2f}", stacklevel=2
+                f"no head of this path has {wanted:g} concepts a class; the weakest has {below[0].nec:.2f}", stacklevel=2
             )
         found[wanted] = between(x, problem, how, above, below, wanted, slack)
     return tuple(found[wanted] for wanted in nec)
+
+
+def numbers(nec: Any, columns: int) -> tuple[float, ...]:
+    """The wanted numbers of concepts a class, checked."""
+    if nec is None:
+        if columns < ANEC[0]:
+            raise OptionError(f"x has {columns} columns, fewer than the {ANEC[0]} of ANEC's least head: give nec")
+        return tuple(float(wanted) for wanted in ANEC if wanted <= columns)
+    try:
+        found = tuple(np.atleast_1d(np.asarray(nec, dtype=float)).ravel().tolist())
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"nec must be a number or several; got {nec!r}") from error
+    if not found or not all(0 < wanted <= columns for wanted in found):
+        raise OptionError(f"nec must lie above 0 and at most {columns}, the columns of x; got {found}")
+    return found
+
+
+def varied(problem: Problem) -> None:
+    """Refuse columns that are all constant: there is no strongest penalty to begin a path from."""
+    if not bool((problem.scale > 0).any()):
+        raise DataError("every column of x is constant, so that no penalty has a head with weights: give columns that vary")
 
 
 def between(
@@ -266,7 +294,7 @@ def inside(problem: Problem, weights: Any, bias: Any) -> Point:
     if not bool(torch.isfinite(w).all() & torch.isfinite(b).all()):
         raise DataError("the head's weights and bias must be finite; got NaN or infinity: fit it again")
     w, b = w[problem.present], b[problem.present]
-    return Point(w * problem.scale, b + w @ problem.mean)
+    return Point(w * problem.scale, (b.double() + w.double() @ problem.mean).to(b.dtype))
 
 
 def outside(x: Any, problem: Problem, lam: float, how: Setting, point: Point, progress: Progress) -> Fit:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import DataError
-from isthmus.numerics._check import Array, count, number, shape, tensor
+from isthmus.numerics._check import Array, count, number, tensor
 
 __all__ = ["Transport", "entropic"]
 
@@ -100,7 +100,6 @@ def _weights(name: str, given: Array | None, table: Tensor, axis: int) -> Tensor
     if given is None:
         return table.new_full((len(table), size), 1 / size)
     weight = tensor(name, given, f"{len(table)} {size}").to(table)
-    shape(name, weight, f"{len(table)} {size}")
     if bool((weight < 0).any()):
         raise DataError(
             f"{name}: expected weights of at least 0, got {weight.min().item():g}; clip them, or shift the cost instead"

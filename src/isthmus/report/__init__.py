@@ -6,6 +6,6 @@
 
 from isthmus.report.html import html
 from isthmus.report.markdown import markdown
-from isthmus.report.terminal import alike, corrections, table
+from isthmus.report.terminal import alike, corrections, table, worth
 
-__all__ = ["alike", "corrections", "html", "markdown", "table"]
+__all__ = ["alike", "corrections", "html", "markdown", "table", "worth"]

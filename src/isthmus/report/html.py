@@ -8,13 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from isthmus.report import listing, made, sections, shown
+from isthmus.report import listing, made, panels, sections, shown
 from isthmus.report.clean import records
 from isthmus.report.facts import facts
 from isthmus.report.numbers import count, listed
 from isthmus.report.page import Page, read
 from isthmus.report.svg import Markup
 from isthmus.report.words import summary
+from isthmus.report.worth import reveals
 
 HERE = Path(__file__).parent / "templates"
 
@@ -41,6 +42,8 @@ def html(data: dict[str, Any]) -> str:
         "left_out": [{"method": "", "unmet": ""} | each for each in records(page.data.get("left_out"))],
         "charts": sections.charts(page),
         "policies": sections.policies(page),
+        "worth": panels.policies(page),
+        "reveals": reveals(page).capitalize(),
         "replay": shown.replay(page),
         "examples": shown.examples(page),
         "agreement": sections.agreement(page),
@@ -76,6 +79,7 @@ def _head(page: Page, context: dict[str, Any]) -> dict[str, Any]:
         ("methods", "Scores" if page.single else "Methods", True),
         ("sparsity", "Sparsity", charts["sparsity_words"]),
         ("corrections", "Corrections", charts["curves"] or context["replay"]),
+        ("policies", "Policies", charts["curves"] and context["worth"]),
         ("concepts", "Concepts", charts["concepts"]),
         ("examples", "Examples", context["examples"]),
         ("mistakes", "Mistakes", charts["confusion"]),

@@ -12,6 +12,7 @@ from isthmus.report.numbers import MINUS, number
 from isthmus.report.page import Page, Row, read
 from isthmus.report.scores import Score
 from isthmus.report.sections import nearest, policies
+from isthmus.report.worth import Cell, grids, notes, reasons, reveals, short
 
 SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -23,7 +24,7 @@ def markdown(data: dict[str, Any]) -> str:
     Raises ``DataError`` for another schema.
     """
     page = read(data)
-    lines = [*_scores(page)] if page.single else [*_methods(page), "", *_corrections(page), *_reasons(page)]
+    lines = [*_scores(page)] if page.single else [*_methods(page), "", *_worth(page), *_corrections(page), *_reasons(page)]
     return "\n".join([f"## {safe(_title(page))}", "", *lines, "", *_made(page), ""])
 
 
@@ -83,6 +84,26 @@ def _scores(page: Page) -> list[str]:
 
 def _value(found: Score) -> str:
     return f"n/a: {safe(found.reason)}" if found.value is None else plain(found.both)
+
+
+def _worth(page: Page) -> list[str]:
+    """What each correction policy is worth: a table for each level, then what its marks mean, and what corrections reveal."""
+    found = grids(page)
+    lines: list[str] = []
+    for grid in found:
+        heads = [f"policy, by {grid.level}", *(safe(row.name) for row in grid.rows)]
+        rows = [[safe(line.name), *(safe(_area(page, cell)) for cell in line.cells)] for line in grid.lines]
+        lines += [*_table(heads, rows, len(grid.rows)), ""]
+    said = [f"- {reveals(page)}"] if reveals(page) else []
+    said += [f"- {safe(each)}" for each in notes(page, found, "in brackets harm")] if found else []
+    said += [f"- n/a, {safe(each['policies'])} ({safe(each['names'])}): {safe(each['reason'])}" for each in reasons(found)]
+    return [*lines, *said, ""] if said else []
+
+
+def _area(page: Page, cell: Cell) -> str:
+    """``▲.921 (.033)``."""
+    harm = "" if cell.harm is None else f" ({number(cell.harm)})"
+    return short(page, cell, "n/a") + harm
 
 
 def _corrections(page: Page) -> list[str]:

@@ -9,11 +9,14 @@ from isthmus.report.columns import Column, columns, score, seal
 from isthmus.report.numbers import MINUS, number
 from isthmus.report.page import Page, Row, read
 from isthmus.report.sections import nearest, policies, published
+from isthmus.report.svg import cut
+from isthmus.report.worth import Grid, few, grids, notes, reasons, reveals, short
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+WIDTH, WORD, LEAST = 100, 14, 6  # columns of a terminal; of a method's name, at most and at least
 TERMS = {
     "concept_macro_f1": "cF1 concept macro F1",
     "concept_all_right": "all: share of rows with every concept right",
@@ -35,16 +38,15 @@ def table(data: dict[str, Any]) -> Table:
 
 
 def corrections(data: dict[str, Any]) -> Table | None:
-    """Scores after corrections by named policies, the published figures beside; None when no policy was scored."""
-    from rich import box
-    from rich.table import Table
+    """Scores after corrections by named policies, the published figures beside; None when no policy was scored.
 
+    None too where they are too many lines: ``worth`` has them in short.
+    """
     page = read(data)
     found = policies(page)
-    if found is None:
+    if found is None or (not few(page) and grids(page)):
         return None
-    made = Table(title=_text(f"{page.name}: after k corrected concepts"), box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    made.title_justify = made.caption_justify = "left"
+    made = _plain(f"{page.name}: after k corrected concepts")
     for head in ("method", "policy"):
         made.add_column(head, no_wrap=True)
     for head in ("k", *found["names"]):
@@ -54,7 +56,84 @@ def corrections(data: dict[str, Any]) -> Table | None:
     for line in published(page):
         made.add_row(*map(_text, ("published", line["policy"], line["k"], line["value"])), style="italic")
     source = record(page.data.get("published")).get("source")
-    made.caption = _text(". ".join(each for each in (_beside(page), f"Published: {source}" if source else "") if each) + ".")
+    said = (_beside(page), f"Published: {source}" if source else "", _capital(reveals(page)))
+    made.caption = _text(". ".join(each for each in said if each) + ".")
+    return made
+
+
+def worth(data: dict[str, Any]) -> list[Table | Text]:
+    """What each correction policy is worth: areas under the curve, policies by methods, in tables of 100 columns, and notes.
+
+    Empty where no policy was scored from none corrected on, and where ``corrections`` lists every score in a few lines.
+    """
+    page = read(data)
+    found = grids(page)
+    if not found or few(page):
+        return []
+    said = notes(page, found, "most harm")
+    said += [f"- not applicable, {each['policies']} ({each['names']}): {each['reason']}" for each in reasons(found)]
+    source = record(page.data.get("published")).get("source")
+    figures = ", ".join(" ".join(filter(None, (f["policy"], f["k"], f["value"]))) for f in published(page))
+    said += [f"published{f' ({source})' if source else ''}: {figures}"] if figures else []
+    said += [reveals(page)] if reveals(page) else []
+    title = _text(f"{page.name}: what each correction policy is worth, area under the curve")
+    title.stylize("italic")
+    return [
+        title,
+        *(_worth(page, found, part) for part in _parts(found)),
+        *(_text(f"{_capital(each)}.") for each in said),
+        _text(""),
+    ]
+
+
+def _parts(found: list[Grid]) -> list[range]:
+    """Which methods stand in one table, by number."""
+    room = WIDTH - max(len(line.name) for grid in found for line in grid.lines) - 3  # two edges, one divider
+    parts, start, used = list[range](), 0, 0
+    for i, row in enumerate(found[0].rows):
+        wide = _wide(row.name) + 1
+        if used + wide > room and i > start:
+            parts.append(range(start, i))
+            start, used = i, 0
+        used += wide
+    return [*parts, range(start, len(found[0].rows))]
+
+
+def _wide(name: str) -> int:
+    """The width of a method's column: its longest word, within limits."""
+    return min(max(LEAST, *map(len, name.split()), 0), WORD)
+
+
+def _worth(page: Page, found: list[Grid], part: range) -> Table:
+    made = _plain("")
+    made.add_column("policy", no_wrap=True, min_width=max(len(line.name) for grid in found for line in grid.lines))
+    for i in part:
+        name = cut(found[0].rows[i].name, 3 * WORD)
+        made.add_column(_text(name), justify="right", width=_wide(name), overflow="fold")
+    for grid in found:
+        if len(found) > 1:
+            made.add_row(_text(f"by {grid.level}"), *("" for _ in part), style="italic")
+        for line in grid.lines:
+            cells = [_text(short(page, line.cells[i])) for i in part]
+            made.add_row(_text(line.name), *cells, style="dim" if line.random or line.oracle else "")
+        harm = grid.harm
+        if any(each is not None for each in harm):
+            made.add_row("most harm", *(_text("" if harm[i] is None else number(harm[i])) for i in part), style="italic")
+        made.add_section()
+    return made
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _plain(title: str) -> Table:
+    """An empty table, its title and caption at the left."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=_text(title) if title else None, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    made.title_justify = made.caption_justify = "left"
     return made
 
 
@@ -83,8 +162,12 @@ def _several(page: Page) -> Table:
             ),
             style=_style(page, row),
         )
-    made.caption = _text(". ".join(each for each in (_terms(shown), _beside(page), _encoders(encoders)) if each) + ".")
+    made.caption = _text(". ".join(each for each in _captions(page, shown, encoders) if each) + ".")
     return made
+
+
+def _captions(page: Page, shown: list[Column], encoders: list[str]) -> list[str]:
+    return [_terms(shown), _beside(page), _encoders(encoders), _capital(reveals(page))]
 
 
 def _shown(page: Page) -> list[Column]:
@@ -120,15 +203,9 @@ def _one(page: Page) -> Table:
 
 
 def _empty(page: Page) -> Table:
-    from rich import box
-    from rich.table import Table
-
     rows = f"{page.test_rows:,} test rows" if page.test_rows else "test rows"
     seeds = f", {len(page.seeds)} seed{'s' * (len(page.seeds) != 1)}" if page.seeds else ""
-    title = _text(f"{page.rows[0].name + ' on ' if page.single else ''}{page.name}: {rows}{seeds}")
-    made = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    made.title_justify = made.caption_justify = "left"
-    return made
+    return _plain(f"{page.rows[0].name + ' on ' if page.single else ''}{page.name}: {rows}{seeds}")
 
 
 def _text(value: object) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,69 @@ def write_derm7pt(root: Path) -> None:
         (root / "meta" / f"{name}_indexes.csv").write_text("indexes\n" + "".join(f"{row}\n" for row in rows))
 
 
+def write_sub(root: Path, rows: list[tuple[str, str]], *, how: str = "folder", group_size: int = 2) -> None:
+    """Rows of attribute and species; the picture of row i has shade 3 i. ``how``: 'folder', 'parquet' with class codes,
+    or 'texts', Parquet without."""
+    pictures = [f"{i}.png" for i in range(len(rows))]
+    for i, name in enumerate(pictures):
+        picture(root / "images" / name, shade=3 * i)
+    if how == "folder":
+        lines = [f"images/{name},{attribute},{bird}" for name, (attribute, bird) in zip(pictures, rows, strict=True)]
+        (root / "metadata.csv").write_text("\n".join(["file_name,attr_label,bird_label", *lines]) + "\n")
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    coded, columns = how == "parquet", ("image", "attr_label", "bird_label")
+    names = [sorted({row[column] for row in rows}) for column in (0, 1)]
+    fields = [pa.struct([("bytes", pa.binary()), ("path", pa.string())]), *[pa.int64() if coded else pa.string()] * 2]
+    features = {key: {"names": mine, "_type": "ClassLabel"} for key, mine in zip(columns[1:], names, strict=True)}
+    told = {"huggingface": json.dumps({"info": {"features": features}})} if coded else None
+    schema = pa.schema(list(zip(columns, fields, strict=True)), metadata=told)
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    for part, at in enumerate((slice(0, len(rows) // 2), slice(len(rows) // 2, None))):
+        cells = [{"bytes": (root / "images" / name).read_bytes(), "path": name} for name in pictures[at]]
+        labels = [[names[k].index(row[k]) if coded else row[k] for row in rows[at]] for k in (0, 1)]
+        arrays = [pa.array(column, kind) for column, kind in zip((cells, *labels), fields, strict=True)]
+        file = root / "data" / f"test-{part:05d}-of-00002.parquet"
+        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), file, row_group_size=group_size)
+    for name in pictures:
+        (root / "images" / name).unlink()
+
+
+DERMACON = (
+    "Descriptors_Plaque", "Descriptors_Scale", "Body_part_Back", "Body_part_Armpits (Axillary Region)", "Body_part_Scalp",
+)  # fmt: skip
+
+
+def dermacon_rows(part: str, patients: int, *, each: int = 2, first: int = 0) -> list[dict[str, str]]:
+    """``each`` pictures of every patient; classes go by the patient, concepts by the row."""
+    rows: list[dict[str, str]] = []
+    for patient in range(first, first + patients):
+        kind = patient % 3
+        for shot in range(each):
+            n = each * patient + shot
+            row = {"Image_name": f"IMG_{n:04d}.jpg", "Subject_ID": f"SUB{patient:05d}", "Sex": ("Male", "Female", "N/A")[n % 3]}
+            row |= {"Age": f"{10 * (n % 8)} - {10 * (n % 8) + 10}", "Gradability": ("Yes", "No")[n % 2]}
+            row |= {"Fitzpatrick": f"FST {n % 6 + 1}", "Monk_skin_tone": f"MST {n % 10 + 1}", "Confidence": str(n % 5 + 1)}
+            row |= {
+                "Main_class": ("Infectious", "Infectious", "Neoplasms")[kind],
+                "Sub_class": ("Fungal", "Viral", "Benign")[kind],
+            }
+            row |= {"Disease_label": ("" if n == 3 else f"Disease {kind}{shot}"), "Split": part}
+            rows.append(row | {name: str(n >> k & 1) for k, name in enumerate(DERMACON)})
+    return rows
+
+
+def write_dermacon(root: Path, *, train: int = 12, test: int = 4) -> None:
+    (root / "METADATA").mkdir(parents=True, exist_ok=True)
+    for part, rows in (("train", dermacon_rows("train", train)), ("test", dermacon_rows("test", test, first=train))):
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+        (root / "METADATA" / f"{part}_split.csv").write_text("\n".join(lines) + "\n")
+        for row in rows:
+            picture(root / "DATASET" / row["Image_name"], shade=int(row["Image_name"][4:8]))
+
+
 class Raw:
     """Writers of the raw layouts."""
 
@@ -110,6 +174,8 @@ class Raw:
     awa2 = staticmethod(write_awa2)
     celeba = staticmethod(write_celeba)
     derm7pt = staticmethod(write_derm7pt)
+    sub = staticmethod(write_sub)
+    dermacon = staticmethod(write_dermacon)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from isthmus.data.datasets import (
     cub,
     cub100,
     derm7pt,
+    dermacon,
     dermatology,
     heart_cleveland,
     mnist,
@@ -21,14 +22,15 @@ from isthmus.data.datasets import (
     reviewers,
     sprites_video,
     sst2,
+    sub,
     wbcatt,
     zoo,
 )
 from isthmus.data.table import DataCard
 
 _MODULES = (
-    agnews, awa2, car, cebab, celeba, cifar10, ctg, cub, cub100, derm7pt, dermatology, heart_cleveland, mnist, movies,
-    playing_cards, reviewers, sprites_video, sst2, wbcatt, zoo,
+    agnews, awa2, car, cebab, celeba, cifar10, ctg, cub, cub100, derm7pt, dermacon, dermatology, heart_cleveland, mnist, movies,
+    playing_cards, reviewers, sprites_video, sst2, sub, wbcatt, zoo,
 )  # fmt: skip
 
 

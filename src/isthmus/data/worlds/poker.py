@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from isthmus.data.registry import dataset
 from isthmus.data.table import DataCard, Splits, Table
 from isthmus.data.worlds.cards import CARDS, HEIGHT, RANKS, SUITS, Bytes, Floats, Whole, lay, paint, table
+from isthmus.data.worlds.veils import Veils, draw_veils
 from isthmus.errors import OptionError, unknown
 from isthmus.space import Concept, ConceptSpace, Task
 
@@ -31,6 +34,7 @@ HANDS = {
     ),
 }
 """Class names by the number of cards, weakest first: with three cards a straight beats a flush, with five not."""
+PARTS, CONCEPTS = ("train", "validation", "test"), ("cards", "suit-rank")
 PLACES = {3: ("left", "middle", "right"), 5: ("first", "second", "third", "fourth", "fifth")}
 
 
@@ -86,12 +90,18 @@ def fixed_hands_of(pool: Whole, ranks: Whole, each: int, seed: int) -> Whole:
 @dataclass(frozen=True)
 class Hands:
     """Rendered hands: ``images`` uint8 (n, 3, height, width), ``cards`` (n, H) from left to right, ``boxes`` float32
-    (n, H, 4) x0, y0, x1, y1 in pixels with the far edges exclusive, and ``y`` (n,) the rank of each hand."""
+    (n, H, 4) x0, y0, x1, y1 in pixels with the far edges exclusive, ``y`` (n,) the rank of each hand, and ``ambiguity``
+    (n, H) in 0..1, how much of each card a veil takes."""
 
     images: Bytes
     cards: Whole
     boxes: Floats
     y: Whole
+    ambiguity: Floats
+
+    def take(self, index: Whole) -> Hands:
+        """The hands at ``index`` alone."""
+        return Hands(self.images[index], self.cards[index], self.boxes[index], self.y[index], self.ambiguity[index])
 
 
 def deal(n: int, rng: np.random.Generator, pool: Whole, ranks: Whole, shares: NDArray[np.float64] | None = None) -> Whole:
@@ -111,19 +121,26 @@ def render(
     overlap: float = 0.0,
     background: str = "plain",
     noise: float = 0.0,
+    veils: Veils | None = None,
 ) -> Hands:
-    """Paint ``cards`` (n, H); ``noise`` is the standard deviation of Gaussian noise in grey levels of 255."""
+    """Paint ``cards`` (n, H), lay ``veils`` over them; ``noise``: standard deviation of what comes on top, in grey levels.
+
+    What ``rng`` draws does not depend on which cards they are, nor on the veils.
+    """
     if not 0 <= noise <= 128:
         raise OptionError(f"noise: expected a standard deviation of 0..128 grey levels, got {noise:g}")
     layout = lay(cards, rng, rotation=rotation, overlap=overlap)
     images = np.empty((len(cards), 3, HEIGHT, layout.width), dtype=np.uint8)
+    ambiguity = np.zeros(cards.shape, dtype=np.float32)
     for start in range(0, len(cards), 256):
         rows = np.arange(start, min(start + 256, len(cards)))
         picture = paint(cards[rows], layout.rows(rows), table(len(rows), layout.width, rng, background))
+        if veils is not None:
+            ambiguity[rows] = veils.rows(rows).lay(picture, layout.boxes[rows])
         if noise:
             picture += rng.normal(0, noise, picture.shape).astype(np.float32)
         images[rows] = np.rint(np.clip(picture, 0, 255)).astype(np.uint8).transpose(0, 3, 1, 2)
-    return Hands(images, cards, layout.boxes, hand_rank(cards))
+    return Hands(images, cards, layout.boxes, hand_rank(cards), ambiguity)
 
 
 def card_concepts(hands: Hands) -> tuple[Floats, Floats]:
@@ -151,6 +168,15 @@ def rank_suit_states(hands: Hands) -> tuple[Floats, Floats]:
     return values, where.reshape(n, 17 * count, 4)
 
 
+def ambiguity_of(hands: Hands, concepts: str) -> Floats:
+    """(n, M) ambiguity of each concept's picture: of its card, or of the card at its place; NaN where the card is absent."""
+    if concepts == "suit-rank":
+        return np.repeat(hands.ambiguity, 2, axis=1)
+    found = np.full((len(hands.cards), 52), np.nan, dtype=np.float32)
+    np.put_along_axis(found, hands.cards, hands.ambiguity, axis=1)
+    return found
+
+
 def space_of(concepts: str, cards: int = 3) -> ConceptSpace:
     """52 binary concepts grouped by rank ('cards'), or for each place a rank and a suit ('suit-rank')."""
     if concepts == "cards":
@@ -160,6 +186,59 @@ def space_of(concepts: str, cards: int = 3) -> ConceptSpace:
         rows.append(Concept(f"{place} rank", "categorical", RANKS, group=f"{place} card", part=f"{place} card"))
         rows.append(Concept(f"{place} suit", "categorical", SUITS, group=f"{place} card", part=f"{place} card"))
     return ConceptSpace(tuple(rows))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Dealt ``cards`` (n, H) and all that makes their pictures: places, turns, ground, noise and veils."""
+
+    cards: Whole
+    rng: np.random.Generator
+    look: dict[str, Any]
+
+    def show(self, cards: Whole) -> Hands:
+        """The pictures with ``cards`` (n, H) in the places of those dealt; all else is the same in every call."""
+        return render(cards, deepcopy(self.rng), **self.look)
+
+
+def scene(
+    part: str, n: int, *, hands: str, cards: int, balanced: bool, fixed_hands: int, rotation: float, overlap: float,
+    background: str, noise: float, ambiguous: float, veil: str, strength: float, seed: int,
+) -> Scene:  # fmt: skip
+    """The ``n`` hands of 'train', 'validation' or 'test' under the options of ``poker``, not yet painted."""
+    if hands not in ("free", "fixed"):
+        raise unknown("hands", hands, ("free", "fixed"))
+    if cards not in HANDS:
+        raise OptionError(f"cards: expected {' or '.join(map(str, HANDS))}, got {cards}")
+    if n < 1:
+        raise OptionError(f"{part}: expected at least 1 hand, got {n}")
+    pool, ranks = ranked_hands(cards)
+    shares = None if balanced else np.bincount(ranks) / len(ranks)
+    if hands == "fixed":
+        pool = fixed_hands_of(pool, ranks, fixed_hands, seed).reshape(-1, cards)
+        ranks = hand_rank(pool)
+    stream = [seed, PARTS.index(part)]
+    rng = np.random.default_rng(stream)
+    dealt = deal(n, rng, pool, ranks, shares)
+    veils = draw_veils(n, cards, np.random.default_rng([*stream, 7]), ambiguous=ambiguous, veil=veil, strength=strength)
+    look = {"rotation": rotation, "overlap": overlap, "background": background, "noise": noise}
+    return Scene(dealt, rng, look | {"veils": veils if ambiguous else None})
+
+
+def table_of(hands: Hands, concepts: str, *, veiled: bool = False) -> Table:
+    """The hands with their labels and boxes; ``veiled``: and ``facts["ambiguity"]``."""
+    count = hands.cards.shape[1]
+    space = space_of(concepts, count)
+    values, where = card_concepts(hands) if concepts == "cards" else rank_suit_states(hands)
+    return Table(
+        torch.from_numpy(hands.images),
+        c=space.encode(torch.from_numpy(values)),
+        y=torch.from_numpy(hands.y),
+        space=space,
+        task=Task.classes(HANDS[count]),
+        where=torch.from_numpy(where),
+        facts={"ambiguity": torch.from_numpy(ambiguity_of(hands, concepts))} if veiled else None,
+    )
 
 
 @dataset("poker", summary="rendered card hands: cards are concepts, the class is the rank of the hand", synthetic=True)
@@ -177,6 +256,9 @@ def poker(
     overlap: float = 0.0,
     background: str = "plain",
     noise: float = 0.0,
+    ambiguous: float = 0.0,
+    veil: str = "both",
+    strength: float = 1.0,
     seed: int = 0,
 ) -> Splits:
     """Card hands as images, uint8 (n, 3, 56, 112) for three cards; boxes of every card in ``where``.
@@ -188,29 +270,24 @@ def poker(
     ``overlap``: part of a card's width hidden by its neighbour, 0..0.5. ``background``: 'plain', 'gradient' or
     'clutter'. ``noise``: standard deviation in grey levels, 0..128. The three splits are drawn independently: one's
     size does not change another. With even classes rare hands repeat: there are only 48 straight flushes.
+
+    ``ambiguous``: probability that a card is veiled, by 'blur', 'occlusion' or 'both' (one of the two, evenly), at a
+    level even in (0, ``strength``]. ``facts["ambiguity"]`` (n, M) says how much of each concept's card the veils take,
+    0..1, NaN where its card is absent; hands, labels and all other pixels stay.
     """
-    for option, value, known in (("hands", hands, ("free", "fixed")), ("concepts", concepts, ("cards", "suit-rank"))):
-        if value not in known:
-            raise unknown(option, value, known)
-    if cards not in HANDS:
-        raise OptionError(f"cards: expected {' or '.join(map(str, HANDS))}, got {cards}")
-    pool, ranks = ranked_hands(cards)
-    shares = None if balanced else np.bincount(ranks) / len(ranks)
-    if hands == "fixed":
-        pool = fixed_hands_of(pool, ranks, fixed_hands, seed).reshape(-1, cards)
-        ranks = hand_rank(pool)
-    space, task = space_of(concepts, cards), Task.classes(HANDS[cards])
-    look = {"rotation": rotation, "overlap": overlap, "noise": noise}
+    if concepts not in CONCEPTS:
+        raise unknown("concepts", concepts, CONCEPTS)
+    options = {
+        "hands": hands, "cards": cards, "balanced": balanced, "fixed_hands": fixed_hands, "rotation": rotation,
+        "overlap": overlap, "background": background, "noise": noise, "ambiguous": ambiguous, "veil": veil,
+        "strength": strength, "seed": seed,
+    }  # fmt: skip
     tables: list[Table] = []
-    for part, (name, n) in enumerate((("train", train), ("validation", validation), ("test", test))):
-        if n < 1:
-            raise OptionError(f"{name}: expected at least 1 hand, got {n}")
-        rng = np.random.default_rng([seed, part])
-        drawn = render(deal(n, rng, pool, ranks, shares), rng, background=background, **look)
-        values, where = card_concepts(drawn) if concepts == "cards" else rank_suit_states(drawn)
-        c, y = space.encode(torch.from_numpy(values)), torch.from_numpy(drawn.y)
-        tables.append(Table(torch.from_numpy(drawn.images), c=c, y=y, space=space, task=task, where=torch.from_numpy(where)))
-    return Splits(*tables, name="poker", card=CARD)
+    for name, n in zip(PARTS, (train, validation, test), strict=True):
+        shown = scene(name, n, **options)
+        tables.append(table_of(shown.show(shown.cards), concepts, veiled=bool(ambiguous)))
+    card = CARD if not ambiguous else replace(CARD, notes=f"{CARD.notes} A card is veiled with probability {ambiguous:g}.")
+    return Splits(*tables, name="poker", card=card)
 
 
 CARD = DataCard(
