@@ -9,9 +9,9 @@ Measured: test accuracy of CEM less that of CBM, 95 % interval paired by test ro
 A look before the rule: validation accuracy of one fit each with all concepts, without the MLP, while costs were measured: cbm
 .86 and cem .99 on `car`, .84 and .80 on `dermatology`, .47 and .95 on `dot`. So `car` and `dot` were no surprise.
 
-Rule, fixed before the first result on test rows: holds when the interval lies above 0 on each real set at a quarter and on `dot` with both,
-and on each real set the difference at a quarter is above that with all; does not hold when it lies above 0 on at most one of
-the four, or below 0 on any; cannot tell here otherwise.
+Rule, fixed before the first result on test rows: holds when the interval lies above 0 on each real set at a quarter and on
+`dot` with both, and on each real set the difference at a quarter is above that with all; does not hold when it lies above 0
+on at most one of the four, or below 0 on any; cannot tell here otherwise.
 """
 
 from __future__ import annotations
