@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ import isthmus as im
 from isthmus import registry
 from isthmus.compare import Comparison, candidates, compare, rows
 from isthmus.data import Splits
-from isthmus.errors import OptionError, UnknownName
+from isthmus.errors import IsthmusError, OptionError, UnknownName
 from isthmus.evaluate import class_level, describe_data
 from isthmus.examples import replay
 from isthmus.metrics import METRICS
 from isthmus.report import html
 from isthmus.testing import world
+from isthmus.train import Plan
 
 
 @pytest.fixture(scope="module")
@@ -269,3 +271,30 @@ def test_labels_that_are_one_vector_for_each_class_are_seen(c: list[list[float]]
 def test_the_training_rows_decide_and_zoo_has_labels_for_each_animal(isthmus_data: Callable[[str], Path]) -> None:
     splits = im.data.load("zoo", path=isthmus_data("tabular/zoo.csv.gz"))
     assert describe_data(splits.test, "zoo", splits)["class_level"] is False
+
+
+def test_a_setting_that_diverges_is_not_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation goes on with the others; a row of which every setting diverges stops with the reason."""
+    data = world(("binary",))
+    whole = Plan.fit
+
+    def fit(self: Plan, *args: Any, **options: Any) -> Any:
+        made = self.model.origin
+        if made.get("method") == "cbm" and made["options"].get("lr", 1e-3) in bad:
+            raise IsthmusError("joint: the loss term ['task'] became nan; lower lr")
+        return whole(self, *args, **options)
+
+    monkeypatch.setattr(Plan, "fit", fit)
+    lrs = registry.get("cbm").card.tune["lr"]
+    bad = set(lrs[1:])
+    options: dict[str, Any] = {"methods": ["cbm:joint"], "seeds": [0], "options": {"epochs": 2}}
+    found = compare(data, budget=4, **options)
+    row = next(row for row in found.data["rows"] if row["name"] == "cbm joint")
+    failed = [each for each in row["tuned"] if "failed" in each]
+    assert failed
+    assert all(each["options"]["lr"] in bad and each["validation"] is None for each in failed)
+    assert row["options"].get("lr", 1e-3) not in bad
+    assert "diverged" in html(found.data)
+    bad = set(lrs)
+    with pytest.raises(IsthmusError, match="became nan"):
+        compare(data, budget=4, **options)

@@ -23,7 +23,7 @@ from isthmus.corrections import Asked, asked, budgets_of
 from isthmus.data.registry import load
 from isthmus.data.table import Splits
 from isthmus.encoders import TRAINING, Encoder, encoded, encoders
-from isthmus.errors import OptionError, unknown
+from isthmus.errors import IsthmusError, OptionError, unknown
 from isthmus.evaluate import INTERVAL, MAIN, Scored, concept_rows, confusion, describe_data, main_form, scored
 from isthmus.examples import choose_rows, examples, replay
 from isthmus.features import build
@@ -239,11 +239,19 @@ def _fit(done: Fitted, seen: Splits, seed: int, budget: int) -> None:
     """Fit one row with one seed; with a ``budget``, choose its settings on validation first."""
     tries = candidates(done.row, budget) if budget else [done.chosen]
     best: tuple[float, ConceptModel, float] | None = None
+    failed: IsthmusError | None = None
     for options in tries:
         start = time.perf_counter()
         features = build("identity", dim=seen.train.x.shape[1])
         plan = done.row.method.make(features, seen.space, seen.task, seed=seed, **{**done.row.options, **options})
-        model = plan.fit(seen, seed)
+        try:
+            model = plan.fit(seen, seed)
+        except IsthmusError as error:
+            if len(tries) == 1 or type(error) is not IsthmusError:  # one of its kinds: not a loss that diverged
+                raise
+            failed = error
+            done.tuned.append({"options": options, "validation": None, "failed": str(error)})
+            continue
         seconds = time.perf_counter() - start
         done.seconds += seconds
         score = _validation(model, seen) if budget else 0.0
@@ -252,7 +260,9 @@ def _fit(done: Fitted, seen: Splits, seed: int, budget: int) -> None:
         if best is None or score > best[0]:
             best = (score, model, seconds)
             done.chosen = options
-    assert best is not None
+    if best is None:
+        assert failed is not None
+        raise failed
     done.models.append(best[1])
     done.traces.append(trace(best[1], seen.test, z=seen.test.x, seed=seed, seconds=best[2]))
 

@@ -94,9 +94,7 @@ def asked(
             continue
         start = time.perf_counter()
         level: Level = chooser.level if isinstance(chooser, Ordered) else "concept"
-        slow = (chooser.foresees or rescores(chooser)) and not composable(
-            models[0], features[0].test.x[:12].to(models[0].device)
-        )
+        slow = (chooser.foresees or rescores(chooser)) and not composable(models[0], features[0].test.x)
         rows = _sample(n) if slow and n > SLOW_ROWS else torch.arange(n)
         ks = tuple(k for k in ks if k <= SLOW_STEPS) if slow else tuple(ks)
         cut = [_cut(made, rows.numpy()) for made in traces]

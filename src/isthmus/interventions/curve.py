@@ -62,7 +62,7 @@ def curve(
     """
     told = None if competence == 1 else person.answers(c, model.space, competence, seed)
     whole = case(model, z, c, y=y, allowed=allowed, answers=told)
-    whole = replace(whole, composes=composable(model, whole.z[:CHUNK][:12]))
+    whole = replace(whole, composes=composable(model, whole.z))
     if isinstance(policy, Ordered):
         return _nested(whole, policy, counts, logits)
     return _sets(whole, policy, counts, logits)

@@ -79,7 +79,7 @@ class Learned(Scored):
         space, device = made.model.space, made.z.device
         membership = members(space, self.level).to(device)
         draw = torch.Generator().manual_seed(self.seed)
-        number = self.states if composable(made.model, made.z[:12]) else min(self.states, FEW)
+        number = self.states if composable(made.model, made.z) else min(self.states, FEW)
         index = torch.randint(len(made.z), (number,), generator=draw)
         share, order = torch.rand(number, 1, generator=draw), torch.rand(number, len(membership), generator=draw)
         inputs, targets, opens = list[Tensor](), list[Tensor](), list[Tensor]()

@@ -29,7 +29,7 @@ class Look:
 
     def __init__(self, model: ConceptModel, z: Tensor, composes: bool | None = None) -> None:
         self.model, self.z, self.space = model, z.to(model.device), model.space
-        self.composes = composable(model, self.z[:TRIED]) if composes is None else composes
+        self.composes = composable(model, self.z) if composes is None else composes
         if self.composes:
             self.concepts = model.bottleneck(self.z)  # the head when it is asked for
         else:
@@ -213,7 +213,8 @@ def linear(model: ConceptModel) -> LinearHead | None:
 
 @torch.no_grad()
 def composable(model: ConceptModel, z: Tensor) -> bool:
-    """Does overwriting a correction's own columns give what the model answers? Tried with random corrections."""
+    """Does overwriting a correction's own columns give what the model answers? Tried on a few rows with random corrections."""
+    z = z[:TRIED].to(model.device)
     if model.solver is not feedforward or not len(model.space) or not len(z):
         return False
     look, draw = Look(model, z, composes=True), torch.Generator().manual_seed(0)

@@ -41,7 +41,7 @@ def _tuned(page: Page, row: Row) -> Context:
         "tried": [
             {
                 "options": options(each.get("options")) or "defaults",
-                "score": page.main.show(finite(each.get("validation"))),
+                "score": "diverged" if each.get("failed") else page.main.show(finite(each.get("validation"))),
                 "chosen": i == best,
             }
             for i, each in enumerate(tried)
