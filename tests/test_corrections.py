@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from isthmus import registry
-from isthmus.corrections import SLOW_ROWS, SLOW_STEPS, asked, budgets_of, budgets_to
+from isthmus.corrections import LOOKS, SLOW_ROWS, SLOW_STEPS, asked, budgets_of, budgets_to
 from isthmus.errors import OptionError, UnknownName
 from isthmus.features import build
 from isthmus.given import Given
@@ -84,7 +84,9 @@ def test_slow_looks_take_a_stated_sample_and_few_steps() -> None:
     _, told = asked([model], [trace(model, data.test)], [data], budgets_of(["coop", "random", "ectp"], data))
     assert told["coop"]["rows"] == SLOW_ROWS
     assert str(SLOW_ROWS) in told["coop"]["sample"]
-    assert str(SLOW_STEPS) in told["coop"]["sample"]
+    steps = max(SLOW_STEPS[0], min(SLOW_STEPS[1], LOOKS // (SLOW_ROWS * 2 * data.space.count)))
+    assert f"at most {steps} questions" in told["coop"]["sample"]
+    assert "questions" not in told["ectp"]["sample"]  # scored once: all budgets
     assert told["ectp"]["rows"] == SLOW_ROWS  # each state of each concept is an answer
     assert told["random"]["rows"] == len(data.test)
     assert "over_random" in told["ectp"]

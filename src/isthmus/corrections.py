@@ -16,15 +16,16 @@ from isthmus import metrics
 from isthmus.data.table import Splits
 from isthmus.errors import OptionError
 from isthmus.evaluate import MAIN, main_form
-from isthmus.interventions.curve import Curve, curve
+from isthmus.interventions.curve import Curve, along, prepared
 from isthmus.interventions.look import composable
 from isthmus.interventions.named import POLICIES, policy, rescores
-from isthmus.interventions.policies import Level, Ordered, Policy, Random
+from isthmus.interventions.policies import Case, Level, Ordered, Policy, Random
 from isthmus.metrics.core import Array, interval, resamples
 from isthmus.model import ConceptModel
 from isthmus.trace import Trace
 
-SLOW_ROWS, SLOW_STEPS = 300, 5  # of a policy that foresees answers, where each of them is a whole inference
+SLOW_ROWS = 300  # of a policy that foresees answers or re-scores, where each look at the model is a whole inference
+LOOKS, SLOW_STEPS = 60_000, (2, 10)  # of a re-scored one: looks with one model, and how few and how many questions they allow
 Points = list[dict[str, Any]]
 Asked = Mapping[str, Sequence[int] | None] | Sequence[str] | str  # policies, with budgets or without
 
@@ -86,7 +87,7 @@ def asked(
     beside: dict[tuple[str, int, tuple[int, ...]], tuple[float, Array]] = {}  # areas of random order, by level, rows, budgets
     if features[0].test.labels_for(models[0].space) is None:
         return points, summaries
-    n = len(features[0].test)
+    n, seen = len(features[0].test), dict[tuple[int, int], Case]()
     for name, ks in budgets.items():
         chooser = policy(name)
         if reason := chooser.unfit(models[0], max(ks)):
@@ -94,11 +95,12 @@ def asked(
             continue
         start = time.perf_counter()
         level: Level = chooser.level if isinstance(chooser, Ordered) else "concept"
-        slow = (chooser.foresees or rescores(chooser)) and not composable(models[0], features[0].test.x)
+        slow = (chooser.looks(models[0].space) > 1 or rescores(chooser)) and not composable(models[0], features[0].test.x)
         rows = _sample(n) if slow and n > SLOW_ROWS else torch.arange(n)
-        ks = tuple(k for k in ks if k <= SLOW_STEPS) if slow else tuple(ks)
+        most = _questions(chooser, models[0], len(rows)) if slow and rescores(chooser) else max(ks, default=0)
+        ks = tuple(k for k in ks if k <= most)
         cut = [_cut(made, rows.numpy()) for made in traces]
-        points[name], summary, area = _scores(cut, _curves(models, features, chooser, ks, rows), ks)
+        points[name], summary, area = _scores(cut, _curves(models, features, chooser, ks, rows, seen), ks)
         summary |= {"level": level, "oracle": chooser.oracle, "rows": len(rows)}
         summary["seconds"] = round(time.perf_counter() - start, 2)
         key = (level, len(rows), ks)
@@ -106,21 +108,21 @@ def asked(
             beside.setdefault(key, area)
         else:
             if key not in beside:
-                beside[key] = _scores(cut, _curves(models, features, Random(level=level), ks, rows), ks)[2]
+                beside[key] = _scores(cut, _curves(models, features, Random(level=level), ks, rows, seen), ks)[2]
             low, high = interval(area[1] - beside[key][1])
             value = area[0] - beside[key][0]
             summary["over_random"] = {"value": _round(value), "low": _round(low), "high": _round(high)}
         if slow:
-            summary["sample"] = f"{len(rows)} rows, at most {SLOW_STEPS} questions: each look is a whole inference"
+            few = f", at most {most} questions" if rescores(chooser) else ""
+            summary["sample"] = f"{len(rows)} rows{few}: each look is a whole inference"
         summaries[name] = summary
     return points, summaries
 
 
-def _curves(
-    models: Sequence[ConceptModel], features: Sequence[Splits], chooser: Policy, ks: tuple[int, ...], rows: Tensor
-) -> list[Curve]:
-    """A curve for each seed's model."""
-    return [_curve(model, splits, chooser, ks, rows) for model, splits in zip(models, features, strict=True)]
+def _questions(chooser: Policy, model: ConceptModel, rows: int) -> int:
+    """How many questions a policy that re-scores may ask within its looks."""
+    few, most = SLOW_STEPS
+    return min(most, max(few, LOOKS // (rows * chooser.looks(model.space))))
 
 
 def _sample(n: int) -> Tensor:
@@ -128,19 +130,37 @@ def _sample(n: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(zlib.crc32(b"sample")))[:SLOW_ROWS].sort().values
 
 
-def _curve(model: ConceptModel, splits: Splits, chooser: Policy, ks: tuple[int, ...], rows: Tensor) -> Curve:
-    """Fit the policy on training rows, where it learns, and ask on the test rows."""
+def _curves(
+    models: Sequence[ConceptModel], features: Sequence[Splits], chooser: Policy, ks: tuple[int, ...], rows: Tensor,
+    seen: dict[tuple[int, int], Case],
+) -> list[Curve]:  # fmt: skip
+    """A curve for each seed's model; ``seen``: its rows as policies before have looked at them."""
+    found: list[Curve] = []
+    for number, (model, splits) in enumerate(zip(models, features, strict=True)):
+        key = (number, len(rows))
+        if key not in seen:
+            seen[key] = _case(model, splits, rows)
+        found.append(along(seen[key], _fitted(chooser, model, splits), ks))
+    return found
+
+
+def _fitted(chooser: Policy, model: ConceptModel, splits: Splits) -> Policy:
+    """The policy with what it learns from training and validation rows."""
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for table in (splits.train, splits.validation):
         labels = table.labels_for(model.space)
         assert labels is not None and table.y is not None
         parts.append((table.x, labels, table.y))
-    chooser = chooser.fitted(model, *parts[0], held=parts[1])
+    return chooser.fitted(model, *parts[0], held=parts[1])
+
+
+def _case(model: ConceptModel, splits: Splits, rows: Tensor) -> Case:
+    """Test rows to be asked about."""
     test = splits.test
     c, same = test.labels_for(model.space), test.space == model.space
     assert c is not None and test.y is not None
     allowed = test.askable[rows] if test.askable is not None and same else None
-    return curve(model, test.x[rows], c[rows], chooser, ks, y=test.y[rows], allowed=allowed)
+    return prepared(model, test.x[rows], c[rows], y=test.y[rows], allowed=allowed)
 
 
 def _cut(made: Trace, rows: Array) -> Trace:

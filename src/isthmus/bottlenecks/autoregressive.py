@@ -62,7 +62,10 @@ class AutoregressiveBottleneck(Bottleneck):
             logits[m], chance[m] = step.predicted(weight), step.probability
             state = step.draw(uniform[..., part]) if states is None else states[:, None, part].expand(own.shape)
             weight = weight + step.evidence + (0.0 if states is None else step.log_chance(state))
-            c = torch.cat([c[..., : part.start], step.held(state), c[..., part.stop :]], -1)
+            if torch.is_grad_enabled():
+                c = torch.cat([c[..., : part.start], step.held(state), c[..., part.stop :]], -1)
+            else:
+                c[..., part] = step.held(state)
         share = weight.softmax(0).detach()
         touched = space.narrow(mask)
         last = torch.where(touched, self.rank, -1).amax(1, keepdim=True) if space.count else touched.long()
@@ -73,8 +76,10 @@ class AutoregressiveBottleneck(Bottleneck):
 
     def conditional(self, m: int, hidden: Tensor, c: Tensor) -> Tensor:
         """(S, B, states) logits of concept m, from its features (B, H) and assignments c (S, B, K) of the earlier ones."""
-        before = self.space.widen(self.rank < self.rank[m]).to(c)
-        h = F.relu(hidden + (self.space.standardised(c) * before) @ self.earlier[m].T)
+        before = self.space.widen(self.rank < self.rank[m])
+        last = int(before.nonzero().max()) + 1 if bool(before.any()) else 0
+        read = c if "continuous" not in self.space.kinds else self.space.standardised(c)
+        h = F.relu(hidden + read[..., :last] @ (self.earlier[m] * before)[:, :last].T)
         part = self.space.slices[m]
         return h @ self.weight[part].T + self.bias[part]
 

@@ -88,20 +88,26 @@ class CorrelatedBottleneck(Bottleneck):
         known = self.evidence(mean, given)
         m, f = mean.double(), factor.double().expand(len(mean), -1, -1)
         if self.conditioning == "mode":
-            center, spread = posterior_mode(m, f, known)
+            moved = posterior_mode(m, f, known)
         else:
             with torch.no_grad():
                 point = region_point(m.detach(), f.detach(), known, self.level)
-            center, spread = conditioned(f, known.mask, point - m)
-        return (m + (f @ center[..., None]).squeeze(-1)).to(mean), (f @ spread).to(mean)
+            moved = conditioned(f, known, point - m)
+        center, spread = moved.of(m, f)
+        return center.to(mean), spread.to(mean)
 
     def evidence(self, mean: Tensor, given: Given) -> Evidence:
         """Corrections as labels; a block of which one state is given is known as ``hold`` fills it in."""
         space, mask = self.space, given.mask.expand(mean.shape)
         target = hold(space.activate(mean.detach()), given, space)
         whole = space.widen(space.narrow(mask))
-        numbers = space.continuous.to(mean.device)
-        return Evidence(space.standardised(target).double(), whole, numbers, [each.to(mean.device) for each in space.blocks])
+        numbers, owner = space.continuous.to(mean.device), None
+        if space.blocks:
+            owner = torch.full((len(space),), -1)
+            for number, block in enumerate(each for index in space.blocks for each in index):
+                owner[block] = number
+            owner = owner.to(mean.device)
+        return Evidence(space.standardised(target).double(), whole, numbers, owner)
 
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
         """Dropped concepts are integrated out: their logits leave, the noise they share with the others stays."""

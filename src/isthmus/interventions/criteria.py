@@ -18,10 +18,10 @@ from torch import Tensor
 from isthmus.errors import DataError
 from isthmus.given import Given, reveal
 from isthmus.interventions.look import Look, everything, linear
-from isthmus.interventions.policies import NEVER, Case, Ordered, entropy, members, spread, units
+from isthmus.interventions.policies import NEVER, Case, Ordered, count_of, entropy, members, spread, units
 from isthmus.model import ConceptModel
 from isthmus.numerics import curves
-from isthmus.space import Task
+from isthmus.space import ConceptSpace, Task
 
 ROWS = 1024  # rows that are looked at together
 
@@ -132,7 +132,9 @@ class Expected(Scored):
     """
 
     criterion: Literal["cctp", "ectp", "eudtp"] = "ectp"
-    foresees = True
+
+    def looks(self, space: ConceptSpace) -> int:
+        return states(space)
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         if model.task.kind == "value" and self.criterion == "eudtp":
@@ -174,6 +176,11 @@ class Expected(Scored):
         return found.to(values.device)
 
 
+def states(space: ConceptSpace) -> int:
+    """How many states there are to be tried, over all concepts."""
+    return sum(max(concept.width, 2) for concept in space.concepts)
+
+
 def uncertainty(logits: Tensor, task: Task) -> Tensor:
     """(...,) entropy in nats of the answer; of labels, their sum."""
     if task.kind == "classes":
@@ -209,7 +216,9 @@ class CooP(Scored):
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 0.0
-    foresees = True
+
+    def looks(self, space: ConceptSpace) -> int:
+        return states(space)
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         return "a number as answer has no chance" if model.task.kind == "value" else super().unfit(model, budget)
@@ -236,7 +245,9 @@ class Greedy(Scored):
 
     rescored: bool = True
     oracle = True
-    foresees = True
+
+    def looks(self, space: ConceptSpace) -> int:
+        return count_of(space, self.level)
 
     def unready(self, model: ConceptModel) -> str | None:
         return "it looks at the true answer"

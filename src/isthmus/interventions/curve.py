@@ -61,8 +61,21 @@ def curve(
     that a told label is right. With ``logits`` they are kept.
     """
     told = None if competence == 1 else person.answers(c, model.space, competence, seed)
-    whole = case(model, z, c, y=y, allowed=allowed, answers=told)
-    whole = replace(whole, composes=composable(model, whole.z))
+    return along(prepared(model, z, c, y=y, allowed=allowed, answers=told), policy, counts, logits=logits)
+
+
+def prepared(
+    model: ConceptModel, z: Tensor, c: Tensor, *, y: Tensor | None = None, allowed: Tensor | None = None,
+    answers: Tensor | None = None,
+) -> Case:  # fmt: skip
+    """Rows for ``along``, where several curves share what the model says of them; arguments as ``case``."""
+    whole = case(model, z, c, y=y, allowed=allowed, answers=answers)
+    return replace(whole, composes=composable(model, whole.z))
+
+
+@torch.no_grad()
+def along(whole: Case, policy: Policy, counts: tuple[int, ...], *, logits: bool = False) -> Curve:
+    """``curve`` on prepared rows."""
     if isinstance(policy, Ordered):
         return _nested(whole, policy, counts, logits)
     return _sets(whole, policy, counts, logits)

@@ -50,6 +50,8 @@ class Look:
     @cached_property
     def states(self) -> Tensor:
         """(M, S, K) what each state of a concept writes into its columns; states past a concept's last repeat it."""
+        if self.space.plain:
+            return torch.stack([torch.zeros(len(self.space), len(self.space)), torch.eye(len(self.space))], 1).to(self.z)
         most = max((max(concept.width, 2) for concept in self.space.concepts), default=0)
         found = torch.zeros(self.space.count, most, len(self.space))
         for m, (concept, part) in enumerate(zip(self.space.concepts, self.space.slices, strict=True)):
@@ -134,8 +136,18 @@ class Look:
 
     def outcomes(self, given: Given | None = None) -> Iterator[tuple[slice, Tensor]]:
         """Rows by blocks, with (b, M, S, Y) logits when, beside what is given, one concept is in one state."""
-        m, s, k = self.states.shape
-        given = nothing(self.z, k) if given is None else given
+        if given is None and not self.composes:
+            yield from self.first
+            return
+        yield from self._outcomes(nothing(self.z, len(self.space)) if given is None else given)
+
+    @cached_property
+    def first(self) -> list[tuple[slice, Tensor]]:
+        """``outcomes`` when nothing is given, kept: where each is a whole inference, policies share them."""
+        return list(self._outcomes(nothing(self.z, len(self.space))))
+
+    def _outcomes(self, given: Given) -> Iterator[tuple[slice, Tensor]]:
+        m, s, _ = self.states.shape
         size = max(1, ROOM // max(1, m * s * self.logits.shape[1]))
         added = self._added(given) if self.adds else None
         for first in range(0, len(self.z), size):
@@ -161,14 +173,17 @@ class Look:
         return found.index_add_(1, self.space.owner_of.to(every.device), every)
 
     def _tried(self, rows: slice, given: Given) -> Tensor:
-        """(b, M, S, Y) by asking the head (or the model) anew for every state."""
-        m, s, k = self.states.shape
+        """(b, M, S, Y) by asking the head (or the model) anew for every state that there is."""
+        most, k = self.states.shape[1:]
         z, part = self.z[rows], given.rows(torch.arange(len(self.z), device=self.z.device)[rows])
-        mask = part.mask.expand(len(z), -1)[:, None, None] | self.own[:, None]  # (b, M, 1, K)
-        values = torch.where(self.own[:, None], self.states, part.values.expand(len(z), -1)[:, None, None])
-        flat = Given(values.reshape(-1, k), mask.expand(len(z), m, s, k).reshape(-1, k))
-        index = torch.arange(len(z), device=z.device).repeat_interleave(m * s)
-        return self.rows(rows, index).answer(flat).view(len(z), m, s, -1)
+        sizes = torch.tensor([max(concept.width, 2) for concept in self.space.concepts], device=z.device)
+        real = torch.arange(most, device=z.device) < sizes[:, None]  # (M, S)
+        own, states = self.own[:, None].expand(-1, most, -1)[real], self.states[real]  # (states that there are, K)
+        mask = part.mask.expand(len(z), -1)[:, None] | own
+        values = torch.where(own, states, part.values.expand(len(z), -1)[:, None])
+        index = torch.arange(len(z), device=z.device).repeat_interleave(len(states))
+        found = self.rows(rows, index).answer(Given(values.reshape(-1, k), mask.reshape(-1, k))).view(len(z), len(states), -1)
+        return found[:, (real.flatten().cumsum(0) - 1).view_as(real)]  # past a concept's last state, that one again
 
     def rows(self, rows: slice, index: Tensor | None = None) -> Look:
         """The same look at some of its rows, at ``index`` among them (repeated or not), nothing computed again."""

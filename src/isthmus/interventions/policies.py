@@ -55,6 +55,8 @@ class Case:
 
     def part(self, rows: slice) -> Case:
         """Some consecutive rows."""
+        if rows.indices(len(self.z))[:2] == (0, len(self.z)):
+            return self
         cut = lambda t: None if t is None else t[rows]  # noqa: E731
         own = {"z": self.z[rows], "c": self.c[rows], "askable": self.askable[rows], "first": self.first + (rows.start or 0)}
         found = replace(self, **own, y=cut(self.y), answers=cut(self.answers))
@@ -83,7 +85,10 @@ class Policy(ABC):
     """Which concepts are asked about, ``choose``, and what is given when they are told, ``give``."""
 
     oracle = False  # does it look at the truth of what it has not asked yet?
-    foresees = False  # does it ask what the model would answer for each state of each concept?
+
+    def looks(self, space: ConceptSpace) -> int:
+        """How many answers of the model a row's order takes (each question's, if re-scored): more than 1 if it foresees."""
+        return 1
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         """Why the policy cannot ask ``budget`` concepts of this model; None when it can."""

@@ -1,15 +1,14 @@
 """A normal over concept logits, moved by what is known: the mode of a posterior, or a point of a confidence region.
 
-Logits are ``mean + factor @ e`` with e standard normal, (B, R); both functions return what e becomes: ``center`` (B, R)
-and ``spread`` (B, R, R), so that e = center + spread @ n for a standard normal n. Working on e keeps every Hessian
-symmetric with eigenvalues of at least 1, and makes the result independent of the order of the concepts.
+Logits are ``mean + factor @ e`` with e standard normal, (B, R). What is known concerns m of the K logits, so that every system
+solved is m x m. Working on e makes the result independent of the order of the concepts.
 Region: Vandenhirtz et al. 2024, Stochastic Concept Bottleneck Models, and their code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -24,80 +23,141 @@ BARRIERS, CENTERINGS = 11, 15
 class Evidence:
     """What is known: ``target`` (B, K), a probability, a whole block of them, or a standardised number; where ``mask`` (B, K).
 
-    ``numbers`` (K,) marks columns with a unit normal likelihood, ``blocks`` (blocks, S) index softmax blocks; the other
-    columns are Bernoulli. A block is known as a whole or not at all.
+    ``numbers`` (K,) marks columns with a unit normal likelihood, ``owner`` (K,) numbers the softmax block of a column, -1 for
+    none; the other columns are Bernoulli. A block is known as a whole or not at all. Both may also be (B, K).
     """
 
     target: Tensor
     mask: Tensor
     numbers: Tensor
-    blocks: Sequence[Tensor] = ()
+    owner: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Evidence:
+        """What is known of some rows."""
+        cut = lambda t: t if t is None or t.ndim == 1 else t[index]  # noqa: E731
+        return replace(self, target=self.target[index], mask=self.mask[index], numbers=cut(self.numbers), owner=cut(self.owner))
+
+    def gathered(self, mean: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Evidence]:
+        """mean (B, m), factor (B, m, R) and evidence of the known columns alone, padded where a row has fewer."""
+        at = self.mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : int(self.mask.sum(1).max())]
+        pick = lambda t: t.expand(self.mask.shape).gather(1, at)  # noqa: E731
+        owner = None if self.owner is None else pick(self.owner)
+        known = Evidence(pick(self.target), pick(self.mask), pick(self.numbers), owner)
+        return pick(mean), factor.gather(1, at[..., None].expand(-1, -1, factor.shape[2])), known
+
+    @cached_property
+    def same(self) -> Tensor:
+        """(B, K, K) or (K, K): whether two columns are of one block."""
+        assert self.owner is not None
+        return (self.owner[..., :, None] == self.owner[..., None, :]) & (self.owner >= 0)[..., None]
+
+    def total(self, eta: Tensor) -> Tensor:
+        """(B, K) logarithm of the sum over the block of a column; the logit itself where there is none."""
+        inside = self.same | torch.eye(eta.shape[1], dtype=torch.bool, device=eta.device)
+        return eta[:, None].expand(-1, eta.shape[1], -1).masked_fill(~inside, -torch.inf).logsumexp(-1)
 
     def loss(self, eta: Tensor) -> Tensor:
         """(B,) negative log-likelihood of what is known under logits eta (B, K), up to a constant; convex in eta."""
         each = F.softplus(eta) - self.target * eta
         each = torch.where(self.numbers, 0.5 * (eta - self.target).square(), each)
-        for index in self.blocks:
-            block = eta[:, index]
-            share = block.logsumexp(-1, keepdim=True) / index.shape[-1] - self.target[:, index] * block
-            each = each.index_copy(1, index.flatten(), share.flatten(1))
+        if self.owner is not None:
+            share = self.total(eta) / self.same.sum(-1).clamp(min=1) - self.target * eta
+            each = torch.where(self.owner >= 0, share, each)
         return (each * self.mask).sum(1)
 
     def slope(self, eta: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K) minus the gradient, and (B, K) the diagonal of the curvature (for blocks its first term), both masked."""
         p = eta.sigmoid()
-        for index in self.blocks:
-            p = p.index_copy(1, index.flatten(), eta[:, index].softmax(-1).flatten(1))
         w = p * (1 - p)
-        for index in self.blocks:
-            w = w.index_copy(1, index.flatten(), p[:, index.flatten()])
+        if self.owner is not None:
+            share = (eta - self.total(eta)).exp()
+            p, w = (torch.where(self.owner >= 0, share, t) for t in (p, w))
         p, w = torch.where(self.numbers, eta, p), torch.where(self.numbers, torch.ones_like(w), w)
         return self.mask * (self.target - p), self.mask * w
 
-    def curvature(self, factor: Tensor, w: Tensor) -> Tensor:
-        """(B, R, R) identity + factor' W factor: the Hessian over e."""
-        total = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
-        total = total + (factor * w[..., None]).mT @ factor
-        for index in self.blocks:
-            mean = (factor[:, index] * w[:, index][..., None]).sum(2)  # (B, blocks, R)
-            total = total - mean.mT @ mean
-        return total
+    def curved(self, factor: Tensor, w: Tensor) -> Tensor:
+        """(B, K, R) rows b of which the curvature over e is b' b: a block's p - p p' is a projection between roots of p."""
+        root = torch.where(w > 0, w.clamp(min=1e-300).sqrt(), 0)[..., None]
+        if self.owner is None:
+            return root * factor
+        return root * (factor - self.same.to(factor) @ (w[..., None] * factor))
 
 
-def posterior_mode(mean: Tensor, factor: Tensor, known: Evidence) -> tuple[Tensor, Tensor]:
-    """The e (B, R) that is likeliest given what is ``known``, and a root of the posterior's covariance there (Laplace).
+@dataclass(frozen=True)
+class Moved:
+    """What e has become: ``center`` (B, R) + n - rows' weight rows n for a standard normal n; rows (B, m, R)."""
+
+    center: Tensor
+    rows: Tensor
+    weight: Tensor
+
+    def of(self, mean: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (B, K) and a root (B, K, R) of the covariance of the logits."""
+        return mean + _times(factor, self.center), factor - (factor @ self.rows.mT) @ (self.weight @ self.rows)
+
+
+def posterior_mode(mean: Tensor, factor: Tensor, known: Evidence) -> Moved:
+    """The likeliest e given what is ``known``, with the posterior's covariance there (Laplace) by its symmetric root.
 
     mean (B, K), factor (B, K, R), double precision. Damped Newton on a strictly convex function, so there is one
-    answer; a row that has found it moves no further. The gradient with respect to mean and factor is that of the answer
-    (implicit).
+    answer; each row stops by itself. The gradient with respect to mean and factor is that of the answer (implicit).
     """
+    m, f, told = known.gathered(mean, factor)
     with torch.no_grad():
-        e = mean.new_zeros(factor.shape[0], factor.shape[2])
-        value = known.loss(mean)
+        e = f.new_zeros(len(f), f.shape[2])
+        going = torch.arange(len(e), device=e.device)
         for _ in range(NEWTON):
-            gain, w = known.slope(mean + _times(factor, e))
-            gradient = e - _times(factor.mT, gain)
-            root = torch.linalg.cholesky(known.curvature(factor, w))
-            step = -torch.cholesky_solve(gradient[..., None], root).squeeze(-1)
-            slope = (gradient * step).sum(1)
-            if bool((slope > -1e-20).all()):
+            e[going], moves = _newton(m[going], f[going], told.rows(going), e[going])
+            going = going[moves]
+            if not len(going):
                 break
-            scale, trial, found = torch.ones_like(value), e, value
-            for _ in range(HALVINGS):
-                trial = e + scale[:, None] * step
-                found = known.loss(mean + _times(factor, trial)) + 0.5 * trial.square().sum(1)
-                worse = found > value + 1e-4 * scale * slope + 1e-14 * value.abs()
-                if not bool(worse.any()):
-                    break
-                scale = torch.where(worse, scale / 2, scale)
-            e, value = trial, found
-    gain, w = known.slope(mean + _times(factor, e))
-    root = torch.linalg.cholesky(known.curvature(factor, w))
-    if torch.is_grad_enabled():  # one more Newton step, through which the gradient of the optimum flows
-        gradient = e - _times(factor.mT, gain)
-        e = e - torch.cholesky_solve(gradient[..., None], root.detach()).squeeze(-1)
-    eye = torch.eye(factor.shape[2], dtype=factor.dtype, device=factor.device)
-    return e, torch.linalg.solve_triangular(root.mT, eye.expand_as(root), upper=True)
+    if torch.is_grad_enabled():  # one more step, through which the gradient of the optimum flows
+        gain, w = told.slope(m + _times(f, e))
+        rows = told.curved(f, w).detach()
+        e = e - _solved(rows, torch.linalg.cholesky(_inner(rows)), e - _times(f.mT, gain))
+    rows = told.curved(f, told.slope(m + _times(f, e))[1])
+    inner = _inner(rows)
+    return Moved(e, rows, torch.linalg.inv(inner + _root(inner)))
+
+
+def _newton(mean: Tensor, factor: Tensor, known: Evidence, e: Tensor) -> tuple[Tensor, Tensor]:
+    """One damped step from e (B, R), and in which rows (B,) it gained something: the rest have found the mode."""
+    eta = mean + _times(factor, e)
+    value, (gain, w) = known.loss(eta) + 0.5 * e.square().sum(1), known.slope(eta)
+    gradient, rows = e - _times(factor.mT, gain), known.curved(factor, w)
+    step = -_solved(rows, torch.linalg.cholesky(_inner(rows)), gradient)
+    slope, along = (gradient * step).sum(1), _times(factor, step)
+    scale, trial, worse = torch.ones_like(value), e, torch.zeros_like(value, dtype=torch.bool)
+    for _ in range(HALVINGS):
+        trial = e + scale[:, None] * step
+        found = known.loss(eta + scale[:, None] * along) + 0.5 * trial.square().sum(1)
+        worse = found > value + 1e-4 * scale * slope + 1e-14 * value.abs()
+        if not bool(worse.any()):
+            break
+        scale = torch.where(worse, scale / 2, scale)
+    return torch.where(worse[:, None], e, trial), ~worse & (slope < -1e-20)
+
+
+def _inner(rows: Tensor) -> Tensor:
+    """(B, m, m) identity + rows rows'."""
+    return rows @ rows.mT + torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+
+
+def _solved(rows: Tensor, root: Tensor, vector: Tensor) -> Tensor:
+    """(identity + rows' rows)^-1 vector (B, R), by the Cholesky root of the small matrix."""
+    return vector - _times(rows.mT, torch.cholesky_solve(_times(rows, vector)[..., None], root).squeeze(-1))
+
+
+def _root(matrix: Tensor) -> Tensor:
+    """The symmetric square root of matrices (B, m, m) with eigenvalues of at least 1; with its gradient."""
+    with torch.no_grad():
+        values, vectors = torch.linalg.eigh(matrix)
+        root = values.clamp(min=1).sqrt()
+        found = (vectors * root[:, None]) @ vectors.mT
+    if not matrix.requires_grad:
+        return found
+    turned = vectors.mT @ (matrix - found @ found) @ vectors  # one Newton step for Y Y = matrix
+    return found + vectors @ (turned / (root[:, :, None] + root[:, None])) @ vectors.mT
 
 
 def region_point(mean: Tensor, factor: Tensor, known: Evidence, level: float) -> Tensor:
@@ -141,12 +201,12 @@ def region_point(mean: Tensor, factor: Tensor, known: Evidence, level: float) ->
     return mean + side * t
 
 
-def conditioned(factor: Tensor, mask: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """The normal given that the logits in ``mask`` (B, K) are ``shift`` (B, K) off their mean: closed form."""
-    rows = factor * mask.to(factor)[..., None]
-    gain = torch.linalg.solve(_covariance(factor, mask.to(factor)), rows).mT  # (B, R, K)
-    spread = torch.eye(factor.shape[2], dtype=factor.dtype, device=factor.device) - gain @ rows
-    return _times(gain, shift * mask), spread
+def conditioned(factor: Tensor, known: Evidence, shift: Tensor) -> Moved:
+    """The normal given that the known logits are ``shift`` (B, K) off their mean: closed form."""
+    shift, rows, told = known.gathered(shift, factor)
+    rows = rows * told.mask[..., None]
+    weight = torch.linalg.inv(rows @ rows.mT + torch.diag_embed((~told.mask).to(rows)))
+    return Moved(_times(rows.mT, _times(weight, shift * told.mask)), rows, weight)
 
 
 def mean_sigmoid(mean: Tensor, deviation: Tensor, nodes: int = 32) -> Tensor:
