@@ -16,11 +16,14 @@ from isthmus import registry
 from isthmus.data.table import Splits, Table
 from isthmus.encoders import resolve
 from isthmus.errors import IsthmusError
+from isthmus.given import reveal
 from isthmus.metrics.core import interval, resamples
 from isthmus.model import ConceptModel
+from isthmus.space import ConceptSpace
 from isthmus.trace import run
 
 FEATURES = {"wbcatt": "mobilenetv2", "cub100": "mobilenetv2"}  # packed with the images; they are frozen
+PLAIN = ("correlated", "causal_graph")  # features as they are
 SEEDS = (0, 1, 2)
 
 
@@ -57,7 +60,7 @@ def kept(data: Splits, index: Sequence[int]) -> Splits:
 
 def fit(name: str, data: Splits, seed: int, **options: Any) -> ConceptModel:
     """A fitted model of a registered method: an MLP learnt with it, or frozen features as they are."""
-    features = resolve("identity" if data.name in (*FEATURES, "correlated") else None, data, seed=seed)
+    features = resolve("identity" if data.name in (*FEATURES, *PLAIN) else None, data, seed=seed)
     return registry.get(name).make(features, data.space, data.task, seed=seed, **options).fit(data, seed)
 
 
@@ -88,6 +91,29 @@ def encoded(model: ConceptModel, part: Table) -> torch.Tensor:
     """(n, D) the model's features of the rows."""
     model.features.eval()
     return model.features(part.x)
+
+
+def decided(values: torch.Tensor, space: ConceptSpace) -> torch.Tensor:
+    """(B, M) the state of each binary or categorical concept."""
+    parts = [values[:, part] for part in space.slices]
+    return torch.stack([(p[:, 0] > 0.5).long() if p.shape[1] == 1 else p.argmax(1) for p in parts], 1)
+
+
+@torch.no_grad()
+def moved(model: ConceptModel, part: Table, count: int, orders: int) -> tuple[float, np.ndarray]:
+    """``count`` concepts told, in random order: accuracy before on the others, and (n,) the change of each row's."""
+    space, c, z = model.space, part.c, encoded(model, part)
+    assert c is not None
+    truth, plain = decided(c, space), decided(run(model, z).concepts.values, space)
+    before, change = 0.0, torch.zeros(len(c))
+    for order in range(orders):
+        draw = torch.rand(len(c), space.count, generator=torch.Generator().manual_seed(order))
+        told = draw.argsort(1) < count
+        after = decided(run(model, z, reveal(c, told, space)).concepts.values, space)
+        rest, was, now = (~told).float(), (plain == truth).float(), (after == truth).float()
+        before += float((was * rest).sum() / rest.sum()) / orders
+        change += ((now - was) * rest).sum(1) / rest.sum(1) / orders
+    return before, change.numpy()
 
 
 def fits(
