@@ -80,6 +80,14 @@ def concepts(model: ConceptModel, data: Splits) -> float:
 
 
 @torch.no_grad()
+def together(model: ConceptModel, data: Splits) -> float:
+    """The joint log-likelihood of the concepts for each of them, on validation."""
+    part = data.validation
+    assert part.c is not None
+    return -float(run(model, encoded(model, part)).concepts.nll(part.c, data.space))
+
+
+@torch.no_grad()
 def right(model: ConceptModel, part: Table, given: Any = None) -> np.ndarray:
     """(n,) is the answer right?"""
     assert part.y is not None
