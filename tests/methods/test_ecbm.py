@@ -203,7 +203,7 @@ def test_mean_field_is_near_the_exact_posterior_and_far_from_it_without_the_join
         model.solver = MeanField(Weighing((1, 1, 0), (1, 1, 0)))
         off = model(z, held)
         far = np.abs(off.logits.softmax(-1).numpy() - y).max(), np.abs(off.concepts.values.numpy() - c).max()
-        assert near[0] < 0.25 * far[0] and near[1] < 0.4 * far[1], (near, far)
+        assert near[0] < 0.25 * far[0] and near[1] < 0.5 * far[1], (near, far)
 
 
 def test_mean_field_without_the_joint_energy_is_exact() -> None:
