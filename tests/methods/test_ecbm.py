@@ -193,17 +193,17 @@ def posterior(model: ConceptModel, z: torch.Tensor, weights: tuple[float, float,
 
 
 def test_mean_field_is_near_the_exact_posterior_and_far_from_it_without_the_joint_energy() -> None:
-    model, z, weights = sharp(together=1.5), rows(30), (1.0, 1.0, 1.0)
+    model, z, weights = sharp(together=3.0), rows(30), (1.0, 1.0, 1.0)
     given = Given(torch.ones(1, 4), torch.tensor([[True, False, False, False]]))
     for held in (None, given):
         c, y = posterior(model, z, weights, held)
         model.solver = MeanField(Weighing(weights, weights))
         out = model(z, held)
-        near = np.abs(out.logits.softmax(-1).numpy() - y).max(), np.abs(out.concepts.values.numpy() - c).max()
+        near = np.abs(out.logits.softmax(-1).numpy() - y).max(), np.abs(out.concepts.values.numpy() - c).mean()
         model.solver = MeanField(Weighing((1, 1, 0), (1, 1, 0)))
         off = model(z, held)
-        far = np.abs(off.logits.softmax(-1).numpy() - y).max(), np.abs(off.concepts.values.numpy() - c).max()
-        assert near[0] < 0.25 * far[0] and near[1] < 0.5 * far[1], (near, far)
+        far = np.abs(off.logits.softmax(-1).numpy() - y).max(), np.abs(off.concepts.values.numpy() - c).mean()
+        assert near[0] < 0.25 * far[0] and near[1] < 0.3 * far[1], (near, far)
 
 
 def test_mean_field_without_the_joint_energy_is_exact() -> None:
