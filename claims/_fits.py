@@ -14,8 +14,10 @@ import torch
 import isthmus as im
 from isthmus import registry
 from isthmus.data.table import Splits, Table
-from isthmus.encoders import resolve
+from isthmus.encoders import encoded as read_by
+from isthmus.encoders import resolve, train_encoder
 from isthmus.errors import IsthmusError
+from isthmus.features import Features
 from isthmus.given import reveal
 from isthmus.metrics.core import interval, resamples
 from isthmus.model import ConceptModel
@@ -23,7 +25,7 @@ from isthmus.space import ConceptSpace
 from isthmus.trace import run
 
 FEATURES = {"wbcatt": "mobilenetv2", "cub100": "mobilenetv2"}  # packed with the images; they are frozen
-PLAIN = ("correlated", "causal_graph")  # features as they are
+PLAIN = ("correlated", "causal_graph", "poker", "cebab")  # features as they are; of the last two those of an encoder
 SEEDS = (0, 1, 2)
 
 
@@ -44,6 +46,12 @@ def some(table: Table, most: int | None) -> Table:
     if most is None or most >= len(table):
         return table
     return table.take(torch.randperm(len(table), generator=torch.Generator().manual_seed(0))[:most].sort().values)
+
+
+def pictured(data: Splits, **training: Any) -> tuple[Splits, Features]:
+    """Pictures as features of an encoder that learns on their concepts and is then frozen, and the encoder."""
+    encoder = train_encoder(resolve(None, data), data, "concepts", **training)
+    return read_by(data, encoder), encoder
 
 
 def kept(data: Splits, index: Sequence[int]) -> Splits:
@@ -169,9 +177,9 @@ class Difference:
         return f"{self.value:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
-def difference(by_seed: Sequence[np.ndarray]) -> Difference:
-    """Of (n,) differences for each seed, on the same rows."""
+def difference(by_seed: Sequence[np.ndarray], group: np.ndarray | None = None) -> Difference:
+    """Of (n,) differences for each seed, on the same rows; rows of one ``group`` (n,) are drawn together."""
     each = np.mean(np.stack(by_seed).astype(float), 0)
-    weights = resamples(len(each))
+    weights = resamples(len(each), groups=None if group is None else [str(g) for g in group])
     low, high = interval(weights @ each / weights.sum(1))
     return Difference(100 * float(each.mean()), 100 * low, 100 * high)
