@@ -14,13 +14,18 @@ import torch
 import isthmus as im
 from isthmus import registry
 from isthmus.data.table import Splits, Table
-from isthmus.encoders import resolve
+from isthmus.encoders import encoded as read_by
+from isthmus.encoders import resolve, train_encoder
 from isthmus.errors import IsthmusError
+from isthmus.features import Features
+from isthmus.given import reveal
 from isthmus.metrics.core import interval, resamples
 from isthmus.model import ConceptModel
+from isthmus.space import ConceptSpace
 from isthmus.trace import run
 
 FEATURES = {"wbcatt": "mobilenetv2", "cub100": "mobilenetv2"}  # packed with the images; they are frozen
+PLAIN = ("correlated", "causal_graph", "poker", "cebab")  # features as they are; of the last two those of an encoder
 SEEDS = (0, 1, 2)
 
 
@@ -43,6 +48,12 @@ def some(table: Table, most: int | None) -> Table:
     return table.take(torch.randperm(len(table), generator=torch.Generator().manual_seed(0))[:most].sort().values)
 
 
+def pictured(data: Splits, **training: Any) -> tuple[Splits, Features]:
+    """Pictures as features of an encoder that learns on their concepts and is then frozen, and the encoder."""
+    encoder = train_encoder(resolve(None, data), data, "concepts", **training)
+    return read_by(data, encoder), encoder
+
+
 def kept(data: Splits, index: Sequence[int]) -> Splits:
     """The splits with only the concepts at ``index``."""
     space, columns = data.space.keep(index), data.space.columns_of(index)
@@ -57,7 +68,7 @@ def kept(data: Splits, index: Sequence[int]) -> Splits:
 
 def fit(name: str, data: Splits, seed: int, **options: Any) -> ConceptModel:
     """A fitted model of a registered method: an MLP learnt with it, or frozen features as they are."""
-    features = resolve("identity" if data.name in (*FEATURES, "correlated") else None, data, seed=seed)
+    features = resolve("identity" if data.name in (*FEATURES, *PLAIN) else None, data, seed=seed)
     return registry.get(name).make(features, data.space, data.task, seed=seed, **options).fit(data, seed)
 
 
@@ -77,6 +88,14 @@ def concepts(model: ConceptModel, data: Splits) -> float:
 
 
 @torch.no_grad()
+def together(model: ConceptModel, data: Splits) -> float:
+    """The joint log-likelihood of the concepts for each of them, on validation."""
+    part = data.validation
+    assert part.c is not None
+    return -float(run(model, encoded(model, part)).concepts.nll(part.c, data.space))
+
+
+@torch.no_grad()
 def right(model: ConceptModel, part: Table, given: Any = None) -> np.ndarray:
     """(n,) is the answer right?"""
     assert part.y is not None
@@ -88,6 +107,29 @@ def encoded(model: ConceptModel, part: Table) -> torch.Tensor:
     """(n, D) the model's features of the rows."""
     model.features.eval()
     return model.features(part.x)
+
+
+def decided(values: torch.Tensor, space: ConceptSpace) -> torch.Tensor:
+    """(B, M) the state of each binary or categorical concept."""
+    parts = [values[:, part] for part in space.slices]
+    return torch.stack([(p[:, 0] > 0.5).long() if p.shape[1] == 1 else p.argmax(1) for p in parts], 1)
+
+
+@torch.no_grad()
+def moved(model: ConceptModel, part: Table, count: int, orders: int) -> tuple[float, np.ndarray]:
+    """``count`` concepts told, in random order: accuracy before on the others, and (n,) the change of each row's."""
+    space, c, z = model.space, part.c, encoded(model, part)
+    assert c is not None
+    truth, plain = decided(c, space), decided(run(model, z).concepts.values, space)
+    before, change = 0.0, torch.zeros(len(c))
+    for order in range(orders):
+        draw = torch.rand(len(c), space.count, generator=torch.Generator().manual_seed(order))
+        told = draw.argsort(1) < count
+        after = decided(run(model, z, reveal(c, told, space)).concepts.values, space)
+        rest, was, now = (~told).float(), (plain == truth).float(), (after == truth).float()
+        before += float((was * rest).sum() / rest.sum()) / orders
+        change += ((now - was) * rest).sum(1) / rest.sum(1) / orders
+    return before, change.numpy()
 
 
 def fits(
@@ -135,9 +177,9 @@ class Difference:
         return f"{self.value:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
-def difference(by_seed: Sequence[np.ndarray]) -> Difference:
-    """Of (n,) differences for each seed, on the same rows."""
+def difference(by_seed: Sequence[np.ndarray], group: np.ndarray | None = None) -> Difference:
+    """Of (n,) differences for each seed, on the same rows; rows of one ``group`` (n,) are drawn together."""
     each = np.mean(np.stack(by_seed).astype(float), 0)
-    weights = resamples(len(each))
+    weights = resamples(len(each), groups=None if group is None else [str(g) for g in group])
     low, high = interval(weights @ each / weights.sum(1))
     return Difference(100 * float(each.mean()), 100 * low, 100 * high)

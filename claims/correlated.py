@@ -12,21 +12,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import torch
+from _fits import fit, moved
 
-from isthmus import registry
 from isthmus.data.worlds.correlated import correlated
-from isthmus.features import build
-from isthmus.given import Given
 from isthmus.methods.realigned import realign
 
 COUNTS, ORDERS, SEEDS = (3, 6, 9), 5, (0, 1, 2)
-
-
-def fit(name: str, data: Any, seed: int, **options: Any) -> Any:
-    """A fitted model of a registered method, on features as they are."""
-    features = build("identity", dim=data.train.x.shape[1])
-    return registry.get(name).make(features, data.space, data.task, seed=seed, **options).fit(data, seed)
 
 
 def models(data: Any, seed: int) -> dict[str, Any]:
@@ -46,19 +37,10 @@ def models(data: Any, seed: int) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def gains(model: Any, rows: Any) -> list[tuple[float, float]]:
     """(before, after) on the cells that are not corrected, for each of ``COUNTS``."""
-    found = []
-    plain = (model(rows.x).concepts.values > 0.5) == (rows.c > 0.5)
-    for count in COUNTS:
-        pairs = []
-        for order in range(ORDERS):
-            mask = torch.rand(rows.c.shape, generator=torch.Generator().manual_seed(order)).argsort(1) < count
-            right = (model(rows.x, Given(rows.c, mask)).concepts.values > 0.5) == (rows.c > 0.5)
-            pairs.append((plain[~mask].float().mean().item(), right[~mask].float().mean().item()))
-        found.append((sum(a for a, _ in pairs) / ORDERS, sum(b for _, b in pairs) / ORDERS))
-    return found
+    pairs = [moved(model, rows, count, ORDERS) for count in COUNTS]
+    return [(before, before + float(change.mean())) for before, change in pairs]
 
 
 def main() -> None:

@@ -19,15 +19,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from _fits import Difference, concepts, difference, encoded, fits, rows
+from _fits import Difference, concepts, difference, fits, moved, rows
 
 from isthmus.data.table import Splits
-from isthmus.given import reveal
-from isthmus.model import ConceptModel
-from isthmus.space import ConceptSpace
-from isthmus.trace import run
 
 SETS: dict[str, dict[str, int]] = {
     "wbcatt": {"train": 600, "test": 300},
@@ -45,33 +39,10 @@ METHODS: dict[str, dict[str, Any]] = {
 COUNTED, STILL, ORDERS = ("ecbm", "scbm"), ("cbm", "cem"), 3
 
 
-def decided(values: torch.Tensor, space: ConceptSpace) -> torch.Tensor:
-    """(B, M) the state of each binary or categorical concept."""
-    parts = [values[:, part] for part in space.slices]
-    return torch.stack([(p[:, 0] > 0.5).long() if p.shape[1] == 1 else p.argmax(1) for p in parts], 1)
-
-
-@torch.no_grad()
-def moved(model: ConceptModel, data: Splits) -> tuple[float, np.ndarray]:
-    """Accuracy before on the concepts not told, and (n,) the change of each row's."""
-    space, c, z = data.space, data.test.c, encoded(model, data.test)
-    assert c is not None
-    truth, plain = decided(c, space), decided(run(model, z).concepts.values, space)
-    before, change = 0.0, torch.zeros(len(c))
-    for order in range(ORDERS):
-        draw = torch.rand(len(c), space.count, generator=torch.Generator().manual_seed(order))
-        told = draw.argsort(1) < space.count // 2
-        after = decided(run(model, z, reveal(c, told, space)).concepts.values, space)
-        rest, was, now = (~told).float(), (plain == truth).float(), (after == truth).float()
-        before += float((was * rest).sum() / rest.sum()) / ORDERS
-        change += ((now - was) * rest).sum(1) / rest.sum(1) / ORDERS
-    return before, change.numpy()
-
-
 def changes(data: Splits, name: str, seeds: Sequence[int] = (0, 1, 2)) -> tuple[float, Difference]:
     """Accuracy before, and the change, of a method on a set."""
     models = fits(name, data, {"lr": (1e-3, 1e-2)}, by=concepts, seeds=seeds, **METHODS[name])
-    found = [moved(model, data) for model in models]
+    found = [moved(model, data.test, data.space.count // 2, ORDERS) for model in models]
     return sum(before for before, _ in found) / len(found), difference([change for _, change in found])
 
 

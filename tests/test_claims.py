@@ -92,7 +92,7 @@ def test_neighbours_stay_in_a_cbm(claim: Any, small: Splits, monkeypatch: pytest
     monkeypatch.setitem(module.METHODS, "cbm", {"epochs": 1})
     before, change = module.changes(small, "cbm", seeds=(0,))
     assert 0.3 < before < 1 and change.value == change.low == change.high == 0
-    assert module.decided(torch.tensor([[0.6, 0.2, 0.5, 0.3]]), _blocks()).tolist() == [[1, 1]]
+    assert claim("_fits").decided(torch.tensor([[0.6, 0.2, 0.5, 0.3]]), _blocks()).tolist() == [[1, 1]]
 
 
 def _blocks() -> im.ConceptSpace:

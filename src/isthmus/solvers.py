@@ -116,11 +116,11 @@ class Weighing:
 
 @dataclass(frozen=True)
 class MeanField:
-    """Independent q(y), q(c_k) nearest to p(c, y | x) = p(y | x)^a p(c | x)^b p(y | c)^g, by damped fixed-point steps.
+    """Independent q(y), q(c_k) nearest to p(c, y | x) ~ p(y | x)^a p(c | x)^b exp(-g E(c, y)), by damped fixed-point steps.
 
-    The three factors are what training fits: softmax over minus each energy. E(c, y) is read at the mean of q, and enters as
-    log p(y | c): training leaves it open what c alone adds to it, and this leaves that out. What is given is held; the rest
-    follows the class that the evidence now favours. A row is done when no probability moves by more than ``tolerance``.
+    E(c, y) is read at the mean of q, and whole: what it says of c alone tells which concepts go together. What is given is
+    held; the rest follows it and the class that the evidence now favours. A row is done when no probability moves by more than
+    ``tolerance``.
     """
 
     weighing: Weighing = Weighing()
@@ -140,16 +140,14 @@ class MeanField:
             now = logits[going]
             values = space.activate(now)
             together = hold(values, None if given is None else given.rows(going), space) @ table + base
-            implied = head.implied(together)
-            surprise = implied.softmax(-1) - (seen[going] + g[going] * implied).softmax(-1)
-            push = (surprise @ head.units) * head.from_c * (together > 0)  # how log p(y | c) grows with the vector
+            answer = (seen[going] + g[going] * head.implied(together)).softmax(-1)
+            push = -(1 + answer @ head.units) * head.from_c * (together > 0)  # how -E(c, y) grows with the vector
             logits[going] = now.lerp(own[going] + g[going] * (push @ table.T), 1 - self.damping)
             moved = (space.activate(logits[going]) - values).abs().amax(-1)
             going = going[moved > self.tolerance]
         values = hold(space.activate(logits), given, space)
         together = values @ table + base
-        answer = seen + g * head.implied(together).log_softmax(-1)
-        return Output(Concepts(values, logits, together[:, None]), answer, z)
+        return Output(Concepts(values, logits, together[:, None]), seen + g * head.implied(together), z)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy.special import log_softmax, softmax
 
+import isthmus as im
 from isthmus import registry
 from isthmus.bottlenecks.energy import EnergyBottleneck, flip
 from isthmus.errors import DataError, OptionError
@@ -117,8 +118,35 @@ def test_loss_is_a_cross_entropy_for_each_energy_summed_over_concepts_with_weigh
         assert terms["concept"] == pytest.approx(b * total / 20, rel=1e-4)
         seen, y = model.head.seen(batch.x).detach(), batch.y
         assert terms["task"] == pytest.approx(a * float(F.cross_entropy(seen, y)), rel=1e-5)
-        implied = torch.tensor([[-energy_of_all(model, c, k) for k in range(3)] for c in batch.c])
-        assert terms["joint"] == pytest.approx(g * float(F.cross_entropy(implied, y)), rel=1e-4)
+        validated = stage.loss(stage.forward(model, batch, True), batch, model.task)["joint"]
+        mixed = model.bottleneck.apart(batch.c, torch.Generator().manual_seed(0))
+        implied, others = (
+            torch.tensor([[-energy_of_all(model, c, k) for k in range(3)] for c in each]) for each in (batch.c, mixed)
+        )
+        every = torch.cat([implied, others.flatten().expand(20, -1)], 1)  # the row's own concepts, then all others
+        assert float(validated.detach()) == pytest.approx(g * float(F.cross_entropy(every, y)), rel=1e-4)
+
+
+def test_others_keep_each_concepts_rates_and_whole_states() -> None:
+    part = EnergyBottleneck(8, MIXED, 16)
+    c = torch.cat([torch.arange(40)[:, None] % 2, F.one_hot(torch.arange(40) % 3, 3), torch.arange(40)[:, None] % 2], 1).float()
+    mixed = part.apart(c)
+    assert torch.equal(mixed.sum(0), c.sum(0)) and torch.equal(mixed[:, 1:4].sum(1), torch.ones(40))
+    assert not torch.equal(mixed[:, 0], mixed[:, 4])  # equal in every row of c
+    told = [part.apart(c, torch.Generator().manual_seed(1)) for _ in range(2)]
+    assert torch.equal(*told)
+
+
+def test_where_classes_fix_concepts_a_correction_mends_the_others() -> None:
+    """Half of the concepts say the class, and the class says the rest, which x hardly shows."""
+    data = im.data.load(
+        "causal_graph", concepts=12, inputs=12, classes=12, groups=6, alpha_mean=0.5, weight_std=0.2, samples_per_class=60
+    )
+    model = registry.get("ecbm").make(build("identity", dim=12), data.space, data.task, width=32, epochs=20).fit(data)
+    c = data.test.c
+    mask = torch.rand(c.shape, generator=torch.Generator().manual_seed(0)).argsort(1) < 6
+    before, after = ((model(data.test.x, g).concepts.values > 0.5) == (c > 0.5) for g in (None, Given(c, mask)))
+    assert after[~mask].float().mean() > before[~mask].float().mean() + 0.05
 
 
 def test_negatives_flip_a_share_of_rows_in_concepts_they_have_in_common() -> None:
@@ -144,12 +172,12 @@ def test_negatives_flip_a_share_of_rows_in_concepts_they_have_in_common() -> Non
 
 
 def posterior(model: ConceptModel, z: torch.Tensor, weights: tuple[float, float, float], given: Given | None) -> tuple:
-    """Marginals p(c_k | x), p(y | x) of p(y | x)^a p(c | x)^b p(y | c)^g, over every assignment."""
+    """Marginals p(c_k | x), p(y | x) of p(y | x)^a p(c | x)^b exp(-g E(c, y)), over every assignment."""
     every = assignments(model.space).float()
     part, head = model.bottleneck, model.head
     table, base = part.table()
     a, b, g = weights
-    log_y_c = log_softmax(head.implied(every @ table + base).double().numpy(), 1)  # (N, Y)
+    together = head.implied(every @ table + base).double().numpy()  # (N, Y)
     found = []
     for row in range(len(z)):
         own = model.space.activate(b * part.logits(z[row : row + 1]))[0].double().numpy()
@@ -157,7 +185,7 @@ def posterior(model: ConceptModel, z: torch.Tensor, weights: tuple[float, float,
         if given is not None:
             fits = ((every == given.values) | ~given.mask).all(1).numpy()
             log_c = np.where(fits, log_c, -np.inf)
-        both = g * log_y_c + a * head.seen(z[row : row + 1]).double().numpy() + log_c[:, None]
+        both = g * together + a * head.seen(z[row : row + 1]).double().numpy() + log_c[:, None]
         p = np.exp(both - both.max())
         p /= p.sum()
         found.append((p.sum(1) @ every.numpy(), p.sum(0)))
@@ -171,11 +199,11 @@ def test_mean_field_is_near_the_exact_posterior_and_far_from_it_without_the_join
         c, y = posterior(model, z, weights, held)
         model.solver = MeanField(Weighing(weights, weights))
         out = model(z, held)
-        near = np.abs(out.logits.softmax(-1).numpy() - y).max(), np.abs(out.concepts.values.numpy() - c).max()
+        near = np.abs(out.logits.softmax(-1).numpy() - y).max(), np.abs(out.concepts.values.numpy() - c).mean()
         model.solver = MeanField(Weighing((1, 1, 0), (1, 1, 0)))
         off = model(z, held)
-        far = np.abs(off.logits.softmax(-1).numpy() - y).max(), np.abs(off.concepts.values.numpy() - c).max()
-        assert near[0] < 0.25 * far[0] and near[1] < 0.4 * far[1], (near, far)
+        far = np.abs(off.logits.softmax(-1).numpy() - y).max(), np.abs(off.concepts.values.numpy() - c).mean()
+        assert near[0] < 0.25 * far[0] and near[1] < 0.3 * far[1], (near, far)
 
 
 def test_mean_field_without_the_joint_energy_is_exact() -> None:
@@ -198,7 +226,7 @@ def test_mean_field_stands_where_its_free_energy_is_flat(space: ConceptSpace) ->
     z = z.double()
     p, q = space.activate(c), y.softmax(-1)
     table, base = part.table()
-    gain = (q * (head.seen(z) + g * head.implied(p @ table + base).log_softmax(-1) - q.log())).sum()
+    gain = (q * (head.seen(z) + g * head.implied(p @ table + base) - q.log())).sum()
     states = part.binary() * (1 - p)
     gain = gain + (p * part.logits(z) - p * p.log() - states * states.clamp(min=1e-30).log()).sum()
     slopes = torch.autograd.grad(gain, (c, y))
@@ -294,33 +322,6 @@ def test_only_the_direction_of_an_embedding_counts_in_training_and_inference(inf
     model.head.classes.mul_(torch.tensor([[0.3], [1.0], [4.0]]))
     torch.testing.assert_close(model.head.seen(z), seen)
     torch.testing.assert_close(model(z).logits, want, rtol=1e-4, atol=1e-4)
-
-
-def test_what_training_leaves_open_moves_descent_and_not_mean_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add to E(c, y) a function of c alone: the loss is the same, so the answer should be."""
-    model, z = sharp(together=1.0), rows()
-    part, head = model.bottleneck, model.head
-    table, base = part.table()
-    c = assignments(SPACE).float()
-    implied, original = head.implied(c @ table + base), type(head).implied
-    monkeypatch.setattr(type(head), "implied", lambda self, s: original(self, s) + 5 * s.sum(-1, keepdim=True))
-    y = torch.arange(16) % 3
-    torch.testing.assert_close(F.cross_entropy(head.implied(c @ table + base), y), F.cross_entropy(implied, y))
-    given = Given(torch.ones(1, 4), torch.tensor([[True, False, False, False]]))
-    changed = model(z, given).concepts.values
-    monkeypatch.undo()
-    torch.testing.assert_close(changed, model(z, given).concepts.values, atol=1e-5, rtol=1e-4)
-    model.solver = Descent()
-    before = model(z, given).concepts.values
-    monkeypatch.setattr(Relaxed, "energy", _with_a_term_of_c(Relaxed.energy))
-    assert (model(z, given).concepts.values - before).abs().max() > 0.05
-
-
-def _with_a_term_of_c(energy):
-    def more(self, y, c, given, weights):
-        return energy(self, y, c, given, weights) - 5 * weights[2][:, 0] * self.space.activate(c).sum(-1)
-
-    return more
 
 
 def test_conditionals_by_brute_force() -> None:

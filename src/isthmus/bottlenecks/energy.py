@@ -25,7 +25,7 @@ class EnergyBottleneck(Bottleneck):
     cancel in every softmax and are left out.
 
     While it learns, a share ``flipped`` of the rows it is given is wrong in that share of the concepts (one choice of concepts
-    for a batch): the negatives of E(c, y). A concept that is not given enters as predicted, without gradient.
+    for a batch), as in the authors' code. A concept that is not given enters as predicted, without gradient.
     """
 
     def __init__(self, dim: int, space: ConceptSpace, width: int = 512, dropout: float = 0.2, flipped: float = 0.2) -> None:
@@ -71,6 +71,11 @@ class EnergyBottleneck(Bottleneck):
     def together(self, values: Tensor, table: Tensor, base: Tensor) -> Tensor:
         """Values (B, K) -> (B, H) the vector of all concepts, linear in values."""
         return values @ table + base
+
+    def apart(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Values (B, K), each concept's taken from rows in an order of its own: the same rates, and nothing goes together."""
+        draw = torch.rand(len(values), self.space.count, generator=generator)
+        return values.gather(0, draw.argsort(0)[:, self.space.owner_of].to(values.device))
 
     def overlaps(self) -> tuple[Tensor, Tensor]:
         """Dot products of a concept's unit embeddings: (K, K) of present ones, within a concept; (K,) absent and present."""

@@ -34,13 +34,13 @@ CARD = Card(
     tasks=("classes",),
     exempt={5: "E(x, y) reads the class from the features, beside the concepts; its weight is an option"},
     tune={"lr": (1e-3, 3e-3)},
-    notes="Not sealed. Default inference is mean field on p(y | x) p(c | x) p(y | c), the factors that training fits; the "
-    "paper's descent is an option. Why: training leaves open what E(c, y) adds for c alone, and descent, which follows it, "
-    "drags concepts that nobody corrected away from what x says; mean field leaves it out. Under a correction every factor has "
-    "weight 1, as in the paper's joint energy; the authors' code has 3 for E(c, y), 0 for the rest, and selects hard, which "
-    "moves no other concept. Also unlike their code: each row stops by itself, on its own energy; one index convention, 0 "
-    "absent and 1 present; unit embeddings in training and inference; weights stay fractions. Ours: categorical concepts; "
-    "unknown labels enter E(c, y) as predicted; Adam and early stopping for SGD and plateaus.",
+    notes="Not sealed. E(c, y) learns against other concepts as well as other classes; the authors' code has other classes "
+    "alone, which leaves open what goes with what, and no correction mends another concept. Default inference is mean field, "
+    "the paper's descent an option. Under a correction every factor has weight 1, as in the paper's joint energy; their code "
+    "has 3 for E(c, y), 0 for the rest, and selects hard, which moves no other concept. Also unlike their code: each row stops "
+    "by itself, on its own energy; one index convention, 0 absent and 1 present; unit embeddings in training and inference; "
+    "weights stay fractions. Ours: categorical concepts; unknown labels enter E(c, y) as predicted; Adam with early "
+    "stopping.",
 )
 
 
@@ -96,9 +96,13 @@ def ecbm(
 
 @dataclass(slots=True)
 class TwoAnswers(Output):
-    """One pass while learning: ``logits`` (B, Y) are -E(x, y) alone, ``implied`` (B, Y) are -E(c, y)."""
+    """One pass while learning: ``logits`` (B, Y) are -E(x, y) alone, ``implied`` (B, Y) are -E(c, y).
+
+    ``others`` (B, Y) are -E(c', y) of concepts c' that do not belong together.
+    """
 
     implied: Tensor
+    others: Tensor
 
 
 @dataclass(frozen=True)
@@ -106,16 +110,20 @@ class LearnEnergies(Learn):
     """``Learn`` with both energies of the class kept apart, as the loss takes them."""
 
     def forward(self, model: ConceptModel, batch: Batch, validating: bool = False) -> Output:
-        out, head = super().forward(model, batch, validating), cast("EnergyHead", model.head)
+        out, (part, head) = super().forward(model, batch, validating), _parts(model)
         assert out.concepts.vectors is not None
-        return TwoAnswers(out.concepts, head.seen(out.features), out.features, head.implied(out.concepts.vectors[:, 0]))
+        mixed = part.apart(out.concepts.values, torch.Generator().manual_seed(0) if validating else None)
+        others = head.implied(part.together(mixed, *part.table()))
+        return TwoAnswers(out.concepts, head.seen(out.features), out.features, head.implied(out.concepts.vectors[:, 0]), others)
 
 
 @dataclass(frozen=True)
 class Energies:
-    """a CE(-E(x, y)) + b sum_k CE(-E(x, c_k)) + g CE(-E(c, y)): every value is listed, so each energy is a cross-entropy.
+    """a CE(-E(x, y)) + b sum_k CE(-E(x, c_k)) + g CE(-E(c, y)), each energy's cross-entropy.
 
-    The concepts' term is the mean over known labels times M: the paper's sum, where every label is known.
+    The last is over pairs: (c, y) of the row against c with every class and the batch's ``others`` with every class, so that
+    -E(c, y) comes near to log p(c, y) / prod_k p(c_k). The concepts' term is the mean over known labels times M: the paper's
+    sum, where every label is known.
     """
 
     xy: float = 3.0
@@ -124,7 +132,10 @@ class Energies:
 
     def __call__(self, out: Output, batch: Batch, task: Task) -> dict[str, Tensor]:
         seen = losses.task(out, batch, task)["task"]
-        implied = losses.task(Output(out.concepts, cast("TwoAnswers", out).implied, out.features), batch, task)["task"]
+        both = cast("TwoAnswers", out)
+        others = both.others.flatten().logsumexp(0).expand(len(both.implied), 1)
+        pairs = Output(out.concepts, torch.cat([both.implied, others], 1), out.features)
+        implied = losses.task(pairs, batch, task)["task"]
         concept = losses.concept(out, batch, task)["concept"] * batch.space.count
         return {"task": self.xy * seen, "concept": self.xc * concept, "joint": self.cy * implied}
 
