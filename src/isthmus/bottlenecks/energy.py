@@ -63,10 +63,26 @@ class EnergyBottleneck(Bottleneck):
 
     def table(self) -> tuple[Tensor, Tensor]:
         """(K, H) what a column's value adds to the vector of all concepts, and (H,) the vector where every value is 0."""
-        mixed = torch.einsum("kvh,khg->kvg", self.states, self.by_column(self.mix))
-        absent, present = mixed.unbind(1)
+        absent, present = self.mixed().unbind(1)
         absent = absent * self.binary()[:, None]
         return present - absent, absent.sum(0) + self.shift
+
+    def mixed(self) -> Tensor:
+        """(K, 2, H) P_k e_kv: what each state adds to the vector of all concepts, its concept's part of P read once."""
+        if self.space.plain:
+            return self.states @ self.mix
+        place, back = self.places(self.mix.device)
+        padded = torch.cat([self.states, self.states.new_zeros(1, *self.states.shape[1:])]).index_select(0, place.flatten())
+        found = padded.view(len(place), -1, self.mix.shape[1]) @ self.mix
+        return found.view(-1, *self.states.shape[1:]).index_select(0, back)
+
+    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """(M, most states) columns of each concept, K where it has fewer; (K,) where a column stands among these."""
+        widths = torch.tensor([concept.width for concept in self.space.concepts])
+        within = torch.arange(len(self.space)) - torch.tensor([part.start for part in self.space.slices])[self.space.owner_of]
+        place = torch.full((self.space.count, int(widths.max())), len(self.space))
+        place[self.space.owner_of, within] = torch.arange(len(self.space))
+        return place.to(device), (self.space.owner_of * place.shape[1] + within).to(device)
 
     def together(self, values: Tensor, table: Tensor, base: Tensor) -> Tensor:
         """Values (B, K) -> (B, H) the vector of all concepts, linear in values."""
