@@ -118,6 +118,7 @@ C, W = np.ones((2, 3, 4)), np.full((2, 3), 1 / 3)
     [
         (lambda: transport.entropic(C[0]), r"cost: expected shape \(B, n, m\), got \(3, 4\)"),
         (lambda: transport.entropic(C * np.nan), r"cost: expected finite numbers between points of positive weight"),
+        (lambda: transport.entropic(np.full((1, 2, 2), 3e38, np.float32)), r"cost: expected sizes below 2e\+19 times epsilon"),
         (lambda: transport.entropic(C, epsilon=0), r"epsilon: expected a finite number above 0, got 0"),
         (lambda: transport.entropic(C, tol=float("nan")), r"tol: expected a finite number above 0, got nan"),
         (lambda: transport.entropic(C, limit=0), r"limit: expected a whole number of at least 1, got 0"),

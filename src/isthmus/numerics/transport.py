@@ -73,7 +73,8 @@ def entropic(
     may be anything, NaN too. A problem stops when its rows miss a by at most ``tol`` of the mass (float32 reaches about
     1e-7 * cost / epsilon),
     by itself: nothing depends on the rest of the batch. ``converged`` is False where ``limit`` iterations were not enough.
-    Raises ``DataError`` for shapes, negative or unequal weights, costs that are not finite between existing points.
+    Raises ``DataError`` for shapes, negative or unequal weights, costs that are not finite between existing points, or
+    so much larger than epsilon that their squares are not.
     """
     table = tensor("cost", cost, "B n m", nan=True, infinite=True)
     number("epsilon", epsilon, above=0)
@@ -88,6 +89,12 @@ def entropic(
     mass = weights[0].sum(1)
     scaled = [(weight / mass[:, None]).log() for weight in weights]
     c = torch.where(exists, table, 0) / epsilon
+    most = torch.finfo(c.dtype).max ** 0.5
+    if c.numel() and not bool(c.abs().max() < most):
+        got = float(torch.where(exists, table, 0).abs().max())
+        raise DataError(
+            f"cost: expected sizes below {most:.0e} times epsilon ({epsilon:g}), got {got:g}; divide by their scale"
+        )
     f, g, error = _solve(c, *scaled, tol=tol, limit=count("limit", limit))
     plan = (f[:, :, None] + g[:, None] - c).exp() * mass[:, None, None]
     shift = epsilon * mass.log()[:, None]
