@@ -95,5 +95,48 @@ def test_neighbours_stay_in_a_cbm(claim: Any, small: Splits, monkeypatch: pytest
     assert claim("_fits").decided(torch.tensor([[0.6, 0.2, 0.5, 0.3]]), _blocks()).tolist() == [[1, 1]]
 
 
+def test_energy_gains_on_the_same_cells(claim: Any, small: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = claim("energy")
+    monkeypatch.setitem(module.METHODS, "cbm", ({}, {"epochs": 1}))
+    before, found = module.gains("cbm", [small, small], seeds=(0, 1))
+    assert 0.3 < before < 1 and all(each.value == each.low == each.high == 0 for each in found)
+    still, up = found, [claim("_fits").difference([np.ones(50)])] * 3
+    worlds = {(w, m): still for w in ("correlated", "causal_graph") for m in ("cbm", "cem")}
+    won = worlds | {("correlated", "scbm"): up, ("causal_graph", "ecbm"): up}
+    assert module.verdict(won) == "holds (synthetic only)"
+    assert module.verdict(won | {("causal_graph", "ecbm"): still}) == "does not hold (synthetic only)"
+
+
+def test_swaps_of_reviews_and_of_cards(claim: Any, isthmus_data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = claim("substitution")
+    isthmus_data("text/cebab.jsonl.gz")
+    reviews = module.of_reviews()
+    assert len(reviews.row) == 1313 and len(reviews.before) == len(reviews.data.test) == 272
+    cards = module.of_cards("fixed", train=40, test=20, epochs=1)
+    seen = reviews.data.space.owner_of
+    assert (reviews.put_in != reviews.taken_out).all() and bool((seen[reviews.put_in] == seen[reviews.taken_out]).all())
+    assert (cards.put_in % 13 == cards.taken_out % 13).all() and (cards.put_in != cards.taken_out).all()  # rank stays
+    monkeypatch.setitem(module.METHODS, "cbm joint", ("cbm", {"epochs": 1}))
+    (right, old, new, gone), gap = module.scores(cards, "cbm joint", seeds=(0,))
+    assert gap.value == pytest.approx(100 * (old - new)) and 0 <= gone <= 1 and 0 <= right <= 1
+
+
+def test_rank_correlation_and_area_within_a_concept(claim: Any) -> None:
+    module = claim("probable_uncertainty")
+    ambiguity = np.array([[[0.0, np.nan]], [[1.0, 0.5]], [[2.0, 0.0]]])
+    found = np.array([[[1.0, 9.0]], [[5.0, 7.0]], [[9.0, 6.0]]])
+    value = module.ranked(ambiguity, found).under(np.ones((1, 3)))[0]
+    told = np.array([[0, 1 / 3], [1, 2 / 3], [2, 1], [0.5, 1], [0, 0.5]])
+    assert value == pytest.approx(np.corrcoef(told.T)[0, 1])
+    missed = np.zeros((20, 2), dtype=bool)
+    missed[:5, 0] = missed[:4, 1] = True  # the second is wrong too seldom
+    unsure = np.linspace(1, 0, 40).reshape(20, 2)
+    assert module.errors(unsure, missed).under(np.ones((1, 20)))[0] == 1.0
+    up, flat, down = (0.7, 0.6, 0.8), (0.5, 0.4, 0.6), (-0.1, -0.2, -0.05)
+    assert module.verdict([up, up], [up] * 3) == "holds"
+    assert module.verdict([up, up], [up, up, flat]) == "cannot tell here"
+    assert module.verdict([up, down], [up] * 3) == module.verdict([up, up], [up, flat, flat]) == "does not hold"
+
+
 def _blocks() -> im.ConceptSpace:
     return im.ConceptSpace.of(im.Concept("a"), im.Concept("b", "categorical", ("x", "y", "z")))
