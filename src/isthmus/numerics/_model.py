@@ -29,7 +29,6 @@ DENSE = 0.6  # unless more than this share of rows would stay: then all do
 EACH, MOST = 60, 0.8  # H comes from so many rows for each column, counted as if all weighed the same; or, if most, from all
 INFLATE = 0.5  # it is raised by this times √(columns / rows), lest a sample's error make a step too long
 FEW_ROWS, PATIENT = 3000, 4  # so few rows, or so many steps on all rows, and every row counts
-SMALL = 950_000  # operations of a product that is quick because it is small
 TINY = 1e-30
 
 
@@ -54,7 +53,7 @@ class Block:
 
     def renew(self, coupled: bool) -> None:
         """Take the curvature from all rows of the block, at this point."""
-        self.h = curvature(self.x, self.at, self.q * (1 - self.p) if coupled else self.q)
+        self.h = kernels().curvature(self.x, self.at, self.q * (1 - self.p) if coupled else self.q)
         self.true = True
 
 
@@ -150,26 +149,8 @@ def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Blo
     if not true:
         heavy = heavy[: int(share * len(heavy)) + 1]
         over += INFLATE * EACH**-0.5
-    h = curvature(here, at, heavy * (curve.sum() * over / max(heavy.sum(), TINY)))
+    h = kernels().curvature(here, at, heavy * (curve.sum() * over / max(heavy.sum(), TINY)))
     return Block(columns, rows, here, at, h, true)
-
-
-def curvature(x: Array, at: Array, weight: Array) -> Array:
-    """X diag(weight) X' (a + 1, a + 1) of rows ``at`` of x and a row of ones; its diagonal raised a little.
-
-    In tiles that stay in the cache, and small enough for what is quick with small products, where it can be.
-    """
-    a = len(at) + 1
-    h = np.zeros((a, a), x.dtype)
-    size = SMALL // a**2 if a**2 < SMALL // 256 else 4096
-    some = np.ones((a, min(size, len(weight))), x.dtype)
-    for low in range(0, len(weight), size):
-        w = weight[low : low + size]
-        tile = some[:, : len(w)]
-        tile[:-1] = x[at, low : low + len(w)]
-        h += (tile * w) @ tile.T
-    h.flat[:: a + 1] *= 1 + 1e-5
-    return h
 
 
 def gathered(x: Array, columns: Array, rows: Array | slice, count: int) -> tuple[Array, Array]:
