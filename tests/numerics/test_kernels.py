@@ -49,3 +49,19 @@ def test_sparse_logits_and_the_first_gradient_are_the_dense_ones(family: Literal
     p = problem.link.look(problem.logits(torch.zeros_like(dense), bias)).p
     for still, full in zip(problem.still(bias), problem.gradient(p), strict=True):
         torch.testing.assert_close(still, full, atol=1e-12, rtol=1e-9)
+
+
+@given(seed=st.integers(0, 10_000), columns=st.integers(0, 14), count=st.sampled_from([1, 7, 512, 1700]))
+@settings(max_examples=20, deadline=None)
+def test_curvature_is_its_formula_compiled_or_not(seed: int, columns: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, weight = rng.normal(size=(20, 1800)), rng.random(count)
+    at = np.sort(rng.permutation(20)[:columns])
+    rows = np.vstack([x[at, :count], np.ones(count)])
+    wanted = (rows * weight) @ rows.T
+    wanted += np.diag(np.diag(wanted)) * _kernels.RAISED
+    for kernels in (_kernels.kernels(), _kernels.kernels(compiled=False)):
+        found = kernels.curvature(x, at, weight)
+        assert found.dtype == x.dtype and found == pytest.approx(wanted, abs=1e-10)
+        narrow = kernels.curvature(x.astype(np.float32), at, weight.astype(np.float32))
+        assert narrow.dtype == np.float32 and narrow == pytest.approx(wanted, abs=1e-5 * abs(wanted).max())

@@ -74,13 +74,15 @@ def centred(x: Tensor, weight: Tensor, order: Tensor, link: Link, standardize: b
     square, middle = (torch.zeros(x.shape[1], dtype=torch.float64, device=x.device) for _ in range(2))
     columns = empty(x.shape[1], len(order), x)
     sums = torch.zeros(link.classes, x.shape[1], dtype=torch.float64, device=x.device)
+    room = x.new_empty(0)  # kept from one block to the next, for fresh memory costs more than what is done in it
     for rows in blocks(len(order), x.shape[1]):
-        part = x.index_select(0, order[rows])
+        room = room if rows.start else x.new_empty(min(rows.stop, len(order)), x.shape[1])
+        part = torch.index_select(x, 0, order[rows], out=room[: len(order[rows])])
         part = (part if unit.plain else unit.shrunk(part)).sub_(first).sub_(second)
         columns[:, rows] = part.t()
         sums += link.truths(part, rows)
         middle += (link.weight[rows] @ part).double()
-        square += link.weight[rows].double() @ part.square_().double()
+        square += (link.weight[rows] @ part.square_()).double()
     square /= link.weight.double().sum()
     spread = (square - middle.square()).clamp_min(0).sqrt()
     varied = (high > low) & (spread > 0)
@@ -102,10 +104,12 @@ def centre(x: Tensor, weight: Tensor, order: Tensor, unit: Unit, ends: tuple[Ten
     whole = len(order) == len(x)
     kept = order.sort().values
     weight = (weight if whole else weight[kept]).double()
-    mean = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+    mean = room = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
     for rows in blocks(len(kept), x.shape[1]):
         part = x[rows] if whole else x.index_select(0, kept[rows])
-        mean += weight[rows] @ torch.sub(part if unit.plain else unit.shrunk(part), near).double()
+        room = room if rows.start else torch.empty(len(part), x.shape[1], dtype=torch.float64, device=x.device)
+        off = torch.sub(part if unit.plain else unit.shrunk(part), near)
+        mean += weight[rows] @ room[: len(part)].copy_(off)
     mean /= weight.sum()
     first = (near.double() + mean).to(x.dtype)
     second = (near.double() - first.double() + mean).to(x.dtype)

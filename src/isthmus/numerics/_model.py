@@ -28,8 +28,10 @@ LIGHT = 0.02  # rows with less than this of a class's mean curvature are left ou
 DENSE = 0.6  # unless more than this share of rows would stay: then all do
 EACH, MOST = 60, 0.8  # H comes from so many rows for each column, counted as if all weighed the same; or, if most, from all
 INFLATE = 0.5  # it is raised by this times √(columns / rows), lest a sample's error make a step too long
+THOROUGH, FINE = 20, 100  # sweeps where they cost little beside a gradient; and then they end when they lower this much less
+THIN = 20  # with fewer classes than this, reading the rows is what a gradient costs
+LOOSE = 20  # classes from which on each may take its first step of a sweep as if it were alone, where sweeps are dear
 FEW_ROWS, PATIENT = 3000, 4  # so few rows, or so many steps on all rows, and every row counts
-SMALL = 950_000  # operations of a product that is quick because it is small
 TINY = 1e-30
 
 
@@ -54,7 +56,7 @@ class Block:
 
     def renew(self, coupled: bool) -> None:
         """Take the curvature from all rows of the block, at this point."""
-        self.h = curvature(self.x, self.at, self.q * (1 - self.p) if coupled else self.q)
+        self.h = kernels().curvature(self.x, self.at, self.q * (1 - self.p) if coupled else self.q)
         self.true = True
 
 
@@ -68,7 +70,7 @@ class Model:
         self.problem, self.penalty = problem, penalty
         self.enough, self.least = enough, enough / FINER / problem.classes
         self.blocks: dict[int, Block] = {}
-        self.small, self.steps = problem.x.shape[1] <= FEW_ROWS, 0
+        self.small, self.steps, self.price = problem.x.shape[1] <= FEW_ROWS, 0, 1.0
 
     def step(self, here: Point, p: Tensor, gradient: Tensor, slope: Tensor, active: Tensor, rows: int) -> Point:
         """The step on ``active`` (Y, D) columns that minimises, nearly, the model from the first ``rows``."""
@@ -78,6 +80,7 @@ class Model:
             ws = ws / ws.sum()
         if self.exact or not whole:
             self.blocks = {}
+        self.price = price(active)
         slopes, places = (torch.cat([a, b[:, None]], 1).numpy() for a, b in ((gradient, slope), (here.weights, here.bias)))
         for k, wanted in enumerate(active.numpy()):
             kept = self.blocks.get(k)
@@ -116,17 +119,24 @@ class Model:
     def sweeps(self, rows: int, whole: bool) -> None:
         """Gauss-Seidel over classes, until a sweep lowers the model by little of what the first one did.
 
-        Where a class lowers it by not much less than in the sweep before, its curvature is taken anew, from all rows.
+        Where a class lowers it by not much less than in the sweep before, its curvature is taken anew, from all rows. Dear
+        sweeps of many classes begin with one that has each class by itself, for it need not read its columns first.
         """
         coupled = self.problem.link.coupled
+        cheap, alone = self.price < 1 / 2, self.price > 1 and len(self.blocks) >= LOOSE
+        most = THOROUGH if cheap else 5 * SWEEPS if self.exact else SWEEPS + whole
+        little, enough = (LITTLE / FINE, self.enough / FINE) if cheap else (LITTLE, self.enough)
         coupling = np.zeros(rows, self.blocks[0].g.dtype)
         first, last = 0.0, dict[int, float]()
-        for turn in range(5 * SWEEPS if self.exact else SWEEPS + whole):
-            lowered = {k: sweep(each, coupling, self.penalty, coupled, self.least) for k, each in self.blocks.items()}
+        for turn in range(most):
+            lowered = {
+                k: sweep(each, coupling, self.penalty, coupled, self.least, alone and not turn)
+                for k, each in self.blocks.items()
+            }
             total = sum(lowered.values())
             if total < self.enough and not turn:
                 self.enough, self.least = self.enough / 10, self.least / 10  # else there were no such step: it was not enough
-            elif total < max(self.enough, LITTLE * first):
+            elif total < max(enough, little * first):
                 break
             for k in lowered if turn else ():
                 if lowered[k] > SLOW * last[k] and lowered[k] > LITTLE * total / len(lowered) and not self.blocks[k].true:
@@ -150,26 +160,8 @@ def block(x: Array, weight: Array, p: Array, columns: Array, exact: bool) -> Blo
     if not true:
         heavy = heavy[: int(share * len(heavy)) + 1]
         over += INFLATE * EACH**-0.5
-    h = curvature(here, at, heavy * (curve.sum() * over / max(heavy.sum(), TINY)))
+    h = kernels().curvature(here, at, heavy * (curve.sum() * over / max(heavy.sum(), TINY)))
     return Block(columns, rows, here, at, h, true)
-
-
-def curvature(x: Array, at: Array, weight: Array) -> Array:
-    """X diag(weight) X' (a + 1, a + 1) of rows ``at`` of x and a row of ones; its diagonal raised a little.
-
-    In tiles that stay in the cache, and small enough for what is quick with small products, where it can be.
-    """
-    a = len(at) + 1
-    h = np.zeros((a, a), x.dtype)
-    size = SMALL // a**2 if a**2 < SMALL // 256 else 4096
-    some = np.ones((a, min(size, len(weight))), x.dtype)
-    for low in range(0, len(weight), size):
-        w = weight[low : low + size]
-        tile = some[:, : len(w)]
-        tile[:-1] = x[at, low : low + len(w)]
-        h += (tile * w) @ tile.T
-    h.flat[:: a + 1] *= 1 + 1e-5
-    return h
 
 
 def gathered(x: Array, columns: Array, rows: Array | slice, count: int) -> tuple[Array, Array]:
@@ -186,10 +178,15 @@ def taken(x: Array, at: Array, rows: Array) -> Array:
     return out
 
 
-def sweep(each: Block, coupling: Array, penalty: Penalty, coupled: bool, enough: float) -> float:
-    """Solve one class's lasso with the others held; returns about by how much that lowers the model."""
+def price(active: Tensor) -> float:
+    """What a sweep over ``active`` (Y, D) columns costs, in gradients: each is read twice, and a gradient reads all D."""
+    return 2 * int(active.sum()) / (active.shape[1] * max(len(active) / THIN, 1))
+
+
+def sweep(each: Block, coupling: Array, penalty: Penalty, coupled: bool, enough: float, alone: bool = False) -> float:
+    """Solve one class's lasso with the others held, or not yet moved; returns about by how much that lowers the model."""
     own = coupling[each.rows]
-    g = each.g + kernels().pull(each.x, each.at, each.q, each.v, own, coupled)
+    g = each.g if alone else each.g + kernels().pull(each.x, each.at, each.q, each.v, own, coupled)
     l1, l2 = each.g.dtype.type(penalty.l1), each.g.dtype.type(penalty.l2)
     d = kernels().descend(each.h, g, each.w + each.d, l1, l2, INNER, enough)
     each.d += d

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from isthmus.numerics._duality import bound
 from isthmus.numerics._links import Pass
-from isthmus.numerics._model import FEW_ROWS, Model
+from isthmus.numerics._model import FEW_ROWS, Model, price
 from isthmus.numerics._penalty import Penalty
 from isthmus.numerics._problem import Problem
 from isthmus.numerics._run import Point, Progress
@@ -44,8 +44,9 @@ def solve(problem: Problem, penalty: Penalty, start: Point, progress: Progress, 
             return here
         if not any_density and dense(here.weights, gradient, penalty):
             return here
-        rows = sample(problem.x.shape[1], here.weights, near)
-        step = model.step(here, seen.p, gradient, slope, working_set(here.weights, gradient, penalty), rows)
+        active = working_set(here.weights, gradient, penalty)
+        rows = sample(problem.x.shape[1], here.weights, near or price(active) < 1 / 2)
+        step = model.step(here, seen.p, gradient, slope, active, rows)
         found, seen, value = descend(problem, penalty, here, step, progress.value)
         if found is here and rows == problem.x.shape[1]:
             return here
