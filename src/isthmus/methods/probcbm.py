@@ -32,7 +32,8 @@ CARD = Card(
     "paper's attention pools, so its two log-variance maps are one. Ours: an anchor for each state of a categorical concept; "
     "two means for each of several labels; soft corrections mix anchors. Adam and early stopping for AdamP, cosine and "
     "clipping. Batch statistics stand still in the class stage (the authors' drift), and a correction keeps the class scale "
-    "(their code drops it). All rows share one stored bank of draws when sampling.",
+    "(their code drops it). All rows share one stored bank of draws when sampling. Its uncertainty loses where it "
+    "was tried (claims/probable_uncertainty): blur does not raise it, and the answer's entropy finds more wrong concepts.",
 )
 
 
