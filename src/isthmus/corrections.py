@@ -97,7 +97,8 @@ def asked(
         level: Level = chooser.level if isinstance(chooser, Ordered) else "concept"
         slow = (chooser.looks(models[0].space) > 1 or rescores(chooser)) and not composable(models[0], features[0].test.x)
         rows = _sample(n) if slow and n > SLOW_ROWS else torch.arange(n)
-        most = _questions(chooser, models[0], len(rows)) if slow and rescores(chooser) else max(ks, default=0)
+        asks = max(ks, default=0)
+        most = min(asks, _questions(chooser, models[0], len(rows))) if slow and rescores(chooser) else asks
         ks = tuple(k for k in ks if k <= most)
         cut = [_cut(made, rows.numpy()) for made in traces]
         points[name], summary, area = _scores(cut, _curves(models, features, chooser, ks, rows, seen), ks)
@@ -112,9 +113,8 @@ def asked(
             low, high = interval(area[1] - beside[key][1])
             value = area[0] - beside[key][0]
             summary["over_random"] = {"value": _round(value), "low": _round(low), "high": _round(high)}
-        if slow:
-            few = f", at most {most} questions" if rescores(chooser) else ""
-            summary["sample"] = f"{len(rows)} rows{few}: each look is a whole inference"
+        if len(rows) < n or most < asks:
+            summary["sample"] = f"{len(rows)} rows" + (f", at most {most} questions" if most < asks else "")
         summaries[name] = summary
     return points, summaries
 

@@ -57,7 +57,7 @@ def test_the_terminal_shows_policies_by_methods_within_its_width(build: Build) -
     assert next(line for line in lines if line.startswith(" kflip")).split() == ["kflip", "to", "2", "-", *[".900"] * 4]
     assert next(line for line in lines if line.startswith(" ectp")).split()[-2:] == ["▲.915", "‡▲.915"]
     assert next(line for line in lines if line.startswith(" most harm")).split()[2] == ".066"
-    assert re.search(r"by concept.*by group.*Area under the curve", told, re.DOTALL) and "‡ a sample: 300 rows" in told
+    assert re.search(r"by concept.*by group.*Area under the curve", told, re.DOTALL) and "so a sample: 300 rows" in told
     assert "- not applicable, kflip (cbm joint): it needs binary concepts only." in told
     assert corrections(data) is None
 

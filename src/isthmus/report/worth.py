@@ -168,9 +168,8 @@ def notes(page: Page, found: list[Grid], harm: str = "harm") -> list[str]:
     if any(line.oracle for line in lines):
         said.append(f"{ORACLE} an oracle: it looks at the truth before it asks, as nobody can")
     samples = list(dict.fromkeys(cell.sample for cell in cells if cell.sample))
-    said += (
-        [f"{SAMPLE} a sample: {listed(samples)}; its area is comparable with others of that sample alone"] if samples else []
-    )
+    if samples:
+        said.append(f"{SAMPLE} each look is a whole inference, so a sample: {listed(samples)}; comparable within it alone")
     return said
 
 
