@@ -178,6 +178,24 @@ def test_many_rows_use_samples_and_kept_blocks(family: elastic_net.Family, monke
     assert small.certified and max(kept[-8:]) == 800
 
 
+@pytest.mark.parametrize(("d", "classes", "alone", "cheap"), [(24, 25, True, False), (300, 3, False, True)])
+def test_dear_and_cheap_sweeps_change_no_solution(
+    d: int, classes: int, alone: bool, cheap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many classes on few columns begin a step each by itself; few classes on many columns sweep until it pays no more."""
+    x, y = world(23, n=3500, d=d, classes=classes)
+    prices, kinds, swept = list[float](), list[bool](), _model.sweep
+    monkeypatch.setattr(_model, "sweep", lambda *args: kinds.append(args[5]) or swept(*args))
+    monkeypatch.setattr(_model, "price", lambda active: prices.append(price(active)) or prices[-1])
+    price = _newton.price
+    lam = 0.1 * elastic_net.strongest(x, y)
+    head = elastic_net.fit(x, y, lam=lam, solver="newton", tol=1e-7)
+    other = elastic_net.fit(x, y, lam=lam, solver="fista", tol=1e-7)
+    assert head.certified and head.iterations <= 15
+    assert head.objective == pytest.approx(other.objective, rel=2e-7)
+    assert any(kinds) == alone and any(each < 0.5 for each in prices) == cheap
+
+
 def head_of(n: int = 4000) -> elastic_net.Fit:
     x, y = world(6, n=n, d=30, classes=5)
     return elastic_net.fit(x, y, lam=0.01, tol=1e-8, solver="newton")
