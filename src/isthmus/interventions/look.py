@@ -21,7 +21,7 @@ from isthmus.model import ConceptModel, Concepts, Contributes, feedforward
 
 TRIED, CLOSE = 12, 1e-4  # rows on which the short way is tried, and how near it must come (of the largest logit)
 ROOM = 1 << 22  # numbers of a block of outcomes
-ASKED = 1024  # rows that the model itself answers at a time
+ASKED = 128  # rows that the model itself answers at a time: draws of more do not fit the cache
 
 
 class Look:
