@@ -5,9 +5,9 @@ or unknown) says something else: true substitutions, of texts (there are none of
 one for each original (`exclusive`), read by tf-idf (1,500 words and pairs); tested on the 1,313 edits of test reviews whose
 aspect changed by majority. Rendered: `poker`, 2,000 training hands of three cards; 400 test hands, each card in turn swapped
 for one of its rank and another suit. `fixed` hands (two for each class, as birds of a species share their attributes), swaps to
-cards that training shows; `free` hands, where any cards meet, with cbm alone, beside and not counted. Pictures are read by a residual network
-that learnt the concepts (8 epochs) and is frozen, one for all methods. Every registered method with concepts, 20 epochs, 3
-seeds, rate .01 (ecbm .003), no setting chosen.
+cards that training shows; `free` hands, where any cards meet, with cbm alone, beside and not counted. Pictures are read by a
+residual network that learnt the concepts (8 epochs) and is frozen, one for all methods. Every registered method with concepts,
+20 epochs, 3 seeds, rate .01 (ecbm .003), no setting chosen.
 
 Measured: accuracy of the task on originals; `seen`, the share of swaps whose old attribute the model sees in the original; S+,
 whose new one it sees after; S-, whose old one it lets go of; `gap`, seen less S+ in points, 95 % interval by a bootstrap over
