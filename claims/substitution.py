@@ -5,14 +5,18 @@ or unknown) says something else: true substitutions, of texts (there are none of
 one for each original (`exclusive`), read by tf-idf (1,500 words and pairs); tested on the 1,313 edits of test reviews whose
 aspect changed by majority. Rendered: `poker`, 2,000 training hands of three cards; 400 test hands, each card in turn swapped
 for one of its rank and another suit. `fixed` hands (two for each class, as birds of a species share their attributes), swaps to
-cards that training shows; `free` hands, where any cards meet, beside and not counted. Pictures are read by a residual network
-that learnt the concepts (8 epochs) and is frozen, one for all methods. Every registered method with concepts, 20 epochs, 3
-seeds, rate .01 (ecbm .003), no setting chosen.
+cards that training shows; `free` hands, where any cards meet, with cbm alone, beside and not counted. Pictures are read by a
+residual network that learnt the concepts (8 epochs) and is frozen, one for all methods. Every registered method with concepts,
+20 epochs, 3 seeds, rate .01 (ecbm .003), no setting chosen.
 
-Measured: accuracy of the task on originals (a first run, stopped within `cebab`, had the edits among them); `seen`, the share
-of swaps whose old attribute the model sees in the original; S+, whose new one it sees after; S-, whose old one it lets go of;
-`gap`, seen less S+ in points, 95 % interval by a bootstrap over originals of the mean over seeds.
+Measured: accuracy of the task on originals; `seen`, the share of swaps whose old attribute the model sees in the original; S+,
+whose new one it sees after; S-, whose old one it lets go of; `gap`, seen less S+ in points, 95 % interval by a bootstrap over
+originals of the mean over seeds.
 Chance: S+ and S- of answers at training rates that do not look.
+
+Changed since: a first run, stopped within `cebab`, had the edits among the originals of the accuracy. A second, stopped within
+`fixed`, held the swaps against other hands than their own (`seen` .08 where the task is always right); S+ and S- were as here.
+`free` had every method, and cost more than is allowed.
 
 Rule, fixed before the first result: holds when gap is at least 10 points, its interval above 0, for cbm joint, sequential and
 independent on `cebab` and on `fixed`; does not hold when that is so in at most three of these six; cannot tell here otherwise.
@@ -27,9 +31,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from _fits import SEEDS, Difference, difference, fit, pictured, right, rows
+from _fits import SEEDS, Difference, difference, fit, pictured, right
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+import isthmus as im
 from isthmus.data import substitutes
 from isthmus.data.datasets.cebab import cebab, read
 from isthmus.data.table import Splits
@@ -72,7 +77,7 @@ class Swaps:
 def of_cards(hands: str, train: int = 2000, test: int = 400, **training: Any) -> Swaps:
     """Of poker, by ``substitutes``."""
     sizes = {"hands": hands, "train": train, "validation": 300, "test": test}
-    data, encoder = pictured(rows("poker", **sizes), **training)
+    data, encoder = pictured(im.data.load("poker", **sizes), **training)
     swapped = substitutes("poker", rows=test, **sizes)
     facts = swapped.facts or {}
     put_in, gone = facts["target"], facts["removed"]
@@ -142,7 +147,7 @@ def main() -> None:
     for world in ("cebab", "fixed", "free"):
         swaps = of_reviews() if world == "cebab" else of_cards(world)
         print(f"{world:6} {len(swaps.row)} swaps; chance S+ {swaps.chance()[0]:.3f} S- {swaps.chance()[1]:.3f}", flush=True)
-        for name in METHODS:
+        for name in METHODS if world != "free" else list(METHODS)[:3]:
             (right_, old, new, gone), found[world, name] = scores(swaps, name)
             told = f"accuracy {right_:.3f} seen {old:.3f} S+ {new:.3f} S- {gone:.3f} gap {found[world, name]}"
             print(f"{world:6} {name:15} {told}", flush=True)

@@ -113,6 +113,8 @@ def test_swaps_of_reviews_and_of_cards(claim: Any, isthmus_data: Any, monkeypatc
     reviews = module.of_reviews()
     assert len(reviews.row) == 1313 and len(reviews.before) == len(reviews.data.test) == 272
     cards = module.of_cards("fixed", train=40, test=20, epochs=1)
+    c = cards.data.test.c.numpy()  # type: ignore[union-attr]
+    assert (c[cards.row, cards.taken_out] == 1).all() and (c[cards.row, cards.put_in] == 0).all()
     seen = reviews.data.space.owner_of
     assert (reviews.put_in != reviews.taken_out).all() and bool((seen[reviews.put_in] == seen[reviews.taken_out]).all())
     assert (cards.put_in % 13 == cards.taken_out % 13).all() and (cards.put_in != cards.taken_out).all()  # rank stays
