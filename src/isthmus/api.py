@@ -22,7 +22,7 @@ from isthmus.features import build
 from isthmus.given import Batch, Given, Inputs, given
 from isthmus.interventions.criteria import Scored, Uncertain
 from isthmus.interventions.named import policy as find_policy
-from isthmus.interventions.policies import Case, Policy, askable, entropy, readings
+from isthmus.interventions.policies import Case, Ordered, Policy, askable, entropy, members, readings, units
 from isthmus.model import ConceptModel, Output
 from isthmus.space import ConceptSpace
 from isthmus.trace import run
@@ -239,7 +239,7 @@ def _asked(model: ConceptModel, z: Tensor, held: Given, truth: Tensor | None, na
     c = torch.as_tensor(truth, dtype=torch.float32).reshape(1, -1).to(z.device)
     if c.shape[1] != len(space):
         raise DataError(f"truth: expected {len(space)} labels, one for each column, got shape {tuple(truth.shape)}")
-    asked = Case(model, z, c, askable(c, space) & ~space.narrow(held.mask))
+    asked = Case(model, z, c, askable(c, space) & ~space.narrow(held.mask), held=held if bool(held.mask.any()) else None)
     chosen = chooser.choose(asked, budget)
     more = chooser.give(asked, chosen)
     return Given(torch.where(held.mask, held.values, more.values), held.mask | more.mask), chosen
@@ -274,16 +274,18 @@ def steps(space: ConceptSpace, before: Tensor, held: Given) -> list[dict[str, An
 
 
 def _next(model: ConceptModel, z: Tensor, held: Given, chooser: Policy, most: int = 3) -> list[str]:
-    """What the policy would ask next, given what is told; where it cannot say for one row, the least certain concepts."""
-    if not model.space.count:
+    """What the policy would ask next (concepts, or groups), given what is told; where it cannot say, the least certain."""
+    space = model.space
+    if not space.count:
         return []
-    if not isinstance(chooser, Scored) or chooser.level != "concept" or chooser.oracle or chooser.unready(model):
-        chooser = Uncertain()
-    score = chooser.scores(Case(model, z, held.values, ~model.space.narrow(held.mask)), held)[0]
-    score = score.masked_fill(model.space.narrow(held.mask)[0], -torch.inf)
-    open_ = entropy(readings(model, z, held), model.space)[0] > 0
-    order = score.argsort(descending=True, stable=True).tolist()
-    return [model.space.names[m] for m in order[:most] if score[m] > -torch.inf and (open_[m] or not model.space.plain)]
+    if not isinstance(chooser, Scored) or chooser.oracle or chooser.unready(model):
+        chooser = Uncertain(level=chooser.level if isinstance(chooser, Ordered) else "concept")
+    told = Case(model, z, held.values, ~space.narrow(held.mask))
+    sure = entropy(readings(model, z, held), space) <= 0 if space.plain else torch.zeros_like(told.askable)
+    open_ = units(told.askable & ~sure, members(space, chooser.level).to(z.device))[0]
+    score = chooser.pooled(chooser.scores(told, held), told)[0].masked_fill(~open_, -torch.inf)
+    names = space.names if chooser.level == "concept" else list(space.groups)
+    return [names[u] for u in score.argsort(descending=True, stable=True).tolist()[:most] if open_[u]]
 
 
 def _moved(model: ConceptModel, before: Output, after: Output, held: Given) -> dict[str, tuple[float, float]]:

@@ -28,6 +28,7 @@ from isthmus.evaluate import INTERVAL, MAIN, Scored, concept_rows, confusion, de
 from isthmus.examples import choose_rows, examples, replay
 from isthmus.features import build
 from isthmus.files import write, write_json
+from isthmus.hub import exemptions
 from isthmus.model import ConceptModel
 from isthmus.registry import Method
 from isthmus.trace import Trace, run, trace
@@ -300,6 +301,7 @@ def _finished(
 def _row(done: Fitted, result: Scored, encoder: Encoder) -> dict[str, Any]:
     """A row of the result as plain data."""
     card, model = done.row.method.card, done.models[0]
+    exempt = exemptions(done.row.method, {**done.row.options, **done.chosen})
     head = done.traces[0]
     nec = result.scores.get("nec", {}).get("value")
     main = MAIN[head.task.kind]
@@ -311,8 +313,8 @@ def _row(done: Fitted, result: Scored, encoder: Encoder) -> dict[str, Any]:
         "family": card.family,
         "options": {**done.row.options, **done.chosen},
         "encoder": encoder.name,
-        "sealed": card.sealed,
-        "exempt": {str(law): reason for law, reason in card.exempt.items()},
+        "sealed": 5 not in exempt,
+        "exempt": {str(law): reason for law, reason in exempt.items()},
         "notes": card.notes,
         "tuned": done.tuned,
         "scores": result.scores,

@@ -77,10 +77,10 @@ def asked(
     """Points (k, share, cost, scores with intervals) and a summary for each policy, mean over the seeds' models.
 
     ``features``: for each model its splits with features as x. A policy that does not fit says why. The summary: ``area``
-    under the curve (mean score over budgets, trapezoid), ``gain`` at the last budget, ``k95`` the first budget with 95 % of
-    it, ``harm`` the largest share of rows that corrections turned from right to wrong, ``over_random`` the area less that of
-    random order at the same level with a paired interval; ``oracle`` (it looks at the truth before it asks), rows,
-    seconds and, where it is so, ``sample``.
+    under the curve (mean score over budgets, trapezoid), ``gain`` at the last budget, ``k95`` the fewest questions with 95 % of
+    it (where each look is a whole inference the first such budget; None where not all budgets were asked), ``harm`` the largest
+    share of rows that corrections turned from right to wrong, ``over_random`` the area less that of random order at the same
+    level with a paired interval; ``oracle`` (it looks at the truth before it asks), rows, seconds, ``sample`` if one was taken.
     """
     points: dict[str, Points | dict[str, str]] = {}
     summaries: dict[str, dict[str, Any]] = {}
@@ -113,10 +113,34 @@ def asked(
             low, high = interval(area[1] - beside[key][1])
             value = area[0] - beside[key][0]
             summary["over_random"] = {"value": _round(value), "low": _round(low), "high": _round(high)}
+        if most < asks:
+            summary["k95"] = None
+        elif summary["k95"] and isinstance(chooser, Ordered) and composable(models[0], features[0].test.x):
+            summary["k95"] = _fewest(summary["k95"], points[name], cut, models, features, chooser, rows, seen)
         if len(rows) < n or most < asks:
             summary["sample"] = f"{len(rows)} rows" + (f", at most {most} questions" if most < asks else "")
         summaries[name] = summary
     return points, summaries
+
+
+def _fewest(
+    first: int, points: Points, traces: list[Trace], models: Sequence[ConceptModel], features: Sequence[Splits],
+    chooser: Policy, rows: Tensor, seen: dict[tuple[int, int], Case],
+) -> int:  # fmt: skip
+    """The fewest questions with 95 % of the gain, where the budget ``first`` has it and the budgets before have not."""
+    main = MAIN[traces[0].task.kind]
+    value = {point["k"]: point[main]["value"] for point in points}
+    before = max(k for k in value if k < first)
+    between = tuple(range(before + 1, first))
+    if not between:
+        return first
+    wanted = value[0] + 0.95 * (value[max(value)] - value[0])
+    lines, ones = _curves(models, features, chooser, between, rows, seen), np.ones((1, len(rows)), dtype=np.float32)
+    for at, k in enumerate(between):
+        score = [main_form(made, line.answers[at].numpy()).under(ones)[0] for made, line in _pairs(traces, lines)]
+        if float(np.mean(score)) >= wanted - 1e-9:
+            return k
+    return first
 
 
 def _questions(chooser: Policy, model: ConceptModel, rows: int) -> int:

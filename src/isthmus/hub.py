@@ -21,6 +21,7 @@ from isthmus import registry
 from isthmus.errors import DataError, IntegrityError, IsthmusError, OptionError
 from isthmus.files import digest, write_json
 from isthmus.model import ConceptModel
+from isthmus.registry import Method
 from isthmus.space import ConceptSpace, Task
 
 FORMAT = 1
@@ -74,7 +75,7 @@ def describe(model: ConceptModel) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "method": method.name,
         "paper": method.card.paper,
-        "sealed": method.card.sealed,
+        "sealed": 5 not in exemptions(method, model.origin["options"]),
         "notes": method.card.notes,
         "options": options,
         "seed": model.origin["seed"],
@@ -83,6 +84,12 @@ def describe(model: ConceptModel) -> dict[str, Any]:
         "concepts": model.space.count,
         "columns": len(model.space),
     }
+
+
+def exemptions(method: Method, options: dict[str, Any]) -> dict[int, str]:
+    """The laws that a row is exempt from: its method's, and those of the method it is put on (option ``base``)."""
+    base = registry.methods().get(options.get("base", ""))
+    return {**(base.card.exempt if base else {}), **method.card.exempt}
 
 
 def _plain(value: Any) -> bool:

@@ -412,3 +412,61 @@ def test_places_do_not_depend_on_chunks(name: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("isthmus.interventions.look.ROOM", 50)
     again = case(model, data.test.x, torch.nan_to_num(data.test.c), y=data.test.y)
     assert torch.equal(rule.places(again, 4), want)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_person_errs_no_matter_when_asked(seed: int) -> None:
+    """The random order and the errors are drawn apart: right answers do not all come first."""
+    from isthmus.interventions.person import answers
+
+    data = world(("binary",), rows=600)
+    model = registry.get("cbm").make(build("identity", dim=8), data.space, data.task, epochs=1).fit(data)
+    c = torch.nan_to_num(data.train.c)
+    right = answers(c, data.space, 0.5, seed) == c
+    place = Random(seed=seed).places(case(model, data.train.x, c), data.space.count)
+    early, late = (float(right[place == k].float().mean()) for k in (0, data.space.count - 1))
+    assert abs(early - 0.5) < 0.12 and abs(late - 0.5) < 0.12
+    sorted_rows = (right.gather(1, place.argsort(1)).int().diff(dim=1) <= 0).all(1)
+    assert not bool(sorted_rows.all())
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "said"),
+    [
+        ("coop:batch", (0, 1), "row by row"),
+        ("greedy:batch", (0, 1), "row by row"),
+        ("ucp", (-1, 2), "at least 0"),
+        ("ucp", (), "whole numbers"),
+        ("ucp", (0.5, 1), "whole numbers"),
+        ("static", (0, 1), "its order is found on validation rows"),
+    ],
+)
+def test_a_curve_that_cannot_be_asked_is_refused(name: str, counts: tuple[Any, ...], said: str) -> None:
+    model, data = made("cbm")
+    with pytest.raises(OptionError, match=said):
+        curve(model, data.test.x, data.test.c, policy(name), counts, y=data.test.y)
+
+
+def test_other_curves_that_are_refused() -> None:
+    model, data = made("cbm")
+    with pytest.raises(OptionError, match="twice"):
+        curve(model, data.test.x, data.test.c, Fixed(order=(0, 0)), (0, 1))
+    with pytest.raises(DataError, match="at least one row"):
+        curve(model, data.test.x[:0], data.test.c[:0], Random(), (0, 1))
+    value, rows = made("cbm", task="value")
+    with pytest.raises(OptionError, match="no entropy"):
+        curve(value, rows.test.x, rows.test.c, policy("eudtp"), (0, 1))
+
+
+@pytest.mark.parametrize("name", ["coop", "ectp:rescored"])
+def test_what_is_held_counts_from_the_first_question(name: str) -> None:
+    from isthmus import intervene
+
+    model, data = made("cem")
+    for row in range(4):
+        x, c = data.test.x[row : row + 1], torch.nan_to_num(data.test.c[row])
+        known = {model.space.names[0]: float(c[0])}
+        told = intervene(model, x, known, policy=name)
+        asked = intervene(model, x, known, truth=c, policy=name, budget=1)
+        given_now = [step["concept"] for step in asked.steps]
+        assert told.ask_next[0] in given_now and len(given_now) == 2

@@ -218,3 +218,13 @@ def test_a_trace_of_unlabelled_concepts_has_no_curve() -> None:
     made = trace(model, data.test)
     assert made.c is None
     assert made.curves == {}
+
+
+def test_kflip_believes_no_card_that_an_option_opens() -> None:
+    """``realigned(base='cem')`` answers by the features too: one table for all rows would be wrong."""
+    data = world(("binary",))
+    made = registry.get("realigned").make(build("identity", dim=8), data.space, data.task, base="cem", epochs=10, lr=1e-2)
+    model = made.fit(data)
+    rows = case(model, data.test.x, torch.nan_to_num(data.test.c))
+    alone = torch.cat([KFlip().choose(rows.part(slice(i, i + 1)), 2) for i in range(len(data.test))])
+    assert torch.equal(KFlip().choose(rows, 2), alone)

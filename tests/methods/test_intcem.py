@@ -247,3 +247,13 @@ def test_rollouts_teach_the_policy_what_the_oracle_would_ask() -> None:
         found[weight] = agreement(plan.fit(data), data, loss)
     assert found[5.0] > 0.25
     assert found[0.0] < 0.2
+
+
+def test_the_task_after_a_rollout_teaches_the_policy_through_the_draws() -> None:
+    """Straight through: with the oracle's term out, what was asked still reaches the policy by its gradient."""
+    plan, loss, batch = parts(randint=0.0, rollout_weight=0.0)
+    batch.known = torch.ones_like(batch.known)
+    plan.model.train()
+    loss(plan.model(batch.x), batch, plan.model.task)["task"].backward()
+    grads = [p.grad for p in plan.model.bottleneck.layers.parameters()]
+    assert all(g is not None for g in grads) and sum(float(g.abs().sum()) for g in grads) > 0

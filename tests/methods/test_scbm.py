@@ -109,7 +109,53 @@ def test_the_gradient_of_the_mode_is_that_of_the_answer() -> None:
     assert torch.autograd.gradcheck(lambda m, f: posterior_mode(m, f, known).of(m, f), inputs, atol=1e-5)
 
 
+def test_the_spread_at_the_mode_is_the_inverse_of_the_curvature_written_out() -> None:
+    """Laplace: L (I + L' W L)^-1 L', W by hand: p (1 - p) of a coin, diag(p) - p p' of a block, 1 of a number."""
+    space = ConceptSpace.of(
+        Concept("a", "binary"), Concept("s", "categorical", ("x", "y", "z")), Concept("n", "continuous"), Concept("b", "binary")
+    )
+    torch.manual_seed(3)
+    part = CorrelatedBottleneck(4, space, covariance="global").eval()
+    part.raw.data = torch.randn(6, 6)
+    mean, factor = part.mean(torch.randn(2, 4)).detach().double(), part.factor(torch.zeros(2, 4)).detach().double()
+    known = part.evidence(mean.float(), given(space, {"a": 1.0, "s": "y", "n": 0.5}, rows=2))
+    center, root = posterior_mode(mean, factor.expand(2, -1, -1), known).of(mean, factor.expand(2, -1, -1))
+    for row in range(2):
+        eta, low = center[row].numpy(), factor[0].numpy()
+        p = sigmoid(eta)
+        w = np.diag([p[0] * (1 - p[0]), 0, 0, 0, 1.0, 0.0])
+        share = np.exp(eta[1:4]) / np.exp(eta[1:4]).sum()
+        w[1:4, 1:4] = np.diag(share) - np.outer(share, share)
+        want = low @ np.linalg.inv(np.eye(6) + low.T @ w @ low) @ low.T
+        np.testing.assert_allclose((root[row] @ root[row].T).numpy(), want, atol=1e-9)
+        gain = np.array([1 - p[0], -share[0], 1 - share[1], -share[2], 0.5 - eta[4], 0.0])
+        np.testing.assert_allclose(eta - mean[row].numpy(), low @ low.T @ gain, atol=1e-7)
+
+
+def test_an_excluded_state_is_held_and_moves_no_other_concept_and_the_last_one_left_is_told() -> None:
+    space = ConceptSpace.of(Concept("a", "binary"), Concept("s", "categorical", ("x", "y", "z")))
+    torch.manual_seed(0)
+    part = CorrelatedBottleneck(4, space, covariance="global").eval()
+    part.raw.data[2, 0] = 4.0  # y goes along with a
+    z = torch.randn(5, 4)
+    plain, excluded = part(z).values, part(z, given(space, {"s=z": 0.0}, rows=5)).values
+    torch.testing.assert_close(excluded[:, 0], plain[:, 0])
+    assert (excluded[:, 3] == 0).all() and torch.allclose(excluded[:, 1:].sum(1), torch.ones(5))
+    one, whole = (part(z, given(space, told, rows=5)).values for told in ({"s=y": 1.0}, {"s": "y"}))
+    torch.testing.assert_close(one, whole)
+    assert (whole[:, 0] - plain[:, 0]).abs().max() > 0.01
+
+
 # the marginals
+
+
+@pytest.mark.parametrize("deviation", [0.0, 0.3, 3.0, 30.0, 300.0])
+def test_the_mean_sigmoid_is_that_of_fine_sums(deviation: float) -> None:
+    mean, u = np.linspace(-40, 40, 33), np.linspace(-9, 9, 400_001)
+    weight = np.exp(-u * u / 2)
+    want = [(sigmoid(np.clip(m + deviation * u, -700, 700)) * weight).sum() / weight.sum() for m in mean]
+    got = mean_sigmoid(torch.tensor(mean), torch.tensor(deviation, dtype=torch.double))
+    np.testing.assert_allclose(got.numpy(), want, atol=1e-7)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])

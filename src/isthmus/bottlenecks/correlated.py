@@ -30,7 +30,7 @@ class CorrelatedBottleneck(Bottleneck):
     with the curvature there as covariance (Laplace); 'region' (binary concepts) puts the corrected logits at the likeliest
     point of the confidence region at ``level``, on the label's side, and conditions the normal on them.
 
-    Values: the mean probability under that normal, by quadrature for a binary concept, over the stored draws for a block;
+    Values: the mean probability under that normal, in closed form for a binary concept, over the stored draws for a block;
     a number is its mean. Evaluation draws with one stored noise bank, shared by all rows; training draws afresh.
     """
 
@@ -97,10 +97,17 @@ class CorrelatedBottleneck(Bottleneck):
         return center.to(mean), spread.to(mean)
 
     def evidence(self, mean: Tensor, given: Given) -> Evidence:
-        """Corrections as labels; a block of which one state is given is known as ``hold`` fills it in."""
+        """Corrections as labels; a block counts once its states are told: all of them, or those that share the whole.
+
+        What one excluded state says is no log-concave likelihood: it is held, and moves no other concept.
+        """
         space, mask = self.space, given.mask.expand(mean.shape)
         target = hold(space.activate(mean.detach()), given, space)
-        whole = space.widen(space.narrow(mask))
+        told = torch.where(mask, given.values.to(mean).expand(mean.shape), 0.0)
+        whole = mask.clone()
+        for index in (each.to(mean.device) for each in space.blocks):
+            known = mask[:, index].all(-1) | (told[:, index].sum(-1) > 1 - 1e-6)
+            whole = whole.index_copy(1, index.flatten(), known[..., None].expand(-1, -1, index.shape[1]).flatten(1))
         numbers, owner = space.continuous.to(mean.device), None
         if space.blocks:
             owner = torch.full((len(space),), -1)

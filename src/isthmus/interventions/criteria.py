@@ -58,7 +58,7 @@ class Scored(Ordered):
         parts = [case.part(slice(at, at + ROWS)) for at in range(0, len(case.z), ROWS)]
         if self.rescored:
             return torch.cat([self._stepwise(part, steps) for part in parts])
-        scores = torch.cat([self.pooled(self.scores(part, None), part) for part in parts])
+        scores = torch.cat([self.pooled(self.scores(part, part.held), part) for part in parts])
         return self.placed(scores, case)
 
     def _stepwise(self, case: Case, steps: int) -> Tensor:
@@ -73,12 +73,14 @@ class Scored(Ordered):
             free = open_ & (place == NEVER)
             if not bool(free.any()):
                 break
-            score = self.pooled(self.scores(case, held if step else None), case)
+            score = self.pooled(self.scores(case, held if step else case.held), case)
             best = score.double().masked_fill(~free, -torch.inf).argmax(1)
             some = free[rows, best]
             place[rows[some], best[some]] = step
             asked = spread(place, membership, case.askable) < NEVER
             held = reveal(case.told, asked, space)
+            if (first := case.held) is not None:
+                held = Given(torch.where(first.mask, first.values, held.values), first.mask | held.mask)
         return spread(place, membership, case.askable)
 
 

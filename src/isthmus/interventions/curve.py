@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from isthmus.errors import DataError, OptionError
 from isthmus.interventions import person
 from isthmus.interventions.look import composable, everything, linear
 from isthmus.interventions.policies import NEVER, Case, Ordered, Policy, case, inverse, members
@@ -58,7 +59,8 @@ def curve(
     Unknown labels are never given, and ``allowed`` (n, M) can forbid more (concepts that cannot be seen stay as the model has
     them, at every step). A row with fewer labels than the budget gives all of them, and ``shares`` count what was told. ``y``
     (n,): true answers, for the oracles that look at them, and for the quickest way under linear heads. ``competence``: chance
-    that a told label is right. With ``logits`` they are kept.
+    that a told label is right. With ``logits`` they are kept. Raises ``OptionError`` for budgets below 0 and for a policy that
+    does not fit the model, ``DataError`` for no rows.
     """
     told = None if competence == 1 else person.answers(c, model.space, competence, seed)
     return along(prepared(model, z, c, y=y, allowed=allowed, answers=told), policy, counts, logits=logits)
@@ -76,6 +78,12 @@ def prepared(
 @torch.no_grad()
 def along(whole: Case, policy: Policy, counts: tuple[int, ...], *, logits: bool = False) -> Curve:
     """``curve`` on prepared rows."""
+    if not counts or not all(isinstance(k, int) and k >= 0 for k in counts):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"curve: expected budgets as whole numbers of at least 0, got {counts}; 0 is without corrections")
+    if reason := policy.unfit(whole.model, max(counts)):
+        raise OptionError(f"curve: this policy cannot ask here: {reason}; use Uncertain() or Random()")
+    if not len(whole.z):
+        raise DataError("curve: expected at least one row of features, got none")
     if isinstance(policy, Ordered):
         return _nested(whole, policy, counts, logits)
     return _sets(whole, policy, counts, logits)

@@ -10,7 +10,6 @@ from math import comb
 import torch
 from torch import Tensor
 
-from isthmus import registry
 from isthmus.errors import OptionError
 from isthmus.given import Given
 from isthmus.interventions.policies import Case, Policy, readings
@@ -75,16 +74,22 @@ class KFlip(Policy):
         return chance
 
     def _answers(self, model: ConceptModel, z: Tensor, hard: Tensor) -> Callable[[Tensor], Tensor]:
-        """Decision for hard assignments (B, K); a sealed model's come from one table of all 2^K assignments."""
+        """Decision for hard assignments (B, K); where concepts alone decide, from one table of all 2^K assignments."""
         k, everything = hard.shape[1], torch.ones(1, hard.shape[1], dtype=torch.bool, device=hard.device)
-        sealed = model.origin and registry.get(model.origin["method"]).card.sealed
-        if not sealed or k > 16:
+        if k > 16 or not _sealed(model, z, hard):
             return lambda trial: _decide(model, z, Given(trial, everything))
         columns = torch.arange(k, device=hard.device)
         table = ((torch.arange(2**k, device=hard.device)[:, None] >> columns) & 1).float()
         told = _decide(model, z[:1].expand(len(table), *z.shape[1:]), Given(table, everything))
         power = 2**columns
         return lambda trial: told[(trial.long() * power).sum(1)]
+
+
+def _sealed(model: ConceptModel, z: Tensor, hard: Tensor) -> bool:
+    """Do concepts alone decide? Tried, for an option can open what a card calls sealed: other rows' features, same answers."""
+    some = Given(hard, torch.ones_like(hard, dtype=torch.bool))
+    logits = [model.answer(x, some).logits for x in (z, z[:1].expand_as(z))]
+    return torch.equal(*logits)
 
 
 def _turned(hard: Tensor, at: list[int]) -> Tensor:

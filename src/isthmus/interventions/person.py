@@ -9,6 +9,8 @@ from isthmus.errors import OptionError
 from isthmus.interventions.policies import uniform
 from isthmus.space import ConceptSpace
 
+ERRORS = 1  # the stream of a person's errors, which must not be that of a random order
+
 
 def answers(c: Tensor, space: ConceptSpace, competence: float, seed: int = 0, first: int = 0) -> Tensor:
     """Labels c (B, K) as a person tells them who is right with chance ``competence``, concept by concept.
@@ -20,7 +22,7 @@ def answers(c: Tensor, space: ConceptSpace, competence: float, seed: int = 0, fi
         raise OptionError(f"competence: expected a share from 0 to 1, got {competence:g}")
     if competence == 1:
         return c
-    draws = uniform(seed, first, len(c), 2 * space.count).to(c.device)
+    draws = uniform(seed, first, len(c), 2 * space.count, stream=ERRORS).to(c.device)
     wrong, which = draws[:, : space.count] >= competence, draws[:, space.count :]
     found = c.clone()
     for m, (concept, part) in enumerate(zip(space.concepts, space.slices, strict=True)):

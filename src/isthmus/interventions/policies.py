@@ -31,7 +31,8 @@ class Case:
     """Rows to be asked about: features ``z`` (B, D), true labels ``c`` (B, K, NaN unknown), ``askable`` (B, M).
 
     ``y``: true answers, which a few oracles look at. ``first``: the table's number of the first row, so that what is drawn at
-    random does not depend on chunks. ``answers`` (B, K): what the person tells, where it is not the truth.
+    random does not depend on chunks. ``answers`` (B, K): what the person tells, where it is not the truth. ``held``: what is
+    given before the first question.
     """
 
     model: ConceptModel
@@ -42,6 +43,7 @@ class Case:
     first: int = 0
     answers: Tensor | None = None
     composes: bool | None = None  # whether ``Look`` may put answers together; None: to be tried
+    held: Given | None = None
 
     @property
     def told(self) -> Tensor:
@@ -59,7 +61,8 @@ class Case:
             return self
         cut = lambda t: None if t is None else t[rows]  # noqa: E731
         own = {"z": self.z[rows], "c": self.c[rows], "askable": self.askable[rows], "first": self.first + (rows.start or 0)}
-        found = replace(self, **own, y=cut(self.y), answers=cut(self.answers))
+        held = None if self.held is None else self.held.rows(torch.arange(len(self.z), device=self.z.device)[rows])
+        found = replace(self, **own, y=cut(self.y), answers=cut(self.answers), held=held)
         if self.composes and self.look.concepts.vectors is None:  # the bottleneck has run on all rows
             found.__dict__["look"] = self.look.rows(rows)
         return found
@@ -211,11 +214,14 @@ class Fixed(Ordered):
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         count = count_of(model.space, self.level)
         wrong = [u for u in self.order if not 0 <= u < count]
-        return f"its order names {wrong[0]}, of {count} {self.level}s" if wrong else None
+        if wrong:
+            return f"its order names {wrong[0]}, of {count} {self.level}s"
+        twice = [u for u in self.order if self.order.count(u) > 1]
+        return f"its order names {twice[0]} twice" if twice else None
 
     def places(self, case: Case, steps: int) -> Tensor:
-        if reason := self.unfit(case.model, steps):
-            raise OptionError(f"policy 'static': {reason}")
+        if reason := self.unfit(case.model, steps) or self.unready(case.model):
+            raise OptionError(f"policy 'static': {reason}; pass order=, or call fitted() with training and validation rows")
         rest = [u for u in range(count_of(case.model.space, self.level)) if u not in self.order]
         rank = torch.tensor([*self.order, *rest], device=case.z.device).argsort()
         return self.placed(-rank.float().expand(len(case.z), -1), case)
@@ -245,10 +251,10 @@ def members(space: ConceptSpace, level: str) -> Tensor:
     return found
 
 
-def uniform(seed: int, first: int, rows: int, columns: int) -> Tensor:
-    """(rows, columns) draws from 0 to 1 of which row i depends on ``seed`` and ``first + i`` alone."""
+def uniform(seed: int, first: int, rows: int, columns: int, stream: int = 0) -> Tensor:
+    """(rows, columns) draws from 0 to 1 of which row i depends on ``seed``, ``stream`` and ``first + i`` alone."""
     blocks = -(-columns // 4) or 1  # Philox counts in blocks of four numbers
-    generator = np.random.Generator(np.random.Philox(key=natural(seed)).advance(first * blocks))
+    generator = np.random.Generator(np.random.Philox(key=natural(seed) + (stream << 64)).advance(first * blocks))
     return torch.from_numpy(generator.random((rows, 4 * blocks))[:, :columns])
 
 

@@ -122,8 +122,8 @@ class LearnEnergies(Learn):
 class Energies:
     """a CE(-E(x, y)) + b sum_k CE(-E(x, c_k)) + g CE(-E(c, y)), each energy's cross-entropy.
 
-    The last is over pairs: (c, y) of the row against c with every class and the batch's ``others`` with every class, so that
-    -E(c, y) comes near to log p(c, y) / prod_k p(c_k). The concepts' term is the mean over known labels times M: the paper's
+    The last is over pairs: (c, y) of the row against c with every class and the batch's ``others`` (which a batch of one row
+    has none of) with every class. The concepts' term is the mean over known labels times M: the paper's
     sum, where every label is known.
     """
 
