@@ -7,7 +7,7 @@ aspect changed by majority. Rendered: `poker`, 2,000 training hands of three car
 for one of its rank and another suit. `fixed` hands (two for each class, as birds of a species share their attributes), swaps to
 cards that training shows; `free` hands, where any cards meet, with cbm alone, beside and not counted. Pictures are read by a
 residual network that learnt the concepts (8 epochs) and is frozen, one for all methods. Every registered method with concepts,
-20 epochs, 3 seeds, rate .01 (ecbm .003), no setting chosen.
+20 epochs (autoregressive and probcbm 10), 3 seeds, rate .01 (ecbm .003), scbm with global covariance; no setting chosen.
 
 Measured: accuracy of the task on originals; `seen`, the share of swaps whose old attribute the model sees in the original; S+,
 whose new one it sees after; S-, whose old one it lets go of; `gap`, seen less S+ in points, 95 % interval by a bootstrap over
@@ -16,7 +16,8 @@ Chance: S+ and S- of answers at training rates that do not look.
 
 Changed since: a first run, stopped within `cebab`, had the edits among the originals of the accuracy. A second, stopped within
 `fixed`, held the swaps against other hands than their own (`seen` .08 where the task is always right); S+ and S- were as here.
-`free` had every method, and cost more than is allowed.
+`free` had every method, and cost more than is allowed. A third stopped in `fixed`, where scbm with amortised covariance diverged,
+with cbm to intcem printed, `cebab` whole; autoregressive and probcbm had 20 epochs there.
 
 Rule, fixed before the first result: holds when gap is at least 10 points, its interval above 0, for cbm joint, sequential and
 independent on `cebab` and on `fixed`; does not hold when that is so in at most three of these six; cannot tell here otherwise.
@@ -25,6 +26,7 @@ independent on `cebab` and on `fixed`; does not hold when that is so in at most 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,10 +49,10 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"cbm {mode}": ("cbm", {"mode": mode}) for mode in MODES},
     "cem": ("cem", {}),
     "intcem": ("intcem", {}),
-    "probcbm": ("probcbm", {"samples": 10}),
+    "probcbm": ("probcbm", {"samples": 10, "epochs": 10}),
     "ecbm": ("ecbm", {"width": 64, "lr": 0.003}),
-    "scbm": ("scbm", {"draws": 20}),
-    "autoregressive": ("autoregressive", {}),
+    "scbm": ("scbm", {"draws": 20, "covariance": "global"}),
+    "autoregressive": ("autoregressive", {"epochs": 10}),
     "realigned": ("realigned", {}),
     "sidechannel": ("sidechannel", {}),
 }
@@ -77,7 +79,9 @@ class Swaps:
 def of_cards(hands: str, train: int = 2000, test: int = 400, **training: Any) -> Swaps:
     """Of poker, by ``substitutes``."""
     sizes = {"hands": hands, "train": train, "validation": 300, "test": test}
-    data, encoder = pictured(im.data.load("poker", **sizes), **training)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cards that no fixed hand holds
+        data, encoder = pictured(im.data.load("poker", **sizes), **training)
     swapped = substitutes("poker", rows=test, **sizes)
     facts = swapped.facts or {}
     put_in, gone = facts["target"], facts["removed"]
