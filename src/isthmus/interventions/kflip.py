@@ -14,6 +14,7 @@ from isthmus.errors import OptionError
 from isthmus.given import Given
 from isthmus.interventions.policies import Case, Policy, readings
 from isthmus.model import ConceptModel
+from isthmus.space import ConceptSpace
 
 MARGIN = 1e-9  # by which a larger set must be likelier to flip the answer: more than rounding in double precision
 SUBSETS = 50_000  # the most subsets of concepts that are tried for one answer
@@ -37,6 +38,9 @@ class KFlip(Policy):
         subsets = sum(comb(space.count, size) for size in range(1, budget + 1))
         many = f"{budget} of {space.count} concepts make {subsets:,} subsets (at most {SUBSETS:,})"
         return many if subsets > SUBSETS else None
+
+    def looks(self, space: ConceptSpace) -> int:
+        return space.count * (space.count + 1) // 2  # sets of one or two
 
     def choose(self, case: Case, budget: int) -> Tensor:
         model, z, space = case.model, case.z, case.model.space
