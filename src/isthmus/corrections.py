@@ -101,7 +101,8 @@ def asked(
         most = min(asks, _questions(chooser, models[0], len(rows))) if slow and rescores(chooser) else asks
         ks = tuple(k for k in ks if k <= most)
         cut = [_cut(made, rows.numpy()) for made in traces]
-        points[name], summary, area = _scores(cut, _curves(models, features, chooser, ks, rows, seen), ks)
+        line, summary, area = _scores(cut, _curves(models, features, chooser, ks, rows, seen), ks)
+        points[name] = line
         summary |= {"level": level, "oracle": chooser.oracle, "rows": len(rows)}
         summary["seconds"] = round(time.perf_counter() - start, 2)
         key = (level, len(rows), ks)
@@ -116,7 +117,7 @@ def asked(
         if most < asks:
             summary["k95"] = None
         elif summary["k95"] and isinstance(chooser, Ordered) and composable(models[0], features[0].test.x):
-            summary["k95"] = _fewest(summary["k95"], points[name], cut, models, features, chooser, rows, seen)
+            summary["k95"] = _fewest(summary["k95"], line, cut, models, features, chooser, rows, seen)
         if len(rows) < n or most < asks:
             summary["sample"] = f"{len(rows)} rows" + (f", at most {most} questions" if most < asks else "")
         summaries[name] = summary

@@ -69,8 +69,8 @@ class CorrelatedBottleneck(Bottleneck):
     def forward(self, z: Tensor, given: Given | None = None) -> Sampled:
         mean, factor = self.mean(z), self.factor(z)
         told = given is not None and bool(given.mask.any())
-        all_told = told and not self.training and bool(given.mask.all())  # then nothing is left to move
-        center, spread = self.condition(mean, factor, given) if told and not all_told else (mean, factor)
+        moves = given is not None and told and (self.training or not bool(given.mask.all()))  # else nothing is left to move
+        center, spread = self.condition(mean, factor, given) if moves else (mean, factor)
         noise = torch.randn_like(self.noise) if self.training else self.noise
         draws = center + (noise @ spread.mT).transpose(0, 1)  # (S, B, K), also from (1, S, K)
         values = mean_sigmoid(center, spread.norm(dim=-1)) if "binary" in self.space.kinds else torch.zeros_like(center)
