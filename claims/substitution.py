@@ -16,7 +16,7 @@ Chance: S+ and S- of answers at training rates that do not look.
 
 Changed since: a first run, stopped within `cebab`, had the edits among the originals of the accuracy. A second, stopped within
 `fixed`, held the swaps against other hands than their own (`seen` .08 where the task is always right); S+ and S- were as here.
-`free` had every method, and cost more than is allowed. A third stopped in `fixed`, where scbm with amortised covariance diverged,
+`free` had every method, and cost too much. A third stopped in `fixed`, where scbm with amortised covariance diverged,
 with cbm to intcem printed, `cebab` whole; autoregressive and probcbm had 20 epochs there.
 
 Rule, fixed before the first result: holds when gap is at least 10 points, its interval above 0, for cbm joint, sequential and
