@@ -470,3 +470,15 @@ def test_what_is_held_counts_from_the_first_question(name: str) -> None:
         asked = intervene(model, x, known, truth=c, policy=name, budget=1)
         given_now = [step["concept"] for step in asked.steps]
         assert told.ask_next[0] in given_now and len(given_now) == 2
+
+
+def test_policies_that_share_their_rows_do_not_share_their_order() -> None:
+    from isthmus.interventions.curve import along, prepared
+
+    model, data = made("cbm")
+    c, y = torch.nan_to_num(data.test.c), data.test.y
+    rows = prepared(model, data.test.x, c, y=y)
+    along(rows, policy("ucp"), (0, 1, 2), logits=True)
+    for name in ("coop", "random", "lcp:rescored"):
+        alone = curve(model, data.test.x, c, policy(name), (0, 1, 2), y=y)
+        assert torch.equal(along(rows, policy(name), (0, 1, 2)).answers, alone.answers)

@@ -91,6 +91,7 @@ def along(whole: Case, policy: Policy, counts: tuple[int, ...], *, logits: bool 
 
 def _nested(whole: Case, policy: Ordered, counts: tuple[int, ...], keep: bool) -> Curve:
     """One order for all budgets."""
+    whole.__dict__.pop("order", None)  # of a policy before
     place = policy.places(whole, max(counts)) if max(counts) else torch.full_like(whole.askable, NEVER, dtype=torch.int64)
     told = _told(whole, place, max(counts))
     account = [[float(part[min(k, max(counts))]) for k in counts] for part in told]
@@ -156,8 +157,11 @@ def _walked(whole: Case, policy: Ordered, place: Tensor, counts: tuple[int, ...]
     steps = max(counts)
     inside = members(model.space, policy.level).bool().to(place.device)
     rank = place if policy.level == "concept" else torch.stack([place.masked_fill(~u, NEVER).amin(1) for u in inside], 1)
-    every = bool((rank < rank.shape[1]).all())  # every row asks every unit: places are a permutation
-    order = (inverse(rank) if every else rank.argsort(dim=1, stable=True))[:, :steps]
+    order = whole.__dict__.pop("order", None) if policy.level == "concept" else None
+    if order is None:
+        every = bool((rank < rank.shape[1]).all())  # every row asks every unit: places are a permutation
+        order = inverse(rank) if every else rank.argsort(dim=1, stable=True)
+    order = order[:, :steps]
     low, high = (model.bottleneck.value_of(everything(look.read.new_full((1, len(model.space)), v))) for v in (0.0, 1.0))
     told = bool((place < steps).all())  # all of it
     truth = whole.told if told else whole.told.masked_fill(place >= steps, torch.nan)
@@ -165,5 +169,5 @@ def _walked(whole: Case, policy: Ordered, place: Tensor, counts: tuple[int, ...]
     right = curves.corrected(
         look.concepts.values, truth, head.map.weight, y, order, bias=head.map.bias, low=low[0], high=high[0], groups=groups
     )
-    right = right.T[[min(k, order.shape[1]) for k in counts]]
+    right = right.T if counts == tuple(range(len(right.T))) else right.T[[min(k, order.shape[1]) for k in counts]]
     return torch.where(right, y, (y + 1) % model.task.width).cpu()
