@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ def prepared(
 @torch.no_grad()
 def along(whole: Case, policy: Policy, counts: tuple[int, ...], *, logits: bool = False) -> Curve:
     """``curve`` on prepared rows."""
-    if not counts or not all(isinstance(k, int) and k >= 0 for k in counts):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not counts or not all(isinstance(k, Integral) and k >= 0 for k in counts):
         raise OptionError(f"curve: expected budgets as whole numbers of at least 0, got {counts}; 0 is without corrections")
     if reason := policy.unfit(whole.model, max(counts)):
         raise OptionError(f"curve: this policy cannot ask here: {reason}; use Uncertain() or Random()")

@@ -34,14 +34,14 @@ CARD = Card(
     tasks=("classes",),
     exempt={5: "E(x, y) reads the class from the features, beside the concepts; its weight is an option"},
     tune={"lr": (1e-3, 3e-3)},
-    notes="Not sealed. E(c, y) learns against other concepts as well as other classes, as the paper's p(c, y) is; the "
-    "authors' code has other classes alone, which leaves open what goes with what: no correction then mends another "
-    "concept. Default inference is mean field, the paper's descent an option. Under a correction every factor has weight 1, "
-    "as in the paper's joint energy; their code has 3 for E(c, y), 0 for the rest, and selects hard, which moves no other "
-    "concept. Also unlike their code: each row stops by itself, on its own energy; one index convention, 0 absent and 1 "
-    "present; unit embeddings in training and inference; weights stay fractions. Ours: categorical concepts; unknown labels "
-    "enter E(c, y) as predicted; Adam with early stopping. Corrections cost the others accuracy on a small real set and where "
-    "no class fixes concepts and few are told (claims: neighbours, energy).",
+    notes="Not sealed. E(c, y) learns against other concepts as well as other classes, which we take for the paper's p(c, y), "
+    "from memory; the authors' code has other classes alone, which leaves open what goes with what: no correction then "
+    "mends another concept. Default inference is mean field, the paper's descent an option. Under a correction every "
+    "factor has weight 1, as in the paper's joint energy; their code has 3 for E(c, y), 0 for the rest, and selects hard, "
+    "which moves no other concept. Also unlike their code: each row stops by itself, on its own energy; one index "
+    "convention, 0 absent and 1 present; unit embeddings in training and inference; weights stay fractions. Ours: "
+    "categorical concepts; unknown labels enter E(c, y) as predicted; Adam with early stopping. Corrections cost the "
+    "others accuracy on a small real set and where no class fixes concepts and few are told (claims: neighbours, energy).",
 )
 
 
