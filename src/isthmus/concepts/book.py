@@ -1,0 +1,221 @@
+"""``Book``: candidate concepts in words, each with its classes, its part, where it came from and who approved it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from torch import Tensor
+
+from isthmus.errors import DataError, unknown
+from isthmus.files import write
+from isthmus.space import Concept, ConceptSpace
+
+SCHEMA = "isthmus.concepts/1"
+Origin = Literal["file", "person", "model", "documents", "vocabulary"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a phrase came from: ``kind``, the file's or model's ``name``, when, and what it was made from.
+
+    ``prompt`` and ``reply`` are SHA-256 of the exact texts; ``document`` and ``quote`` point into a document.
+    """
+
+    kind: Origin = "person"
+    name: str = ""
+    at: str = ""
+    prompt: str = ""
+    reply: str = ""
+    document: str = ""
+    quote: str = ""
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """One candidate: its ``text``, every class it was written for (``owners``), the ``part`` it describes, its ``source``.
+
+    ``approved`` names the person who let it in ('' = nobody yet): nothing unapproved becomes a concept.
+    """
+
+    text: str
+    owners: tuple[str, ...] = ()
+    part: str | None = None
+    source: Source = field(default_factory=Source)
+    approved: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "owners", tuple(self.owners))
+        if not self.text.strip() or not self.text.isprintable():
+            raise DataError(f"phrase {self.text[:40]!r}: expected a printable text of one line, not empty")
+
+
+@dataclass(frozen=True)
+class Book:
+    """Phrases in order; the same text (with the same part) stands once for each set of classes it serves."""
+
+    phrases: tuple[Phrase, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phrases", tuple(self.phrases))
+
+    def __len__(self) -> int:
+        return len(self.phrases)
+
+    def __iter__(self) -> Iterator[Phrase]:
+        return iter(self.phrases)
+
+    @property
+    def texts(self) -> list[str]:
+        return [phrase.text for phrase in self.phrases]
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that phrases were written for, in order of appearance."""
+        return list(dict.fromkeys(owner for phrase in self.phrases for owner in phrase.owners))
+
+    @property
+    def approved(self) -> Book:
+        """The phrases that a person let in."""
+        return Book(tuple(phrase for phrase in self.phrases if phrase.approved))
+
+    def keep(self, index: Iterable[int]) -> Book:
+        """The phrases at ``index``, in that order."""
+        return Book(tuple(self.phrases[i] for i in index))
+
+    def joined(self, other: Book) -> Book:
+        """Both books; a phrase that stands in both is written once, for the classes of either."""
+        return merged([*self.phrases, *other.phrases])
+
+    def by_class(self) -> dict[str, list[str]]:
+        """Phrases by class; those written for no class stand under ''."""
+        found: dict[str, list[str]] = {}
+        for phrase in self.phrases:
+            for owner in phrase.owners or ("",):
+                found.setdefault(owner, []).append(phrase.text)
+        return found
+
+    def space(self, vectors: Tensor | None = None) -> ConceptSpace:
+        """The approved phrases as binary concepts; ``vectors`` (K, D) are their text embeddings, in order.
+
+        A phrase about a part of a class is named 'class / part: text', so that two classes may share a text.
+        ``DataError`` where a phrase is not approved, or two would have one name.
+        """
+        if waiting := [phrase.text for phrase in self.phrases if not phrase.approved]:
+            raise DataError(f"concept {waiting[0]!r} is not approved ({len(waiting)} are not); review them, or use .approved")
+        concepts = [
+            Concept(
+                f"{phrase.owners[0]} / {phrase.part}: {phrase.text}" if phrase.part and phrase.owners else phrase.text,
+                owner=phrase.owners[0] if phrase.owners else None,
+                text=phrase.text,
+                part=phrase.part,
+            )
+            for phrase in self.phrases
+        ]
+        return ConceptSpace(tuple(concepts), vectors)
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA, "phrases": [asdict(p) for p in self.phrases]}, indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, place: str = "concepts") -> Book:
+        """The book written by ``to_json``; ``DataError`` when the text is not one."""
+        try:
+            found = json.loads(text)
+            if found["schema"] != SCHEMA:
+                raise KeyError("schema")
+            rows = [Phrase(**{**row, "source": Source(**row["source"])}) for row in found["phrases"]]
+        except DataError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"{place}: expected JSON of schema {SCHEMA}, got {str(error)[:80]!r}") from error
+        return cls(tuple(rows))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the book as one JSON file, whole or not at all."""
+        write(Path(path), self.to_json().encode())
+        return Path(path)
+
+
+def merged(phrases: Iterable[Phrase]) -> Book:
+    """Phrases in order, the same text and part once, for all its classes; the first source and approval stay.
+
+    A phrase about a part stays apart for each class: it is that class's descriptor.
+    """
+    found: dict[tuple[Any, ...], Phrase] = {}
+    for phrase in phrases:
+        key = (phrase.text.casefold(), phrase.part, phrase.owners if phrase.part else None)
+        first = found.setdefault(key, phrase)
+        if first is not phrase:
+            owners = tuple(dict.fromkeys((*first.owners, *phrase.owners)))
+            found[key] = replace(first, owners=owners, approved=first.approved or phrase.approved)
+    return Book(tuple(found.values()))
+
+
+def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
+    """A list of concepts from a file that a person wrote, and so approved.
+
+    ``.txt``: a phrase on each line, '#' begins a comment. ``.json``: a list of phrases; ``{class: [phrases]}``, as LaBo's
+    lists; ``{class: {part: phrase}}``, or ``{class: ["part: phrase"]}`` with the same parts in each class, as PEEB's; or a
+    saved ``Book`` (its approved phrases). Classes not among ``classes`` (where given) are answered with 'did you mean'.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a text file in UTF-8, got {str(error)[:80]}; check the path") from error
+    source, name = Source("file", path.name), str(path)
+    if path.suffix.lower() == ".json":
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise DataError(f"{name}: expected JSON, got {str(error)[:80]}") from error
+        if isinstance(found, dict) and "schema" in found:
+            book = Book.from_json(text, name).approved
+        else:
+            book = merged(_phrases(found, source, name))
+    else:
+        lines = (line.split("#")[0].strip() for line in text.splitlines())
+        book = merged(Phrase(line, source=source, approved=path.name) for line in lines if line)
+    if not len(book):
+        raise DataError(f"{name}: expected at least one approved phrase, got none; review it, or write one a line")
+    for owner in book.classes if classes else ():
+        if owner not in classes:
+            raise unknown(f"class in {name}", owner, classes)
+    return book
+
+
+def _phrases(found: Any, source: Source, place: str) -> list[Phrase]:
+    """The phrases of the JSON shapes that authors publish."""
+    made = lambda text, owner=(), part=None: Phrase(text.strip(), owner, part, source, source.name)  # noqa: E731
+    if isinstance(found, list) and all(isinstance(each, str) for each in cast("list[Any]", found)):
+        return [made(text) for text in cast("list[str]", found)]
+    if not isinstance(found, Mapping):
+        raise DataError(f"{place}: expected a list of phrases, or classes with theirs, got {type(found).__name__}")
+    rows: list[Phrase] = []
+    shared = _parts(cast("Mapping[str, Any]", found))
+    for owner, own in cast("Mapping[str, Any]", found).items():
+        if not isinstance(own, Mapping | list):
+            raise DataError(f"{place}, class {owner!r}: expected its phrases, got {type(own).__name__}")
+        pairs: list[tuple[str | None, Any]] = [*own.items()] if isinstance(own, Mapping) else [(None, each) for each in own]
+        for part, text in pairs:
+            if not isinstance(text, str):
+                raise DataError(f"{place}, class {owner!r}: expected phrases as text, got {type(text).__name__}")
+            if part is None and shared:
+                part, text = (each.strip() for each in text.split(":", 1))
+            rows.append(made(text, (owner,), part))
+    return rows
+
+
+def _parts(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts that every class describes as 'part: phrase', in the same order; else none."""
+    every: set[tuple[str, ...]] = set()
+    for own in found.values():
+        if not isinstance(own, list) or not all(isinstance(t, str) and ":" in t for t in cast("list[Any]", own)):
+            return ()
+        every.add(tuple(text.split(":", 1)[0].strip() for text in cast("list[str]", own)))
+    parts = every.pop() if len(every) == 1 else ()
+    return parts if len(set(parts)) == len(parts) else ()
