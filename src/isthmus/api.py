@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isthmus import registry
+from isthmus import needs, registry
 from isthmus.checkpoints import CheckpointFolder
 from isthmus.data.encode import identity
 from isthmus.data.registry import load as load_data
 from isthmus.data.table import Splits, Table
-from isthmus.encoders import Progress, encoded, learnable, resolve, train_encoder
+from isthmus.encoders import Progress, encoded, inside, learnable, resolve, train_encoder
 from isthmus.errors import DataError, OptionError
-from isthmus.features import build
 from isthmus.given import Batch, Given, Inputs, given
 from isthmus.interventions.criteria import Scored, Uncertain
 from isthmus.interventions.named import policy as find_policy
@@ -58,12 +57,14 @@ def fit(
             f"data: expected Splits or a data set's name, got {type(splits).__name__}; isthmus.data.split cuts a Table"
         )
     chosen = registry.get(method)
-    unmet = chosen.unmet(None if splits.train.c is None else splits.space, splits.task, options)
+    space, labelled = splits.space, splits.train.c is not None
+    unmet = needs.unmet(chosen, space, splits.task, options, labelled=labelled)
     if unmet and unmet.startswith("option"):
         raise OptionError(f"method {method!r} needs {unmet}, got none; set it")
     if unmet:
-        space = None if splits.train.c is None else splits.space
-        others = [name for name, m in registry.methods().items() if m.unmet(space, splits.task) is None]
+        others = [
+            name for name, m in registry.methods().items() if needs.unmet(m, space, splits.task, labelled=labelled) is None
+        ]
         raise DataError(f"method {method!r} needs {unmet}; this data runs {', '.join(others) or 'none'}")
     chosen.checked(options)
     module = resolve(features, splits, seed=seed, **(feature_options or {}))
@@ -74,8 +75,7 @@ def fit(
         frozen = True
     seen = encoded(splits, module) if frozen else splits
     if frozen:
-        inside = build("identity", dim=module.dim)
-        plan = chosen.make(inside, splits.space, splits.task, seed=seed, **options)
+        plan = chosen.make(inside(module), splits.space, splits.task, seed=seed, **options)
     made = (splits.name, getattr(module, "recipe", None), method, seed, checkpoint and identity(seen.train, seen.validation))
     key = f"{made}|{sorted(plan.model.origin['options'].items())}"
     place = None if checkpoint is None else CheckpointFolder(checkpoint, key)

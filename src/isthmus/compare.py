@@ -17,16 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from isthmus import metrics, registry
+from isthmus import metrics, needs, registry
 from isthmus.agreement import agreement
 from isthmus.corrections import Asked, asked, budgets_of
 from isthmus.data.registry import load
 from isthmus.data.table import Splits
-from isthmus.encoders import TRAINING, Encoder, encoded, encoders
+from isthmus.encoders import TRAINING, Encoder, encoded, encoders, inside
 from isthmus.errors import IsthmusError, OptionError, unknown
 from isthmus.evaluate import INTERVAL, MAIN, Scored, concept_rows, confusion, describe_data, main_form, scored
 from isthmus.examples import choose_rows, examples, replay
-from isthmus.features import build
 from isthmus.files import write, write_json
 from isthmus.hub import exemptions
 from isthmus.model import ConceptModel
@@ -84,7 +83,7 @@ class Comparison:
 
 def rows(names: Sequence[str] | None, data: Splits, common: dict[str, Any]) -> tuple[list[Row], list[dict[str, str]]]:
     """The rows that the data allows, black box first, and the methods left out with the unmet need."""
-    space = None if data.train.c is None else data.space
+    labelled = data.train.c is not None
     found = registry.methods()
     asked = {name: registry.get(name.split(":")[0]) for name in names} if names else dict(found)
     if "blackbox" not in asked:
@@ -95,7 +94,7 @@ def rows(names: Sequence[str] | None, data: Splits, common: dict[str, Any]) -> t
     kept: dict[str, Row] = {}
     left: list[dict[str, str]] = []
     for name, method in asked.items():
-        unmet = method.unmet(space, data.task, common)
+        unmet = needs.unmet(method, data.space, data.task, common, labelled=labelled)
         if unmet:
             left.append({"method": name, "title": method.card.title, "unmet": unmet})
             continue
@@ -184,7 +183,7 @@ def compare(
         coded.append(seen)
         for row in todo:
             say(f"seed {seed}: {row.name}")
-            _fit(fitted[row.name], seen[learns[row.name]], seed, budget if number == 0 else 0)
+            _fit(fitted[row.name], seen[learns[row.name]], made[learns[row.name]].module, seed, budget if number == 0 else 0)
             fitted[row.name].models[-1].features = made[learns[row.name]].module
     say("scores")
     scores: dict[str, Scored] = {}
@@ -236,15 +235,14 @@ def _check(seeds: Iterable[int], budget: int, training: dict[str, Any]) -> list[
     return listed
 
 
-def _fit(done: Fitted, seen: Splits, seed: int, budget: int) -> None:
+def _fit(done: Fitted, seen: Splits, module: nn.Module, seed: int, budget: int) -> None:
     """Fit one row with one seed; with a ``budget``, choose its settings on validation first."""
     tries = candidates(done.row, budget) if budget else [done.chosen]
     best: tuple[float, ConceptModel, float] | None = None
     failed: IsthmusError | None = None
     for options in tries:
         start = time.perf_counter()
-        features = build("identity", dim=seen.train.x.shape[1])
-        plan = done.row.method.make(features, seen.space, seen.task, seed=seed, **{**done.row.options, **options})
+        plan = done.row.method.make(inside(module), seen.space, seen.task, seed=seed, **{**done.row.options, **options})
         try:
             model = plan.fit(seen, seed)
         except IsthmusError as error:
@@ -311,7 +309,7 @@ def _row(done: Fitted, result: Scored, encoder: Encoder) -> dict[str, Any]:
         "title": card.title,
         "paper": card.paper,
         "family": card.family,
-        "options": {**done.row.options, **done.chosen},
+        "options": {k: v for k, v in {**done.row.options, **done.chosen}.items() if not isinstance(v, torch.Tensor)},
         "encoder": encoder.name,
         "sealed": 5 not in exempt,
         "exempt": {str(law): reason for law, reason in exempt.items()},

@@ -122,6 +122,15 @@ def encoders(
     return made
 
 
+def inside(module: nn.Module) -> Features:
+    """Features computed before, as a builder sees them: the columns, and the text space that they can be taken to."""
+    made = build("identity", dim=module.dim)
+    shared = getattr(module, "shared", None)
+    if isinstance(shared, nn.Module):
+        made.shared = shared
+    return made
+
+
 def encoded(data: Splits, encoder: Features, *, cache: bool = True) -> Splits:
     """The splits with x = features of a frozen encoder; weights that came from outside are cached on disk by content."""
     result = copy(data)

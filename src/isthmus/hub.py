@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from isthmus.space import ConceptSpace, Task
 FORMAT = 1
 FILES = ("card.json", "space.json", "history.json", "weights.safetensors")
 MANIFEST = "manifest.json"
+VECTORS = "space.vectors"  # among the weights: what the texts of the concepts were embedded to
 
 
 def save(model: ConceptModel, folder: str | Path, *, extra: dict[str, Any] | None = None) -> Path:
@@ -50,6 +51,8 @@ def save(model: ConceptModel, folder: str | Path, *, extra: dict[str, Any] | Non
     fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     try:
         weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+        if model.space.vectors is not None:
+            weights[VECTORS] = model.space.vectors.detach().cpu().contiguous().clone()
         save_file(weights, fresh / "weights.safetensors")
         write_json(fresh / "card.json", describe(model) | {"extra": extra or {}})
         (fresh / "space.json").write_text(model.space.to_json(), encoding="utf-8")
@@ -165,14 +168,20 @@ def load(folder: str | Path, *, features: nn.Module | None = None) -> ConceptMod
         if recipe is None:
             raise OptionError(f"{folder}: built on features of your own; pass load(folder, features=...)")
         features = rebuild(Recipe(recipe["name"], recipe["options"]))
+    try:
+        weights = load_file(folder / "weights.safetensors")
+    except SafetensorError as error:
+        raise IntegrityError(f"{folder / 'weights.safetensors'}: expected tensors ({error}); copy the model again") from error
+    if VECTORS in weights:
+        space = replace(space, vectors=weights.pop(VECTORS))
     model = registry.get(method).make(features, space, task, seed=seed, **options).model
     if model.space != space and len(model.space) == len(space):
         for part in (model, model.bottleneck, model.head):
             if hasattr(part, "space"):
                 setattr(part, "space", space)  # noqa: B010
     try:
-        model.load_state_dict(load_file(folder / "weights.safetensors"))
-    except (SafetensorError, RuntimeError) as error:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
         reason = str(error).replace("\n", " ")[:160]
         raise IntegrityError(f"{folder}: the weights do not fit method {method!r} ({reason})") from error
     model.history = _json(folder / "history.json")

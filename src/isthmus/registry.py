@@ -28,7 +28,7 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 class Card:
     """What a method is, where it comes from, what it needs, and which laws it does not keep.
 
-    ``needs``: of 'concepts' (labels), 'vectors' (texts), or a resource option's name. ``exempt`` maps a law's number (3,
+    ``needs``: keys of ``needs.NEEDS`` such as 'concepts' (labels), or a resource option's name. ``exempt`` maps a law (3,
     5 or 7 only) to the reason; a method exempt from 5 is not sealed and its bypass is reported. ``tune``: for each
     option, the values that validation may choose among. ``variants`` are rows of their own in a comparison; ``encoder``
     says what an encoder trained for it learns.

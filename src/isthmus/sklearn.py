@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor, nn
 
-from isthmus import registry
+from isthmus import needs, registry
 from isthmus.api import fit as fit_method
 from isthmus.bottlenecks.linear import harden
 from isthmus.data.columns import Array, as_tensor, is_frame, same_rows, to_array
@@ -160,9 +160,10 @@ class ConceptBottleneckClassifier(ClassifierMixin, TransformerMixin, BaseEstimat
 
     def _needs(self, concepts: Any, task: Task) -> None:
         """Refuse a method that needs concept labels when there are none."""
-        if concepts is None and registry.get(self.method).unmet(None, task) == "concept labels":
-            others = ", ".join(name for name, method in registry.methods().items() if method.unmet(None, task) is None)
-            raise DataError(f"method {self.method!r} needs concept labels: pass concepts=, or use one of {others}")
+        lacks = None if concepts is not None else needs.unmet(registry.get(self.method), None, task, labelled=False)
+        if lacks and not lacks.startswith(("a task", "option")):
+            others = ", ".join(n for n, m in registry.methods().items() if needs.unmet(m, None, task, labelled=False) is None)
+            raise DataError(f"method {self.method!r} needs {lacks}: pass concepts=, or use one of {others}")
 
     @torch.no_grad()
     def _run(self, X: Any, corrections: Any = None) -> Output:

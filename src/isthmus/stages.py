@@ -1,9 +1,10 @@
-"""Stages beside ``Learn``: ``Keep`` some of the concepts, ``Name`` discovered ones, learn with ``Clipped`` gradients."""
+"""Stages beside ``Learn``: ``Keep`` concepts, ``Name`` discovered ones, a ``Sparse`` head, ``Clipped`` gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,9 @@ import torch.nn.functional as F
 from isthmus.errors import DataError, IsthmusError
 from isthmus.given import Batch
 from isthmus.model import ConceptModel
+from isthmus.numerics import elastic_net
 from isthmus.space import ConceptSpace
-from isthmus.train import Fold, Learn
+from isthmus.train import Fold, Learn, encode
 
 
 @dataclass(frozen=True)
@@ -64,3 +66,42 @@ class Clipped(Learn):
             return super().step(model, batch, optimizer)
         finally:
             hook.remove()
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """The sparse final layer: fit a linear head by elastic net on the concepts as they are shown to it, to a certificate.
+
+    Strength ``lam`` in nats (Wong et al. 2021, equation 1: mean loss + lam * (r |W|_1 + (1 - r)/2 |W|²), r = ``l1_ratio``, on
+    columns of deviation 1), or the strength that gives ``nec`` concepts a class, cut to that exactly (Srivastava et al. 2024).
+    ``family``: 'multinomial', or 'ovr', a logistic regression for each class. Labels that may overlap are always 'ovr'.
+    """
+
+    lam: float = 7e-4
+    nec: float | None = None
+    family: Literal["multinomial", "ovr"] = "multinomial"
+    l1_ratio: float = 0.99
+    tol: float = 1e-4
+
+    @torch.no_grad()
+    def __call__(self, model: ConceptModel, data: Fold) -> None:
+        head: Any = getattr(model.head, "inner", model.head)
+        z = encode(model.features, data.train, model.device)
+        batch = data.train.batch(z)
+        shown = model.space.standardised(model.answer(z).concepts.values).double()
+        y = batch.y.double() if model.task.kind == "labels" else batch.y
+        if model.task.kind == "labels" and bool(y.isnan().any()):
+            raise DataError("sparse head: expected every label known, got NaN; fill them, or use a method that learns by steps")
+        family = "ovr" if model.task.kind == "labels" else self.family
+        how: dict[str, Any] = {"family": family, "classes": model.task.width, "l1_ratio": self.l1_ratio, "weight": batch.weight}
+        if self.nec is None:
+            found = elastic_net.fit(shown, y, lam=self.lam, tol=self.tol, **how)
+            weights = found.weights
+        else:
+            wanted = min(self.nec, shown.shape[1])
+            found = elastic_net.with_nec(shown, y, nec=wanted, tol=max(self.tol, 1e-3), **how)[0]
+            weights = elastic_net.truncate(found, wanted)
+        head.map.weight.copy_(weights)
+        head.map.bias.copy_(found.bias)
+        row = {"stage": "sparse head", "lam": found.lam, "gap": found.gap, "nec": float((weights != 0).sum()) / len(weights)}
+        model.history.append(row)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -40,6 +40,9 @@ LAWS = {
 }
 
 
+WIDTH = 10  # columns of the features, and of the text space, that the laws are checked on
+
+
 class LawBroken(AssertionError):
     """A method breaks a law; the message says which, and how."""
 
@@ -58,7 +61,10 @@ def world(kinds: tuple[str, ...], task: str = "classes", rows: int = 160, seed: 
     """A small world with concepts of the given kinds, a tenth of their labels unknown, and a task they decide."""
     g = torch.Generator().manual_seed(seed)
     concepts = {
-        "binary": [Concept(f"yes or no {k}", group="asked together" if k < 2 else None) for k in range(4)],
+        "binary": [
+            Concept(f"yes or no {k}", group="asked together" if k < 2 else None, owner="abc"[k % 3], part=f"part {k // 3}")
+            for k in range(4)
+        ],
         "categorical": [
             Concept("colour", "categorical", ("red", "green", "blue")),
             Concept("size", "categorical", ("s", "l")),
@@ -66,6 +72,7 @@ def world(kinds: tuple[str, ...], task: str = "classes", rows: int = 160, seed: 
         "continuous": [Concept("age", "continuous", unit="years"), Concept("weight", "continuous", unit="kg")],
     }
     space = ConceptSpace(tuple(concept for kind in kinds for concept in concepts[kind]))
+    space = replace(space, vectors=torch.randn(len(space), WIDTH, generator=torch.Generator().manual_seed(seed)))
     raw = torch.zeros(rows, space.count)
     for m, concept in enumerate(space.concepts):
         if concept.kind == "continuous":
@@ -140,11 +147,13 @@ def _fit(name: str, data: Splits, options: dict[str, Any], seed: int) -> Plan:
     from isthmus.features import build
 
     method = registry.get(name)
-    short = {"epochs": 3, "batch_size": 32} if "epochs" in method.options else {}
+    short = {"epochs": 3, "batch_size": 32, "contrastive_epochs": 2}
     short = {k: v for k, v in short.items() if k in method.options}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        features = build("mlp", data.train.x.shape[1], hidden=(12,), dim=10)
+        features = build("mlp", data.train.x.shape[1], hidden=(12,), dim=WIDTH)
+        if "class_vectors" in method.options:
+            options = {"class_vectors": torch.randn(data.task.width, WIDTH), **options}
     return method.make(features, data.space, data.task, seed=seed, **short, **options)
 
 

@@ -1,47 +1,121 @@
-"""Fixed unit directions in feature space: how far a row lies along each, in training standard deviations."""
+"""Directions in feature space, or texts in a space shared with images: how far a row lies along each.
+
+Kim et al. 2018, Interpretability Beyond Feature Attribution, section 3 (concept activation vectors); Yuksekgonul et al. 2023,
+Post-hoc Concept Bottleneck Models, section 2; Moayeri et al. 2023, Text-To-Concept, section 3.
+"""
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from isthmus.errors import DataError
 from isthmus.given import Batch, Given, hold
 from isthmus.model import Bottleneck, Concepts
+from isthmus.percentiles import Percentiles
 from isthmus.space import ConceptSpace
 
 
 class Directions(Bottleneck):
-    """z (B, D) -> margins z . row, standardised by the training mean and deviation that ``fit`` reads off.
+    """z (B, D) -> scores e . row + bias (B, K), where e is z, or z in the space that texts share (``shared``).
 
-    ``rows`` (K, D) are random unit vectors unless loaded. A correction is a number of standard deviations.
+    ``rows`` (K, d) are the space's ``vectors`` where it has some (unless ``pointed`` is False), else random unit vectors until
+    ``point`` sets them. ``unit`` divides rows by their lengths, ``cosine`` e too. ``standard``: scores are in training
+    standard deviations from the training mean, which ``fit`` reads off. A binary concept given 0 or 1 is written as
+    the training 5th or 95th percentile of its scores; a continuous one is the score itself.
     """
 
     rows: Tensor
+    bias: Tensor
     mean: Tensor
     std: Tensor
 
-    def __init__(self, dim: int, space: ConceptSpace) -> None:
+    def __init__(
+        self,
+        dim: int,
+        space: ConceptSpace,
+        *,
+        shared: nn.Module | None = None,
+        cosine: bool = False,
+        unit: bool = False,
+        standard: bool = True,
+        pointed: bool = True,
+    ) -> None:
         super().__init__(space)
-        self.register_buffer("rows", F.normalize(torch.randn(len(space), dim), dim=-1))
-        self.register_buffer("mean", torch.zeros(len(space)))
-        self.register_buffer("std", torch.ones(len(space)))
+        self.shared = None if shared is None else deepcopy(shared)
+        width = dim if shared is None else int(shared.dim)  # pyright: ignore[reportArgumentType]
+        self.cosine, self.unit, self.standard = cosine, cosine or unit, standard
+        rows = F.normalize(torch.randn(len(space), width), dim=-1)
+        if space.vectors is not None and pointed:
+            rows = fitting(space.vectors, width).to(rows)
+        self.register_buffer("rows", F.normalize(rows, dim=-1) if self.unit else rows)
+        for name, value in {"bias": 0.0, "mean": 0.0, "std": 1.0}.items():
+            self.register_buffer(name, torch.full((len(space),), value))
+        self.percentiles = Percentiles(len(space))
 
     @property
     def atoms(self) -> Tensor:
-        """(K, D) the directions."""
+        """(K, d) the directions."""
         return self.rows
 
+    def embed(self, z: Tensor) -> Tensor:
+        """z (B, D) -> e (B, d), in the space of the rows."""
+        e = z if self.shared is None else self.shared(z)
+        return F.normalize(e, dim=-1) if self.cosine else e
+
+    def score(self, z: Tensor) -> Tensor:
+        """(B, K) scores before any correction."""
+        return (self.embed(z) @ self.rows.T + self.bias - self.mean) / self.std
+
+    def point(self, rows: Tensor, bias: Tensor | None = None) -> None:
+        """Set the directions (K, d), and the bias (K,) of each."""
+        self.rows.copy_(F.normalize(rows, dim=-1) if self.unit else rows)
+        self.bias.zero_() if bias is None else self.bias.copy_(bias)
+
     def fit(self, z: Tensor, batch: Batch) -> None:
-        """Training mean and standard deviation of each margin."""
-        margin = z.to(self.rows.device) @ self.rows.T
-        self.mean.copy_(margin.mean(0))
-        self.std.copy_(margin.std(0, correction=0).clamp(min=1e-6))
+        """Training mean and deviation of each score, then the 5th and 95th percentile of what is shown."""
+        z = z.to(self.rows.device)
+        self.mean.zero_()
+        self.std.fill_(1.0)
+        if self.standard:
+            raw = self.score(z)
+            self.mean.copy_(raw.mean(0))
+            self.std.copy_(raw.std(0, correction=0).clamp(min=1e-6))
+        self.spread(z, -self.mean / self.std if bool(self.bias.any()) else None)
+
+    def spread(self, z: Tensor, middle: Tensor | None = None) -> None:
+        """Read the 5th and 95th percentile of each score; ``middle`` (K,) parts absent from present (default: halfway)."""
+        self.percentiles.take(self.score(z), middle)
 
     def forward(self, z: Tensor, given: Given | None = None) -> Concepts:
-        margin = (z @ self.rows.T - self.mean) / self.std
-        return Concepts(hold(margin, given, self.space))
+        return Concepts(hold(self.score(z), given, self.space, None if given is None else self.value_of(given)))
+
+    def value_of(self, given: Given) -> Tensor:
+        return self.percentiles.written(given.values, self.space)
+
+    def read(self, values: Tensor) -> Tensor:
+        return self.percentiles.read(values, self.space)
+
+    def write_text(self, columns: Tensor, vectors: Tensor) -> None:
+        """Put the text vectors (len(columns), d) of new words in place of those at ``columns``; statistics stay."""
+        vectors = fitting(vectors, self.rows.shape[1]).to(self.rows)
+        self.rows[columns] = F.normalize(vectors, dim=-1) if self.unit else vectors
 
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
-        self.rows, self.mean, self.std = self.rows[index], self.mean[index], self.std[index]
+        for name in ("rows", "bias", "mean", "std"):
+            setattr(self, name, getattr(self, name)[index])
+        self.percentiles.keep(index)
         self.space = space
+
+
+def fitting(vectors: Tensor, width: int) -> Tensor:
+    """The vectors, where they have the width of the features' text space."""
+    if vectors.ndim != 2 or vectors.shape[1] != width:
+        raise DataError(
+            f"concept vectors: expected shape (K, {width}), that of the features' text space, got {tuple(vectors.shape)}; "
+            "embed the words with the text encoder of these features"
+        )
+    return vectors

@@ -1,6 +1,25 @@
 """One file for each published method; importing this registers them all."""
 
-from isthmus.methods import autoregressive, cbm, cem, ecbm, intcem, probcbm, realigned, scbm, sidechannel, yardsticks
+from isthmus.methods import (
+    autoregressive,
+    cbm,
+    cem,
+    ecbm,
+    intcem,
+    knobo,
+    labelfree,
+    labo,
+    pcbm,
+    peeb,
+    probcbm,
+    realigned,
+    scbm,
+    sidechannel,
+    sparsecbm,
+    text2concept,
+    vlgcbm,
+    yardsticks,
+)
 
 __all__ = [
     "autoregressive",
@@ -8,9 +27,17 @@ __all__ = [
     "cem",
     "ecbm",
     "intcem",
+    "knobo",
+    "labelfree",
+    "labo",
+    "pcbm",
+    "peeb",
     "probcbm",
     "realigned",
     "scbm",
     "sidechannel",
+    "sparsecbm",
+    "text2concept",
+    "vlgcbm",
     "yardsticks",
 ]

@@ -91,6 +91,7 @@ def linear_probe(
         paper="random-concept control, Srivastava et al., VLG-CBM, NeurIPS 2024, section 4",
         year=2024,
         family="yardstick",
+        needs=("words",),
         tune=TUNE,
         tasks=("classes", "labels", "value"),
         notes="As many random unit directions as the space has columns, the same head and tuning; they mean nothing.",

@@ -1,0 +1,84 @@
+"""A linear projection of frozen features that learns to vary as image-text similarities do: Label-free CBM.
+
+Oikarinen, Das, Nguyen, Weng 2023, Label-Free Concept Bottleneck Models, ICLR, section 3.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from isthmus.errors import DataError
+from isthmus.given import Batch, Given, hold
+from isthmus.model import Bottleneck, Concepts
+from isthmus.percentiles import Percentiles
+from isthmus.space import ConceptSpace
+
+
+def cos_cubed(q: Tensor, p: Tensor) -> Tensor:
+    """(K,) similarity of the columns of q and p (B, K) over the batch, -1 to 1: the cosine of their centred values, cubed.
+
+    A column that does not vary has similarity 0 (Oikarinen et al. 2023, equation 2).
+    """
+    a, b = ((m - m.mean(0)) / m.std(0, correction=0).clamp(min=1e-12) for m in (q, p))  # its scale is free: cubes stay finite
+    a, b = a**3, b**3
+    return (a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp(min=1e-12)
+
+
+class Projection(Bottleneck):
+    """z (B, D) -> (W z - mean) / deviation (B, K), without bias; ``target`` is the similarity that W learns to follow.
+
+    A correction of 0 or 1 writes the training 5th or 95th percentile; 0 in these units is the training mean.
+    """
+
+    rows: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int, space: ConceptSpace, *, shared: nn.Module | None = None) -> None:
+        super().__init__(space)
+        self.shared = None if shared is None else deepcopy(shared)
+        width = dim if shared is None else int(shared.dim)  # pyright: ignore[reportArgumentType]
+        self.map = nn.Linear(dim, len(space), bias=False)
+        rows = torch.randn(len(space), width) if space.vectors is None else space.vectors
+        if rows.shape[1] != width:
+            raise DataError(
+                f"concept vectors: expected {width} columns, those of the features' text space, got {rows.shape[1]}"
+            )
+        self.register_buffer("rows", F.normalize(rows.float(), dim=-1))
+        for name, value in {"mean": 0.0, "std": 1.0}.items():
+            self.register_buffer(name, torch.full((len(space),), value))
+        self.percentiles = Percentiles(len(space))
+
+    def target(self, z: Tensor) -> Tensor:
+        """(B, K) cosines of images and texts."""
+        e = z if self.shared is None else self.shared(z)
+        return F.normalize(e, dim=-1) @ self.rows.T
+
+    def forward(self, z: Tensor, given: Given | None = None) -> Concepts:
+        shown = (self.map(z) - self.mean) / self.std
+        return Concepts(hold(shown, given, self.space, None if given is None else self.value_of(given)))
+
+    def fit(self, z: Tensor, batch: Batch) -> None:
+        """Training mean and (unbiased) deviation of each column, then percentiles."""
+        raw = self.map(z.to(self.mean.device))
+        self.mean.copy_(raw.mean(0))
+        self.std.copy_(raw.std(0).clamp(min=1e-6))
+        self.percentiles.take((raw - self.mean) / self.std)
+
+    def value_of(self, given: Given) -> Tensor:
+        return self.percentiles.written(given.values, self.space)
+
+    def read(self, values: Tensor) -> Tensor:
+        return self.percentiles.read(values, self.space)
+
+    def keep(self, index: Tensor, space: ConceptSpace) -> None:
+        self.map.weight = nn.Parameter(self.map.weight[index], self.map.weight.requires_grad)
+        self.map.out_features = len(index)
+        for name in ("rows", "mean", "std"):
+            setattr(self, name, getattr(self, name)[index])
+        self.percentiles.keep(index)
+        self.space = space

@@ -1,0 +1,163 @@
+"""Concepts in words on any frozen backbone: its features are taken to a text space, similarities are the bottleneck.
+
+Moayeri et al. 2023, Text-To-Concept (and Back) via Cross-Model Alignment, ICML, sections 3 and 4; Yan et al. 2023, Robust and
+Interpretable Medical Image Classifiers via Concept Bottleneck Models; Menon and Vondrick 2023, Classification via Description.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from torch import Tensor
+
+from isthmus import losses
+from isthmus.bottlenecks.directions import Directions
+from isthmus.errors import OptionError
+from isthmus.heads.association import OwnedHead
+from isthmus.heads.linear import LinearHead
+from isthmus.model import ConceptModel
+from isthmus.registry import Card, Count, Rate, Weight, Whole, method
+from isthmus.space import Concept, ConceptSpace, Task
+from isthmus.train import Learn, Plan, Solve
+
+TUNE: dict[str, tuple[Any, ...]] = {"lr": (1e-2, 1e-1, 1e-3), "weight_decay": (0.0, 4e-5)}
+
+
+DEMOGRAPHIC = (
+    *(
+        "age",
+        "aged",
+        "young",
+        "old",
+        "elderly",
+        "child",
+        "man",
+        "woman",
+        "male",
+        "female",
+        "gender",
+        "sex",
+        "race",
+        "ethnicity",
+    ),
+    *("skin colour", "skin color", "hospital", "scanner", "device", "ruler", "marker", "portable", "view"),
+)  # words that name a person or a machine, not a sign of disease; our list, the paper's is not known
+
+
+def banned_in(concept: Concept, banned: tuple[str, ...]) -> bool:
+    """Does the concept's text hold one of the words, as a whole word?"""
+    text = f" {re.sub(r'[^a-z0-9]+', ' ', (concept.text or concept.name).lower())} "
+    return any(f" {word} " in text for word in banned)
+
+
+def _probed(features: Any, space: ConceptSpace, task: Task, standard: bool, how: dict[str, Any]) -> Plan:
+    part = Directions(features.dim, space, shared=getattr(features, "shared", None), cosine=True, standard=standard)
+    model = ConceptModel(features, part, LinearHead(space, task), space, task)
+    return Plan(model, [Solve("bottleneck"), Learn(losses.task, ("head",), name="head", **how)])
+
+
+@method(
+    Card(
+        title="Text-to-concept",
+        paper="Moayeri et al., Text-To-Concept (and Back) via Cross-Model Alignment, ICML 2023, arXiv 2305.06386",
+        year=2023,
+        family="language",
+        code="k1rezaei/Text-to-concept (non-commercial, not read into this)",
+        needs=("vectors",),
+        kinds=("binary",),
+        tasks=("classes", "labels", "value"),
+        tune=TUNE,
+        notes="The map is closed-form ridge (features 'aligned'), where the code takes gradient steps and rescales its bias by "
+        "c_s/c_t instead of 1/c_t. Similarities have a large common part in every space: the head sees them centred by "
+        "training means and in training deviations, which changes no decision a linear head can reach.",
+    )
+)
+def text2concept(
+    features: Any,
+    space: ConceptSpace,
+    task: Task,
+    *,
+    lr: Rate = 1e-2,
+    weight_decay: Weight = 0.0,
+    epochs: Whole = 100,
+    batch_size: Whole = 64,
+    patience: Count = 15,
+) -> Plan:
+    """cos(W z + b, text) for each concept, then a linear head; no concept is labelled and no backbone trained."""
+    how = dict[str, Any](lr=lr, weight_decay=weight_decay, epochs=epochs, batch_size=batch_size, patience=patience)
+    return _probed(features, space, task, True, how)
+
+
+@method(
+    Card(
+        title="Zero-shot classification by description",
+        paper="Menon and Vondrick, Visual Classification via Description from Large Language Models, ICLR 2023",
+        year=2023,
+        family="language",
+        needs=("vectors",),
+        kinds=("binary",),
+        tasks=("classes",),
+        variants={"": {"by": "descriptors"}, "names": {"by": "names"}},
+        notes="No class label is used. A class scores the mean cosine of its own descriptors; by='names' that of its name, "
+        "which is plain zero-shot classification (Radford et al. 2021) and, on aligned features, that of Text-to-concept.",
+    )
+)
+def describe(
+    features: Any,
+    space: ConceptSpace,
+    task: Task,
+    *,
+    by: Literal["descriptors", "names"] = "descriptors",
+    class_vectors: Tensor | None = None,
+    scale: Rate = 100.0,
+) -> Plan:
+    """Cosines with texts, averaged over each class's own; nothing is learnt but how far scores spread, for corrections.
+
+    ``by`` 'names' takes ``class_vectors`` (Y, d), texts of the class names, as its concepts. ``scale`` multiplies the mean
+    (CLIP's 100; no decision depends on it).
+    """
+    if by == "names":
+        space = ConceptSpace(tuple(Concept(name, owner=name, text=name) for name in task.names), class_vectors)
+    elif not any(concept.owner in task.names for concept in space.concepts):
+        raise OptionError("describe: expected descriptors written for the classes, got none; use by='names'")
+    part = Directions(features.dim, space, shared=getattr(features, "shared", None), cosine=True, standard=False)
+    head = OwnedHead(space, task, pool="mean", scale=scale)
+    return Plan(ConceptModel(features, part, head, space, task), [Solve("bottleneck")])
+
+
+@method(
+    Card(
+        title="Robust medical concept bottleneck",
+        paper="Yan et al., Robust and Interpretable Medical Image Classifiers via Concept Bottleneck Models, arXiv 2310.03182",
+        year=2023,
+        family="language",
+        needs=("vectors",),
+        kinds=("binary",),
+        tasks=("classes", "labels"),
+        tune=TUNE,
+        notes="From the abstract and later work of the group: no code is public, and encoder, optimiser and number of concepts "
+        "are not known here. Clinical texts, a medical vision-language encoder's similarities standardised on train, a linear "
+        "head. The same model as text2concept on other features and words, apart from words that name the confounder, which "
+        "it drops: with one list and one encoder the two rows agree.",
+    )
+)
+def medical(
+    features: Any,
+    space: ConceptSpace,
+    task: Task,
+    *,
+    banned: tuple[str, ...] = DEMOGRAPHIC,
+    lr: Rate = 1e-2,
+    weight_decay: Weight = 0.0,
+    epochs: Whole = 100,
+    batch_size: Whole = 64,
+    patience: Count = 15,
+) -> Plan:
+    """Standardised similarities and a linear head; concepts that hold a ``banned`` word (who, or which device) are out."""
+    told = [i for i, concept in enumerate(space.concepts) if not banned_in(concept, banned)]
+    if not told:
+        raise OptionError("medical: every concept names a person or a device; write clinical signs, or set banned=()")
+    kept = space if len(told) == space.count else space.keep(told)
+    how = dict[str, Any](lr=lr, weight_decay=weight_decay, epochs=epochs, batch_size=batch_size, patience=patience)
+    return _probed(features, kept, task, True, how)
