@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from isthmus import needs, registry
 from isthmus.checkpoints import CheckpointFolder
+from isthmus.concepts.book import Book
 from isthmus.data.encode import identity
 from isthmus.data.registry import load as load_data
 from isthmus.data.table import Splits, Table
@@ -26,6 +27,7 @@ from isthmus.model import ConceptModel, Output
 from isthmus.space import ConceptSpace
 from isthmus.trace import run
 from isthmus.train import encode
+from isthmus.worded import worded
 
 
 def methods() -> list[str]:
@@ -42,13 +44,15 @@ def fit(
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
     feature_options: dict[str, Any] | None = None,
+    words: Book | str | Path | None = None,
     **options: Any,
 ) -> ConceptModel:
     """Fit a method on data; returns the model frozen, in evaluation mode.
 
     ``features``: a builder's name, a module with ``dim``, or None for the default of the rows; weights that came with them
     stay frozen and are encoded once, others learn with the method (before it, where it leaves its features alone).
-    ``options`` are the method's own. ``checkpoint``: a folder from which an interrupted fit goes on bit for bit.
+    ``words``: concepts in words instead of the data's own (see ``worded``). ``options`` are the method's own. ``checkpoint``:
+    a folder from which an interrupted fit goes on bit for bit.
     Raises ``OptionError``, ``DataError``, ``UnknownName``.
     """
     splits = load_data(data) if isinstance(data, str) else data
@@ -57,6 +61,10 @@ def fit(
             f"data: expected Splits or a data set's name, got {type(splits).__name__}; isthmus.data.split cuts a Table"
         )
     chosen = registry.get(method)
+    if words is not None:
+        told = worded(splits, words, features=features, feature_options=feature_options, seed=seed)
+        splits, features, feature_options = told.splits, told.features, None
+        options = {name: value for name, value in told.options.items() if name in chosen.options} | options
     space, labelled = splits.space, splits.train.c is not None
     unmet = needs.unmet(chosen, space, splits.task, options, labelled=labelled)
     if unmet and unmet.startswith("option"):

@@ -19,6 +19,7 @@ from torch import nn
 
 from isthmus import metrics, needs, registry
 from isthmus.agreement import agreement
+from isthmus.concepts.book import Book
 from isthmus.corrections import Asked, asked, budgets_of
 from isthmus.data.registry import load
 from isthmus.data.table import Splits
@@ -32,6 +33,7 @@ from isthmus.model import ConceptModel
 from isthmus.registry import Method
 from isthmus.trace import Trace, run, trace
 from isthmus.train import natural
+from isthmus.worded import worded
 
 Say = Callable[[str], None]
 
@@ -81,8 +83,13 @@ class Comparison:
         return folder / "report.html"
 
 
-def rows(names: Sequence[str] | None, data: Splits, common: dict[str, Any]) -> tuple[list[Row], list[dict[str, str]]]:
-    """The rows that the data allows, black box first, and the methods left out with the unmet need."""
+def rows(
+    names: Sequence[str] | None, data: Splits, common: dict[str, Any], weak: str = ""
+) -> tuple[list[Row], list[dict[str, str]]]:
+    """The rows that the data allows, black box first, and the methods left out with the unmet need.
+
+    ``weak`` is written behind the names of methods that read texts.
+    """
     labelled = data.train.c is not None
     found = registry.methods()
     asked = {name: registry.get(name.split(":")[0]) for name in names} if names else dict(found)
@@ -102,7 +109,8 @@ def rows(names: Sequence[str] | None, data: Splits, common: dict[str, Any]) -> t
         for label, options in _variants(method, name.split(":")[1] if ":" in name else None, shared).items():
             row = f"{method.name} {label}".strip()
             own = {k: v for k, v in data.suggest.get("rows", {}).get(row, {}).items() if k not in shared}
-            kept[row] = Row(row, method, method.checked({**options, **own, **shared}))
+            named = row + (weak if any("vectors" in need for need in method.card.needs) else "")
+            kept[named] = Row(named, method, method.checked({**options, **own, **shared}))
     return sorted(kept.values(), key=lambda r: (r.method.name != "blackbox", r.method.card.family != "yardstick")), left
 
 
@@ -142,6 +150,8 @@ def compare(
     feature_options: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
     policies: Asked | None = None,
+    words: Book | str | Path | None = None,
+    text: str | None = None,
     out: str | Path | None = None,
     command: str | None = None,
     say: Say | None = None,
@@ -151,8 +161,10 @@ def compare(
     ``methods``: names, or 'cbm:sequential' for one variant; the black box is always beside. ``seeds``: at least three for a
     claim. ``budget``: settings each row may try on validation, with the first seed. ``options`` go to every method that has
     them, ``training`` (epochs, lr, batch_size) to encoders trained here. ``policies``: correction policies by name, with the
-    budgets to score or without, or 'all'. ``out``: a folder for comparison.json, table.md and report.html. Data of ours brings
-    the features, training and policies that suit it (``Splits.suggest``), where you name none.
+    budgets to score or without, or 'all'. ``words``: concepts in words instead of the
+    data's own, on frozen features that share a space with texts (``worded``; ``text`` names another sentence encoder). ``out``:
+    a folder for comparison.json, table.md and report.html. Data of ours brings the features, training and policies that suit
+    it (``Splits.suggest``), where you name none.
     """
     start, say = time.perf_counter(), say or (lambda text: None)
     splits = load(data, **(data_options or {})) if isinstance(data, str) else data
@@ -162,8 +174,14 @@ def compare(
         features, training = known["features"], {**known.get("training", {}), **(training or {})}
     allowed = {option for method in registry.methods().values() for option in method.options}
     options = {**{k: v for k, v in known.get("options", {}).items() if k in allowed}, **(options or {})}
+    told = None
+    if words is not None:
+        told = worded(splits, words, features=features, feature_options=feature_options, text=text)
+        splits, features, feature_options = told.splits, told.features, None
+        asked_for = [registry.get(name.split(":")[0]) for name in methods or registry.methods()]
+        options = {k: v for k, v in told.options.items() if any(k in m.options for m in asked_for)} | options
     seeds, budgets = _check(seeds, budget, training or {}), budgets_of(policies or {}, splits)
-    todo, left = rows(methods, splits, options or {})
+    todo, left = rows(methods, splits, options or {}, " (weakly supervised)" if told is not None and told.weak else "")
     labelled = splits.train.c is not None and len(splits.space) > 0
     learns = {row.name: row.method.card.encoder if labelled else "task" for row in todo}
     fitted = {row.name: Fitted(row, {}, []) for row in todo}
@@ -204,6 +222,7 @@ def compare(
         "budget": budget,
         "interval": INTERVAL,
         "encoders": _encoders(built[0], learns),
+        "words": None if told is None else told.card,
         "main": MAIN[splits.task.kind],
         "published": splits.published or None,
         "rows": made_rows,

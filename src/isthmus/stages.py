@@ -1,5 +1,7 @@
 """Stages beside ``Learn``: ``Keep`` concepts, ``Name`` discovered ones, a ``Sparse`` head, ``Clipped`` gradients."""
 
+# torch gives no types for split and the like
+# pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -11,10 +13,10 @@ import torch.nn.functional as F
 
 from isthmus.errors import DataError, IsthmusError
 from isthmus.given import Batch
-from isthmus.model import ConceptModel
+from isthmus.model import ConceptModel, Concepts, Output
 from isthmus.numerics import elastic_net
 from isthmus.space import ConceptSpace
-from isthmus.train import Fold, Learn, encode
+from isthmus.train import CHUNK, Fold, Learn, Rows, encode
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,27 @@ class Name:
             names.append(word if counts[word] == 1 else f"{word} ({counts[word]})")
         named = [replace(concept, name=name) for concept, name in zip(model.space.concepts, names, strict=True)]
         model.space = model.bottleneck.space = replace(model.space, concepts=tuple(named))
+
+
+@dataclass(frozen=True)
+class OnValues(Learn):
+    """``Learn`` for a head that reads concept values alone: those of all rows are computed once, before the first epoch."""
+
+    parts: tuple[str, ...] = ("head",)
+
+    def inputs(self, model: ConceptModel, rows: Rows) -> Batch:
+        z = encode(model.features, rows, model.device)
+        with torch.no_grad():
+            parts = [model.bottleneck(z[at].to(model.device)).values.cpu() for at in torch.split(torch.arange(len(z)), CHUNK)]
+            values = torch.cat(parts)
+        return rows.batch({"values": values})  # pyright: ignore[reportArgumentType]
+
+    def forward(self, model: ConceptModel, batch: Batch, validating: bool = False) -> Output:
+        if not isinstance(batch.x, dict):
+            return super().forward(model, batch, validating)
+        values = batch.x["values"]
+        concepts = Concepts(values)
+        return Output(concepts, model.head(concepts, values), values)
 
 
 @dataclass(frozen=True)

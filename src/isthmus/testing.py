@@ -57,12 +57,15 @@ class Verdict:
     laws: dict[int, str] = field(default_factory=dict[int, str])
 
 
-def world(kinds: tuple[str, ...], task: str = "classes", rows: int = 160, seed: int = 0) -> Splits:
-    """A small world with concepts of the given kinds, a tenth of their labels unknown, and a task they decide."""
+def world(kinds: tuple[str, ...], task: str = "classes", rows: int = 160, seed: int = 0, worded: bool = False) -> Splits:
+    """A small world with concepts of the given kinds, a tenth of their labels unknown, and a task they decide.
+
+    ``worded``: its concepts have classes, parts and (random) text vectors too.
+    """
     g = torch.Generator().manual_seed(seed)
     concepts = {
         "binary": [
-            Concept(f"yes or no {k}", group="asked together" if k < 2 else None, owner="abc"[k % 3], part=f"part {k // 3}")
+            Concept(f"yes or no {k}", group="asked together" if k < 2 else None, owner="abc"[k % 3] if worded else None)
             for k in range(4)
         ],
         "categorical": [
@@ -72,7 +75,9 @@ def world(kinds: tuple[str, ...], task: str = "classes", rows: int = 160, seed: 
         "continuous": [Concept("age", "continuous", unit="years"), Concept("weight", "continuous", unit="kg")],
     }
     space = ConceptSpace(tuple(concept for kind in kinds for concept in concepts[kind]))
-    space = replace(space, vectors=torch.randn(len(space), WIDTH, generator=torch.Generator().manual_seed(seed)))
+    if worded:
+        parts = tuple(replace(concept, part=f"part {m // 3}") for m, concept in enumerate(space.concepts))
+        space = ConceptSpace(parts, torch.randn(len(space), WIDTH, generator=torch.Generator().manual_seed(seed)))
     raw = torch.zeros(rows, space.count)
     for m, concept in enumerate(space.concepts):
         if concept.kind == "continuous":
@@ -133,7 +138,7 @@ def check_method(name: str, *, fresh: bool = True, seed: int = 0, **resources: A
     for kinds in spaces(name):
         for options in variants(name):
             for task in card.tasks if not options else card.tasks[:1]:
-                data = world(kinds, task, seed=seed)
+                data = world(kinds, task, seed=seed, worded=True)
                 try:
                     verdict = _check(name, data, options | resources, seed, fresh and not verdicts)
                 except LawBroken as broken:

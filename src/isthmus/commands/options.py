@@ -25,7 +25,12 @@ Label = Annotated[
 ]
 ConceptColumns = Annotated[
     str | None,
-    typer.Option("--concepts", metavar="COLUMNS", help="For a file or folder: concept columns by comma; leave out for none."),
+    typer.Option(
+        "--concepts",
+        metavar="COLUMNS|FILE",
+        help="For a file or folder: concept columns by comma; leave out for none. Of fit and compare: or a list of concepts in "
+        "words, words.txt or words.json.",
+    ),
 ]
 TableFile = Annotated[
     Path | None,

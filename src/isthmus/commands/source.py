@@ -45,6 +45,15 @@ def read(text: str, *, label: str | None = None, concepts: str | None = None, ta
     return _named(name, options)
 
 
+def word_file(concepts: str | None) -> tuple[Path | None, str | None]:
+    """--concepts as (a list of concepts in words, None) where it names such a file, else as (None, columns)."""
+    if concepts is None or Path(concepts).suffix.lower() not in (".txt", ".json"):
+        return None, concepts
+    if not Path(concepts).is_file():
+        raise DataError(f"--concepts {concepts}: expected a file of concepts in words, found none; check the path")
+    return Path(concepts), None
+
+
 def pinned(text: str, *, label: str | None, concepts: str | None, table: Path | None) -> dict[str, str | None]:
     """The same data argument with files by their whole path, as a saved model keeps it to find its data again."""
     name = text if _is_place(text) else named(text)[0]

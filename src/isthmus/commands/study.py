@@ -83,7 +83,7 @@ def compare(
     """Every method that the data allows, on the same features and with the same tuning, the black box beside them."""
     from isthmus import plugins, registry
     from isthmus.commands.places import writable
-    from isthmus.commands.source import read
+    from isthmus.commands.source import read, word_file
     from isthmus.commands.train import feature_choice
     from isthmus.compare import compare as run
     from isthmus.encoders import TRAINING, train_encoder
@@ -103,7 +103,8 @@ def compare(
         writable(out)
     start, results = time.perf_counter(), []
     for part, source in _parts(data):
-        splits = read(source, label=label, concepts=concepts, table=table_file).splits
+        words, columns = word_file(concepts)
+        splits = read(source, label=label, concepts=columns, table=table_file).splits
         place = out / part if out is not None and part else out
         with Bar(splits.name, verbose=verbose) as bar:
             result = run(
@@ -116,6 +117,7 @@ def compare(
                 options=options,
                 training=training,
                 policies=policies or None,
+                words=words,
                 out=place,
                 command=command_line(),
                 say=bar.say,

@@ -56,7 +56,7 @@ def fit(
     """Fit a method on data and save the model. [bold]isthmus fit METHOD --help[/] shows that method's own options."""
     from isthmus import plugins, registry
     from isthmus.api import fit as run
-    from isthmus.commands.source import pinned, read
+    from isthmus.commands.source import pinned, read, word_file
     from isthmus.data.encode import identity
     from isthmus.hub import save
     from isthmus.progress import Bar
@@ -71,6 +71,7 @@ def fit(
     free(out)
     place = checkpoint or out.with_name(f"{out.name}.checkpoint")
     ready(place, resume)
+    words, concepts = word_file(concepts)
     loaded = read(data, label=label, concepts=concepts, table=table)
     splits = loaded.splits
     start = time.perf_counter()
@@ -83,18 +84,20 @@ def fit(
             seed=seed,
             checkpoint=place,
             progress=bar,
+            words=words,
             **options,
         )
     source = pinned(data, label=label, concepts=concepts, table=table)
     extra = {
         "data": source | {"train": identity(splits.train, files=False)},
         "inputs": loaded.inputs,
+        "words": None if words is None else str(words.resolve()),
         "command": command_line(),
     }
     save(model, out, extra=extra)
     forget(place)
     stage = model.history[-1]["stage"] if model.history else ""
-    best = min((row["validation"] for row in model.history if row["stage"] == stage), default=None)
+    best = min((row["validation"] for row in model.history if row["stage"] == stage and "validation" in row), default=None)
     told = {
         "schema": "isthmus.fit/1",
         "run": str(out),
@@ -103,7 +106,7 @@ def fit(
         "seed": seed,
         "options": dict(model.origin["options"]),
         "concepts": model.space.count,
-        "epochs": len(model.history),
+        "epochs": sum("epoch" in row for row in model.history),
         "stage": stage,
         "validation_loss": best,
         "seconds": round(time.perf_counter() - start, 2),
@@ -111,9 +114,9 @@ def fit(
     if as_json:
         emit(told)
         return
-    loss = number(told["validation_loss"])
+    loss = "" if best is None else f", {stage} validation loss {number(best)}"
     say(
-        f"{method} on {splits.name}: {told['epochs']} epochs, {told['seconds']:.1f} s, {stage} validation loss {loss}",
+        f"{method} on {splits.name}: {told['epochs']} epochs, {told['seconds']:.1f} s{loss}",
         f"saved in {out}",
         f"next: isthmus evaluate {shlex.quote(str(out))}",
     )

@@ -42,10 +42,9 @@ def check(table: Table) -> None:
         table.askable = _askable(table.askable, table.space)
     if table.weight is not None:
         table.weight = _weight(table.weight)
-    if table.group is not None:
-        table.group = _names(table.group, "group", n)
-    if table.ids is not None:
-        table.ids = _names(table.ids, "ids", n)
+    for name in ("group", "ids", "caption"):
+        if getattr(table, name) is not None:
+            setattr(table, name, _names(getattr(table, name), name, n))
     table.facts = _facts(table.facts, n)
 
 

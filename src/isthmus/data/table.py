@@ -45,6 +45,7 @@ class Table:
     the concept is not placed; ``askable`` (B, M) bool; ``weight`` (B,) at least 0; ``group`` (B,) rows that belong
     together (a patient); ``ids`` (B,) names of rows. ``facts``: what else is known of the rows, by name, any (B, ...)
     tensors, NaN = unknown; no model reads them (how ambiguous a picture is, what was put into it, a patient's skin type).
+    ``caption`` (B,): a sentence about each row, from which frozen features may be aligned with texts.
     """
 
     x: Any
@@ -58,6 +59,7 @@ class Table:
     group: Sequence[str] | None = None
     ids: Sequence[str] | None = None
     facts: dict[str, Tensor] | None = None
+    caption: Sequence[str] | None = None
     checked: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,12 +78,13 @@ class Table:
         return Table(
             _take(self.x, at), pick(self.c), pick(self.y), self.space, self.task, pick(self.where),
             pick(self.askable), pick(self.weight), names(self.group), names(self.ids),
-            None if self.facts is None else {name: fact[at] for name, fact in self.facts.items()}, checked=True,
+            None if self.facts is None else {name: fact[at] for name, fact in self.facts.items()}, names(self.caption),
+            checked=True,
         )  # fmt: skip
 
     def replace(self, **changes: Any) -> Table:
         """A copy with these fields changed, checked again."""
-        names = ("x", "c", "y", "space", "task", "where", "askable", "weight", "group", "ids", "facts")
+        names = ("x", "c", "y", "space", "task", "where", "askable", "weight", "group", "ids", "facts", "caption")
         return Table(**{name: getattr(self, name) for name in names} | changes)
 
     def read(self) -> Any:

@@ -19,7 +19,7 @@ from isthmus.features.registry import Features, features_builder, positive
 from isthmus.features.text import texts
 from isthmus.features.transformers import Json, load, model_of, quiet, saved, tower, width
 
-TextPooling = Literal["mean", "cls", "projection"]
+TextPooling = Literal["mean", "cls", "projection", "pooler"]
 _OFFSET = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2, "longformer": 2, "xlm-roberta-xl": 2}
 """Positions these models keep for padding."""
 
@@ -53,7 +53,8 @@ class TextBackbone(Features):
         if self.tokenizer is None:
             raise DataError("text features: expected a tokenizer, got bare structure; load the saved weights first")
         rows = self.tokenizer.encode_batch(texts(raw))
-        shape = (len(rows), max([1, *(len(row.ids) for row in rows)]))
+        longest = max([1, *(len(row.ids) for row in rows)])
+        shape = (len(rows), self.settings["max_length"] if self.settings.get("whole") else longest)
         ids, kinds = torch.full(shape, self.settings["pad"]), torch.zeros(shape, dtype=torch.long)
         mask = torch.zeros(shape, dtype=torch.long)
         mask[:, 0] = 1  # a text without tokens is one padding token
@@ -61,6 +62,8 @@ class TextBackbone(Features):
             ids[row, : len(found.ids)] = torch.tensor(found.ids, dtype=torch.long)
             kinds[row, : len(found.ids)] = torch.tensor(found.type_ids, dtype=torch.long)
             mask[row, : len(found.ids)] = 1
+        if self.settings.get("whole"):
+            return {"input_ids": ids}
         tokens = {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds}
         return {name: tokens[name] for name in ("input_ids", "attention_mask", *self.settings["more"])}
 
@@ -71,6 +74,8 @@ class TextBackbone(Features):
             z = out.text_embeds
         elif self.pooling == "cls":
             z = out.last_hidden_state[:, 0]
+        elif self.pooling == "pooler":
+            z = out.pooler_output
         else:
             known = x["attention_mask"][..., None].to(out.last_hidden_state.dtype)
             z = (out.last_hidden_state * known).sum(1) / known.sum(1)
@@ -101,6 +106,8 @@ def _text(
             raise OptionError(f"{what}, max_length: expected at most {limit} for {str(source)!r}, got {max_length}")
         more = ["token_type_ids"] if "token_type_ids" in found.model_input_names else []
         settings = {"pad": found.pad_token_id or 0, "max_length": max_length or limit, "more": more}
+        if own.model_type.startswith("siglip"):
+            settings["whole"] = True  # it was trained on texts filled up to their greatest length, without a mask
         module = TextBackbone(model_of(hf, what, source, own, pooling, options), settings, pooling, normalise)
     module.set_extra_state(torch.frombuffer(bytearray(backend.to_str().encode()), dtype=torch.uint8))
     return module
@@ -118,9 +125,9 @@ def text_backbone(
 ) -> TextBackbone:
     """A text model of transformers (BERT, RoBERTa, T5 encoder, CLIP text ...), by hub name or local folder.
 
-    ``pooling``: 'mean' over the tokens of the text, 'cls' the first token, 'projection' into CLIP's shared space. Texts
-    are cut after ``max_length`` tokens (None: what the model takes). ``config`` and ``tokenizer`` are saved settings:
-    with both given the structure is built with random weights and nothing is read.
+    ``pooling``: 'mean' over the tokens of the text, 'cls' the first token, 'projection' into CLIP's shared space,
+    'pooler' into SigLIP's. Texts are cut after ``max_length`` tokens (None: what the model takes). ``config`` and
+    ``tokenizer`` are saved settings: with both given the structure is built with random weights and nothing is read.
     """
     return _text("text_backbone", name_or_folder, pooling, False, max_length, revision, config, tokenizer)
 

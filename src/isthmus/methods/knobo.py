@@ -19,8 +19,8 @@ from isthmus.heads.association import PriorHead, membership
 from isthmus.model import ConceptModel
 from isthmus.registry import Card, Count, Rate, Weight, Whole, method
 from isthmus.space import ConceptSpace, Task
-from isthmus.stages import Keep
-from isthmus.train import Fold, Learn, Plan, Solve, encode
+from isthmus.stages import Keep, OnValues
+from isthmus.train import Fold, Plan, Solve, encode
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Best:
         score = ((sides[0] + sides[1]) / 2).nan_to_num(0.0)
         order = score.argsort(descending=True, stable=True).tolist()
         kept = [k for k in order if bool(part.sure[k])][: self.most]
-        model.history.append({"stage": "grounding", "validation": {model.space.columns[k]: float(score[k]) for k in kept}})
+        model.history.append({"stage": "grounding", "known": {model.space.columns[k]: float(score[k]) for k in kept}})
         return kept
 
 
@@ -83,7 +83,7 @@ def knobo(
     head.believe(membership(space, task) if prior is None else told(prior, space, task))
     model = ConceptModel(features, Grounded(features.dim, space, c=c), head, space, task)
     how = dict[str, Any](lr=lr, epochs=epochs, batch_size=batch_size, patience=patience)
-    return Plan(model, [Solve("bottleneck"), Keep(Best(most)), Learn(losses.task, ("head",), name="head", **how)])
+    return Plan(model, [Solve("bottleneck"), Keep(Best(most)), OnValues(losses.task, name="head", **how)])
 
 
 def told(prior: dict[str, dict[str, int]], space: ConceptSpace, task: Task) -> Tensor:

@@ -18,7 +18,8 @@ from isthmus.model import ConceptModel
 from isthmus.numerics import words
 from isthmus.registry import Card, Count, Rate, Weight, Whole, method
 from isthmus.space import ConceptSpace, Task
-from isthmus.train import Fold, Learn, Plan, Solve, encode
+from isthmus.stages import OnValues
+from isthmus.train import Fold, Plan, Solve, encode
 
 Score = Literal["mi", "neg_entropy"]
 Selector = Literal["submodular", "group_mi", "group_clip", "random", "none"]
@@ -128,7 +129,7 @@ def labo(
     """
     model, _ = _associated(features, space, task, scale, start, False)
     pick = Choose(select, each, score, beta, score_scale)
-    learn = Learn(losses.task, ("head",), lr=lr, epochs=epochs, batch_size=batch_size, patience=patience, name="association")
+    learn = OnValues(losses.task, lr=lr, epochs=epochs, batch_size=batch_size, patience=patience, name="association")
     return Plan(model, [pick, Solve("bottleneck"), learn])
 
 
@@ -168,5 +169,5 @@ def v2c(
     Each class counts the ``pool`` images nearest to its mean image, of all training rows, labels aside (the paper's 500).
     """
     model, _ = _associated(features, space, task, scale, start, False)
-    learn = Learn(losses.task, ("head",), lr=lr, epochs=epochs, batch_size=batch_size, patience=patience, name="association")
+    learn = OnValues(losses.task, lr=lr, epochs=epochs, batch_size=batch_size, patience=patience, name="association")
     return Plan(model, [Tokens(near, each, pool), Solve("bottleneck"), learn])

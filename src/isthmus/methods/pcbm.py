@@ -80,7 +80,7 @@ class Bank:
         part.spread(z, torch.zeros_like(bias))
         names = [model.space.columns[k] for k in range(len(model.space)) if k not in both.tolist()]
         accuracy = dict(zip((model.space.columns[k] for k in both.tolist()), scores[best].tolist(), strict=True))
-        model.history.append({"stage": "concept vectors", "c": best, "validation": accuracy, "one_sided": names})
+        model.history.append({"stage": "concept vectors", "c": best, "known": accuracy, "one_sided": names})
 
     @staticmethod
     def read(model: ConceptModel, rows: Any) -> tuple[Tensor, Tensor]:
@@ -114,7 +114,7 @@ def best_known(gate: float) -> Keep:
     """Keep the concepts whose vector is right on at least ``gate`` of validation rows."""
 
     def choose(model: ConceptModel, data: Fold) -> list[int]:
-        found: dict[str, float] = next(row for row in reversed(model.history) if "validation" in row)["validation"]
+        found: dict[str, float] = next(row for row in reversed(model.history) if "known" in row)["known"]
         return [k for k, name in enumerate(model.space.columns) if not found.get(name, 0.0) < gate]
 
     return Keep(choose)

@@ -7,7 +7,7 @@ Interpretable Medical Image Classifiers via Concept Bottleneck Models; Menon and
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -19,7 +19,8 @@ from isthmus.heads.linear import LinearHead
 from isthmus.model import ConceptModel
 from isthmus.registry import Card, Count, Rate, Weight, Whole, method
 from isthmus.space import Concept, ConceptSpace, Task
-from isthmus.train import Learn, Plan, Solve
+from isthmus.stages import OnValues
+from isthmus.train import Plan, Solve
 
 TUNE: dict[str, tuple[Any, ...]] = {"lr": (1e-2, 1e-1, 1e-3), "weight_decay": (0.0, 4e-5)}
 
@@ -54,7 +55,7 @@ def banned_in(concept: Concept, banned: tuple[str, ...]) -> bool:
 def _probed(features: Any, space: ConceptSpace, task: Task, standard: bool, how: dict[str, Any]) -> Plan:
     part = Directions(features.dim, space, shared=getattr(features, "shared", None), cosine=True, standard=standard)
     model = ConceptModel(features, part, LinearHead(space, task), space, task)
-    return Plan(model, [Solve("bottleneck"), Learn(losses.task, ("head",), name="head", **how)])
+    return Plan(model, [Solve("bottleneck"), OnValues(losses.task, name="head", **how)])
 
 
 @method(
@@ -95,32 +96,39 @@ def text2concept(
         paper="Menon and Vondrick, Visual Classification via Description from Large Language Models, ICLR 2023",
         year=2023,
         family="language",
-        needs=("vectors",),
+        needs=("vectors", "owners"),
         kinds=("binary",),
         tasks=("classes",),
-        variants={"": {"by": "descriptors"}, "names": {"by": "names"}},
-        notes="No class label is used. A class scores the mean cosine of its own descriptors; by='names' that of its name, "
-        "which is plain zero-shot classification (Radford et al. 2021) and, on aligned features, that of Text-to-concept.",
+        notes="No label is used but to read how far scores spread, for corrections. A class scores the mean cosine of its own "
+        "descriptors; one that has none scores 0.",
     )
 )
-def describe(
-    features: Any,
-    space: ConceptSpace,
-    task: Task,
-    *,
-    by: Literal["descriptors", "names"] = "descriptors",
-    class_vectors: Tensor | None = None,
-    scale: Rate = 100.0,
-) -> Plan:
-    """Cosines with texts, averaged over each class's own; nothing is learnt but how far scores spread, for corrections.
+def describe(features: Any, space: ConceptSpace, task: Task, *, scale: Rate = 100.0) -> Plan:
+    """Cosines with descriptors, averaged over each class's own. ``scale`` multiplies the mean (CLIP's; it decides nothing)."""
+    return _owned(features, space, task, scale)
 
-    ``by`` 'names' takes ``class_vectors`` (Y, d), texts of the class names, as its concepts. ``scale`` multiplies the mean
-    (CLIP's 100; no decision depends on it).
-    """
-    if by == "names":
-        space = ConceptSpace(tuple(Concept(name, owner=name, text=name) for name in task.names), class_vectors)
-    elif not any(concept.owner in task.names for concept in space.concepts):
-        raise OptionError("describe: expected descriptors written for the classes, got none; use by='names'")
+
+@method(
+    Card(
+        title="Zero-shot classification by name",
+        paper="Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, section 3.1",
+        year=2021,
+        family="language",
+        needs=("class_vectors",),
+        tasks=("classes",),
+        notes="The texts of the class names are its concepts, one for each class; nothing is learnt. On aligned features it is "
+        "the zero-shot classifier of Text-to-concept.",
+    )
+)
+def zeroshot(
+    features: Any, space: ConceptSpace, task: Task, *, class_vectors: Tensor | None = None, scale: Rate = 100.0
+) -> Plan:
+    """The class whose name is nearest, by cosine; ``class_vectors`` (Y, d) are texts of the names."""
+    names = tuple(Concept(name, owner=name, text=name) for name in task.names)
+    return _owned(features, ConceptSpace(names, class_vectors), task, scale)
+
+
+def _owned(features: Any, space: ConceptSpace, task: Task, scale: float) -> Plan:
     part = Directions(features.dim, space, shared=getattr(features, "shared", None), cosine=True, standard=False)
     head = OwnedHead(space, task, pool="mean", scale=scale)
     return Plan(ConceptModel(features, part, head, space, task), [Solve("bottleneck")])

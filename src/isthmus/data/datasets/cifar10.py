@@ -51,7 +51,10 @@ def cifar10_8k(
         x,
         y=torch.from_numpy(arrays["y"]).long(),
         task=Task.classes(str(name) for name in arrays["class_names"]),
+        caption=[str(keyword).replace("_", " ") for keyword in arrays["keyword"]],
         ids=[f"{keyword}/{file}" for keyword, file in zip(arrays["keyword"], arrays["filename"], strict=True)],
     )
     marks = named(arrays["split"], "cifar10_8k")
-    return official(table, marks, name="cifar10_8k", card=CARD, validation=validation, seed=seed)
+    data = official(table, marks, name="cifar10_8k", card=CARD, validation=validation, seed=seed)
+    data.suggest = {"captions": "the finer keywords of the photos (341, such as 'airbus'), train split"}
+    return data

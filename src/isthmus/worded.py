@@ -1,0 +1,160 @@
+"""Concepts in words on any data: frozen features, a text space they share, the words' vectors, and no concept label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.concepts.book import Book, read_words
+from isthmus.data.rows import Images
+from isthmus.data.table import Splits, Table
+from isthmus.encoders import encoded, learnable, resolve
+from isthmus.errors import OptionError
+from isthmus.features import Features, build
+from isthmus.features.aligned import Aligned, align
+from isthmus.space import ConceptSpace, Task
+from isthmus.train import encode
+
+MADE = "class names and concept labels of the training rows, put into words"
+
+
+@dataclass(frozen=True, eq=False)
+class Worded:
+    """``splits`` with the words as concepts and no concept labels, frozen ``features`` with a text space, and ``options``.
+
+    ``options`` are what methods may ask for beside: ``class_vectors`` (Y, d), texts of the class names. ``card`` says which
+    words, which text encoder and, where the features were aligned here, with what.
+    """
+
+    splits: Splits
+    features: Features
+    options: dict[str, Any]
+    card: dict[str, Any]
+
+    @property
+    def weak(self) -> bool:
+        """Did labels make the captions that tie images to texts?"""
+        return bool(self.card["aligned"] and self.card["aligned"]["weak"])
+
+
+def worded(
+    data: Splits,
+    words: Book | str | Path,
+    *,
+    features: str | nn.Module | None = None,
+    feature_options: dict[str, Any] | None = None,
+    text: str | Features | None = None,
+    seed: int = 0,
+) -> Worded:
+    """The data with concepts in words instead of its own, on features that share a space with texts.
+
+    ``words``: a ``Book`` or a file (see ``read_words``). ``features``: frozen, with weights; None takes the columns as they
+    are, or MobileNetV2 for images. Features of a CLIP or SigLIP folder bring their own text tower. Others are aligned in closed
+    form with ``text`` (default: the MiniLM sentence encoder) by the captions of training rows; a table without captions gets them
+    from its training labels, and what is learnt so is weakly supervised. No validation or test row is used for that.
+    Raises ``OptionError`` where features would have to be trained first, ``DataError`` for words that do not fit.
+    """
+    book = words if isinstance(words, Book) else read_words(words)
+    module = resolve(features or _frozen(data), data, seed=seed, **(feature_options or {}))
+    if learnable(module):
+        raise OptionError("words need frozen features with weights of their own; name some, as in --features mobilenetv2")
+    module = module.eval().requires_grad_(False)
+    encoder = text if isinstance(text, Features) else _tower(module, text)
+    embed = lambda texts: vectors(encoder, texts)  # noqa: E731
+    if _own_tower(module) is None and not hasattr(module, "shared"):
+        module, captions = _aligned(module, data, embed, seed)
+    else:
+        captions = {}
+    space = book.space(embed(book.texts))
+    parts = {name: _with(getattr(data, name), space) for name in ("train", "validation", "test")}
+    splits = Splits(**parts, name=data.name, card=data.card, published={}, suggest={})
+    card = {
+        "words": len(book),
+        "for_classes": len(book.classes),
+        "source": sorted({f"{phrase.source.kind} {phrase.source.name}".strip() for phrase in book}),
+        "text_encoder": "" if encoder.recipe is None else encoder.recipe.name,
+        "aligned": captions or getattr(module, "card", None) or None,
+    }
+    return Worded(splits, module, {"class_vectors": embed(class_texts(data.task))}, card)
+
+
+def vectors(encoder: Features, texts: Sequence[str]) -> Tensor:
+    """Texts -> (n, d) embeddings, 256 at a time, without gradient."""
+    with torch.no_grad():
+        parts = [encoder(encoder.prepare(list(texts[at : at + 256]))) for at in range(0, len(texts), 256)]
+    return torch.cat(parts).float()
+
+
+def class_texts(task: Task) -> list[str]:
+    """Class names as texts."""
+    return [name.replace("_", " ") for name in task.names]
+
+
+def captions_of(table: Table) -> list[str]:
+    """A sentence for each row from its labels: the class, and what concepts it has."""
+    assert table.task is not None and table.y is not None
+    if table.task.kind != "classes":
+        raise OptionError("words: expected captions for the training rows (a caption column), as y names no classes")
+    names = class_texts(table.task)
+    said = [names[label] for label in table.y.tolist()]
+    if table.c is None or not len(table.space):
+        return said
+    present = table.c.nan_to_num() > 0.5
+    told: list[list[str]] = [[] for _ in said]
+    for concept, part in zip(table.space.concepts, table.space.slices, strict=True):
+        if concept.kind == "continuous":
+            continue
+        text = (concept.text or concept.name).replace("_", " ")
+        for row, state in present[:, part].nonzero().tolist():
+            told[row].append(f"{concept.states[state]} {text}".replace("_", " ") if concept.states else text)
+    return [", ".join([name, *more]) for name, more in zip(said, told, strict=True)]
+
+
+def _aligned(module: Features, data: Splits, embed: Any, seed: int) -> tuple[Aligned, dict[str, Any]]:
+    train = data.train
+    weak = train.caption is None
+    captions = captions_of(train) if train.caption is None else list(train.caption)
+    pairs = MADE if weak else str(data.suggest.get("captions", "captions of the training rows"))
+    z = encoded(data, module).train.x if getattr(module, "pretrained", False) else encode(module, train)
+    made = align(module, z, captions, embed, pairs=pairs, weak=weak, seed=seed)
+    return made, made.card
+
+
+def _with(table: Table, space: ConceptSpace) -> Table:
+    """The rows with these concepts, and no label for them."""
+    return replace(table, c=None, where=None, askable=None, space=space, caption=None, checked=False)
+
+
+def _frozen(data: Splits) -> str | nn.Module:
+    x = data.train.x
+    if isinstance(x, Tensor) and x.ndim == 2:
+        return "identity"
+    if isinstance(x, Images) or (isinstance(x, Tensor) and x.ndim == 4):
+        return "mobilenetv2"
+    raise OptionError("words: these rows have no default features; name frozen ones, as in --features vision_backbone:NAME")
+
+
+def _own_tower(module: Features) -> str | None:
+    """The folder or hub name of a two-tower model whose picture side these features are; else None."""
+    recipe = module.recipe
+    if recipe is None or recipe.name != "vision_backbone":
+        return None
+    kind = str(recipe.options.get("config", {}).get("model_type", ""))
+    shared = recipe.options.get("pooling") == ("pooler" if kind.startswith("siglip") else "projection")
+    return str(recipe.options["name_or_folder"]) if kind.startswith(("clip", "siglip", "metaclip")) and shared else None
+
+
+def _tower(module: Features, text: str | None) -> Features:
+    """The text encoder by name, the one that belongs to the features, or the sentence encoder."""
+    own = _own_tower(module)
+    if own is not None and text is None:
+        pooling = "pooler" if "siglip" in str(module.recipe and module.recipe.options.get("config")) else "projection"
+        return build("text_backbone", own, pooling=pooling)
+    if text is None or text == "sentence_encoder":
+        return build("sentence_encoder")
+    return build("sentence_encoder", text)
