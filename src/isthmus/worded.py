@@ -55,8 +55,8 @@ def worded(
 
     ``words``: a ``Book`` or a file (see ``read_words``). ``features``: frozen, with weights; None takes the columns as they
     are, or MobileNetV2 for images. Features of a CLIP or SigLIP folder bring their own text tower. Others are aligned in closed
-    form with ``text`` (default: the MiniLM sentence encoder) by the captions of training rows; a table without captions gets them
-    from its training labels, and what is learnt so is weakly supervised. No validation or test row is used for that.
+    form with ``text`` (default: the MiniLM sentence encoder) by the captions of training rows; a table without captions gets
+    them from its training labels, and what is learnt so is weakly supervised. No validation or test row is used for that.
     Raises ``OptionError`` where features would have to be trained first, ``DataError`` for words that do not fit.
     """
     book = words if isinstance(words, Book) else read_words(words)

@@ -123,6 +123,7 @@ def facts(page: Page) -> list[tuple[str, str]]:
         ("data", page.name + (" (synthetic)" if about.get("synthetic") else "")),
         ("rows", ", ".join(f"{count:,} {part}" for part, count in rows.items() if isinstance(count, int))),
         ("target", _target(page)),
+        ("concepts in words", _words(data)),
         ("concept labels", "" if complete is None else f"{percent(complete)} known"),
         ("licence", about.get("licence")),
         ("terms", about.get("terms")),
@@ -134,6 +135,22 @@ def facts(page: Page) -> list[tuple[str, str]]:
         ("threads", "" if threads is None else str(threads)),
     ]
     return [(key, str(value)) for key, value in found if value]
+
+
+def _words(data: Context) -> str:
+    """How many words, from where, and what tied their texts to the rows: the pairs, and how well held-out ones are met."""
+    words = record(data.get("words"))
+    if not words:
+        return ""
+    told = [f"{words.get('words')} from {listed(texts(words.get('source')), 6)}, read by {words.get('text_encoder')}"]
+    aligned = record(words.get("aligned"))
+    if aligned:
+        kind = "weakly supervised: " if aligned.get("weak") else ""
+        told.append(
+            f"features aligned with texts by {aligned.get('rows')} pairs ({kind}{aligned.get('pairs')}); on "
+            f"{aligned.get('held_out')} held out R² {aligned.get('r2')}, own caption nearest {aligned.get('retrieval')} (chance {aligned.get('chance')})"
+        )
+    return "; ".join(told)
 
 
 def _target(page: Page) -> str:
