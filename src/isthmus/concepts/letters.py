@@ -1,4 +1,4 @@
-"""Letters that look alike: one spelling for texts that a reader cannot tell apart, the script of a letter, class names in a text.
+"""Letters that look alike: one spelling for texts that a reader cannot tell apart; scripts; class names in a text.
 
 The tables are a small part of Unicode Technical Standard 39, "Unicode Security Mechanisms": the letters that pass for Latin.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
 
-_ALIKE = """
+_TABLE = """
 а a в b с c ԁ d е e һ h і i ј j к k м m н h о o р p ѕ s т t у y х x ԛ q ԝ w ѵ v г r п n ӏ l
 А a В b С c Ԁ d Е e Һ h І i Ј j К k М m Н h О o Р p Ѕ s Т t У y Х x Ԛ q Ԝ w Ѵ v Ӏ l
 α a β b ε e η n ι i κ k ν v ο o ρ p τ t υ u χ x γ y ω w σ o
@@ -21,8 +21,9 @@ _ALIKE = """
 ꓐ b ꓑ p ꓓ d ꓔ t ꓖ g ꓗ k ꓙ j ꓚ c ꓜ z ꓝ f ꓟ m ꓠ n ꓡ l ꓢ s ꓣ r ꓦ v ꓧ h ꓪ w ꓫ x ꓬ y ꓮ a ꓰ e ꓲ i ꓳ o ꓴ u
 ᴀ a ʙ b ᴄ c ᴅ d ᴇ e ꜰ f ɢ g ʜ h ɪ i ᴊ j ᴋ k ʟ l ᴍ m ɴ n ᴏ o ᴘ p ʀ r ꜱ s ᴛ t ᴜ u ᴠ v ᴡ w ʏ y ᴢ z
 ɑ a ɡ g ı i ȷ j ɩ i ʋ u ø o ł l đ d ħ h ŧ t
-""".split()
-LATIN = dict(zip(_ALIKE[::2], _ALIKE[1::2], strict=True))
+"""
+_ALIKE: list[str] = _TABLE.split()
+LATIN: dict[str, str] = dict(zip(_ALIKE[::2], _ALIKE[1::2], strict=True))
 """A letter -> the Latin letter that it passes for."""
 _SAME = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l"})
 _UNITS = {"μm", "μg", "μl", "μs", "μmol"}

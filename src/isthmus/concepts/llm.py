@@ -134,8 +134,9 @@ class LanguageModel:
 
     def _server(self, text: str, output: type[T], heat: float) -> tuple[T, str]:
         """Ask the server through pydantic-ai."""
+        heard: list[str] = []
         try:
-            return _run(self._talk(text, output, heat))
+            return _run(self._talk(text, output, heat, heard))
         except Exception as error:
             own = _own(error)
             if own is not None:
@@ -143,9 +144,9 @@ class LanguageModel:
                 raise type(own)(told) from error
             if isinstance(error, ImportError) or not _expected(error):
                 raise
-            raise self._unusable(getattr(error, "isthmus_reply", "")) from error
+            raise self._unusable("".join(heard)) from error
 
-    async def _talk(self, text: str, output: type[T], heat: float) -> tuple[T, str]:
+    async def _talk(self, text: str, output: type[T], heat: float, heard: list[str]) -> tuple[T, str]:
         ai, httpx2 = require("pydantic_ai", "llm"), require("httpx2", "llm")
         models, providers = require("pydantic_ai.models.openai", "llm"), require("pydantic_ai.providers.openai", "llm")
         profiles = require("pydantic_ai.profiles.openai", "llm")
@@ -177,14 +178,15 @@ class LanguageModel:
             with ai.capture_run_messages() as messages:
                 try:
                     result = await agent.run(text)
-                except Exception as error:
-                    error.isthmus_reply = _said(messages)  # type: ignore[attr-defined]
-                    raise
-            return result.output, _said(messages)
+                finally:
+                    heard.append(_said(messages))
+            return result.output, heard[0]
 
     def _unusable(self, raw: str) -> ReplyError:
         got = f"began with {shown(ascii(raw[:200])[1:-1])!r}" if raw.strip() else "was empty or no chat reply"
-        return ReplyError(f"{self.name}: expected the JSON that was asked for; the reply {got}; try again, or another model")
+        return ReplyError(
+            f"{self.name}: expected the JSON that was asked for; the reply {got}; try again, raise max_tokens, or take another model"
+        )
 
 
 def model_of(ask: LanguageModel | Call) -> LanguageModel:
@@ -212,7 +214,7 @@ def _key(variable: str | None) -> str:
         raise OptionError("key_env: expected the NAME of an environment variable that holds the key, such as OPENAI_API_KEY")
     key = os.environ.get(variable, "").strip()
     if not key or not key.isascii() or not key.isprintable():
-        raise OptionError(f"key_env {variable}: expected this environment variable to hold a key; set it: export {variable}=...")
+        raise OptionError(f"key_env {variable}: expected it to hold a key; set it: export {variable}=...")
     return key
 
 

@@ -54,8 +54,9 @@ def shown(text: object, most: int = SHOWN) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as data inside a prompt: one JSON string without ``<`` and ``>``, so that it can end no quotation or message."""
-    return json.dumps(text, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")
+    """A text as data inside a prompt: one JSON string without ``<`` and ``>``: it can end no quotation and no message."""
+    made = json.dumps(text, ensure_ascii=False)
+    return re.sub("[<>\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", made)
 
 
 def checked(text: object, *, classes: Sequence[str] = (), longest: int = LONGEST) -> str | Refused:
@@ -121,7 +122,7 @@ def _form(text: str, longest: int) -> str | None:
     if odd := [ch for ch in text if ch not in PUNCTUATION and unicodedata.category(ch)[0] not in "LMN"]:
         return f"it holds {odd[0]!r}, which belongs to markup or code"
     if (word := mixed(text)) is not None:
-        return f"it mixes letters of several scripts in one word: {ascii(word)}"
+        return f"it mixes letters of several scripts in one word: {word!a}"
     return None
 
 

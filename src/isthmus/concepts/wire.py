@@ -194,5 +194,7 @@ def address(url: str) -> str:
     if not fine or not url.isprintable():
         raise OptionError(f"server {shown(url)!r}: expected an address such as http://localhost:11434/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise OptionError(f"server at {parts.hostname!r}: expected an address without user, key or query; name the key: key_env")
+        raise OptionError(
+            f"server at {parts.hostname!r}: expected an address without user, key or query; name the key: key_env"
+        )
     return url.rstrip("/")
