@@ -50,11 +50,11 @@ def measure(
     from the cache where they were asked before, so a run that was stopped goes on where it was. A question without a usable
     answer leaves NaN, with a warning. ``DataError``: a concept is not approved, or a text is longer than ``LONGEST_TEXT``.
     """
-    _approved(book)
+    _, said = _approved(book)
     if progress is not None:
-        return measured(texts, book.texts, ask, batch=batch, progress=progress)
+        return measured(texts, said, ask, batch=batch, progress=progress)
     with Bar("measure") as bar:
-        return measured(texts, book.texts, ask, batch=batch, progress=bar)
+        return measured(texts, said, ask, batch=batch, progress=bar)
 
 
 def measured(
@@ -73,15 +73,15 @@ def prior(
 ) -> dict[str, dict[str, int]]:
     """For each class, whether it usually has each approved concept: {class: {concept: 1 yes, -1 no, 0 unknown}}.
 
-    KnoBo's prior of the head: the loss has |tanh(weight) - prior| (section 3.3).
+    Concepts are named as ``book.space()`` names them. KnoBo's loss holds |tanh(weight) - prior| (section 3.3).
     """
-    _approved(book)
+    concepts, said = _approved(book)
     names = named_classes(classes)
     head = "For each numbered statement or question below: is it usually so for an image of the class? Answer yes, no, or "
     head += "unknown where it differs from one to the next.\n"
-    table = _table([f"{head}Class: {quoted(name)}" for name in names], book.texts, ask, batch, progress, "prior")
+    table = _table([f"{head}Class: {quoted(name)}" for name in names], said, ask, batch, progress, "prior")
     signs = torch.nan_to_num(2 * table - 1).int().tolist()
-    return {name: dict(zip(book.texts, row, strict=True)) for name, row in zip(names, signs, strict=True)}
+    return {name: dict(zip(concepts, row, strict=True)) for name, row in zip(names, signs, strict=True)}
 
 
 def _table(
@@ -127,11 +127,11 @@ def _row(answers: Answers, count: int) -> Tensor:
     return torch.tensor([_VALUE.get(said, float("nan")) for said in single])
 
 
-def _approved(book: Book) -> None:
-    if waiting := [phrase.text for phrase in book if not phrase.approved]:
-        raise DataError(f"concept {waiting[0]!r} is not approved ({len(waiting)} are not); review them, or use .approved")
+def _approved(book: Book) -> tuple[tuple[str, ...], list[str]]:
+    """The names of the concepts, and what is asked about each; ``DataError`` where one is not approved."""
     if not len(book):
         raise DataError("the book is empty: expected at least one approved concept")
+    return book.space().names, [f"{p.part}: {p.text}" if p.part else p.text for p in book]
 
 
 def _texts(texts: Sequence[str]) -> list[str]:

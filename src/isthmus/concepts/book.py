@@ -49,6 +49,8 @@ class Phrase:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "owners", tuple(self.owners))
+        if not all(isinstance(each, str) for each in (self.text, self.part or "", self.approved, *self.owners)):
+            raise DataError(f"phrase {str(self.text)[:40]!r}: expected text, part, owners and approval as texts")
         if not self.text.strip() or not self.text.isprintable():
             raise DataError(f"phrase {self.text[:40]!r}: expected a printable text of one line, not empty")
 

@@ -22,7 +22,7 @@ _TABLE = """
 ᴀ a ʙ b ᴄ c ᴅ d ᴇ e ꜰ f ɢ g ʜ h ɪ i ᴊ j ᴋ k ʟ l ᴍ m ɴ n ᴏ o ᴘ p ʀ r ꜱ s ᴛ t ᴜ u ᴠ v ᴡ w ʏ y ᴢ z
 ɑ a ɡ g ı i ȷ j ɩ i ʋ u ø o ł l đ d ħ h ŧ t
 """
-_ALIKE: list[str] = _TABLE.split()
+_ALIKE = [str(letter) for letter in _TABLE.split()]
 LATIN: dict[str, str] = dict(zip(_ALIKE[::2], _ALIKE[1::2], strict=True))
 """A letter -> the Latin letter that it passes for."""
 _SAME = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l"})

@@ -184,9 +184,8 @@ class LanguageModel:
 
     def _unusable(self, raw: str) -> ReplyError:
         got = f"began with {shown(ascii(raw[:200])[1:-1])!r}" if raw.strip() else "was empty or no chat reply"
-        return ReplyError(
-            f"{self.name}: expected the JSON that was asked for; the reply {got}; try again, raise max_tokens, or take another model"
-        )
+        todo = "try again, raise max_tokens, or take another model"
+        return ReplyError(f"{self.name}: expected the JSON that was asked for; the reply {got}; {todo}")
 
 
 def model_of(ask: LanguageModel | Call) -> LanguageModel:

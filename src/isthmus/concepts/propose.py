@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from isthmus.concepts.book import Book, Phrase, merged
 from isthmus.concepts.letters import words
@@ -41,7 +41,7 @@ PURPOSES: dict[str, tuple[str, ...]] = {
 }
 _ASKED = (
     "Give {n} different short phrases of two to six plain words each, at most {longest} characters. Each names one attribute "
-    "that can be seen in an image. None may contain the name of the class, or words only a person who knows the class would use."
+    "that can be seen in an image. None may contain the name of the class, or words that only an expert knows."
 )
 
 
@@ -72,12 +72,13 @@ class Proposal:
     refused: tuple[Refused, ...] = ()
 
 
-class Ask(BaseModel):
+@dataclass(frozen=True)
+class Ask:
     """One question about one class."""
 
     owner: str
     prompt: str
-    most: int = Field(ge=1)
+    most: int
 
 
 def propose(
@@ -147,17 +148,17 @@ def _asks(classes: list[str], style: str, per_class: int, parts: tuple[str, ...]
         if style == "parts":
             listed = ", ".join(map(quoted, parts))
             yield Ask(
-                owner=owner,
-                prompt=f"{head}Parts: {listed}\nGive one short phrase for each of these parts, of two to six plain words, "
+                owner,
+                f"{head}Parts: {listed}\nGive one short phrase for each of these parts, of two to six plain words, "
                 "saying how this part of this class looks. No phrase may contain the name of the class.",
-                most=len(parts),
+                len(parts),
             )
             continue
         purposes = PURPOSES[style]
         n = math.ceil(per_class / len(purposes))
-        for purpose in purposes[: math.ceil(per_class / n)]:
-            asked = _ASKED.format(n=n, longest=longest)
-            yield Ask(owner=owner, prompt=f"{head}Describe {purpose}.\n{asked}", most=n)
+        for i, purpose in enumerate(purposes[: math.ceil(per_class / n)]):
+            most = min(n, per_class - i * n)
+            yield Ask(owner, f"{head}Describe {purpose}.\n{_ASKED.format(n=most, longest=longest)}", most)
 
 
 def _phrases(
@@ -184,9 +185,7 @@ def _by_part(
         part = known.get(" ".join(words(given.part.casefold())))
         text = checked(given.phrase, classes=classes, longest=longest)
         if part is None:
-            out.append(
-                Refused(shown(given.phrase), f"it is about {shown(given.part, 40)!r}, which is no part asked for", owner)
-            )
+            out.append(Refused(shown(given.phrase), f"the part {shown(given.part, 40)!r} was not asked for", owner))
         elif isinstance(text, Refused):
             out.append(Refused(text.text, text.reason, owner))
         elif part in found:

@@ -1,7 +1,7 @@
 """Documents to concepts: yes/no questions that a language model finds in retrieved passages, each with its quote.
 
 KnoBo (Yang et al., NeurIPS 2024), section 3.1: a queue of queries that begins with the class names; BM25's 50 best passages,
-10 unused ones; questions with document and quote; accepted only if visual, new and answerable; what is accepted becomes a query.
+10 unused ones; questions with document and quote; accepted if visual, new and answerable; then itself a query.
 """
 
 from __future__ import annotations
@@ -147,15 +147,13 @@ def _reason(text: str, before: list[str], model: LanguageModel, reports: Sequenc
     except ReplyError as error:
         return f"it could not be judged: {error}"
     if not told.visual or not told.answerable or told.duplicate:
-        return "the model says it " + (
-            "cannot be seen in an image"
-            if not told.visual
-            else "asks what another asks"
-            if told.duplicate
-            else "has one answer"
-        )
+        same = "asks what another asks" if told.duplicate else "has one answer for all images"
+        return f"the model says it {same if told.visual else 'cannot be seen in an image'}"
     if reports:
-        values = measured(list(reports)[:REPORTS], [text], model, progress=None)
+        try:
+            values = measured(list(reports)[:REPORTS], [text], model, progress=None)
+        except ReplyError as error:
+            return f"it could not be tried on the reports: {error}"
         yes, no = int((values == 1).sum()), int((values == 0).sum())
         if min(yes, no) < MINORITY * len(values):
             return f"of {len(values)} reports {yes} say yes and {no} say no; expected {MINORITY:.0%} of the rarer answer"

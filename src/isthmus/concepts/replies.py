@@ -34,7 +34,7 @@ def content_key(parts: Mapping[str, Any]) -> str:
 
 
 class Replies:
-    """A folder of replies; None keeps nothing. Several processes may share it; where it cannot be written one is warned once."""
+    """A folder of replies; None keeps nothing. Processes may share it; where it cannot be written, one is warned once."""
 
     def __init__(self, folder: Path | None, most_bytes: int = 4_000_000) -> None:
         self.folder, self.most_bytes, self._warned = folder, most_bytes, False
