@@ -28,18 +28,6 @@ class IntegrityError(IsthmusError):
     """A saved file that is damaged, missing, or not what the manifest says."""
 
 
-class LanguageModelError(IsthmusError):
-    """A language model's server that cannot be reached, or that refuses."""
-
-
-class ReplyError(LanguageModelError):
-    """A language model's reply that cannot be used: too long, or not the JSON that was asked for."""
-
-
-class CostCap(LanguageModelError):
-    """The next call to a language model could pass the limit that was set; it was not made."""
-
-
 class MissingExtra(IsthmusError, ImportError):
     """An optional dependency that is not installed."""
 

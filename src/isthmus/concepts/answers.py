@@ -14,10 +14,11 @@ from pydantic import BaseModel, BeforeValidator
 from torch import Tensor
 
 from isthmus.concepts.book import Book
+from isthmus.concepts.failures import ReplyError
 from isthmus.concepts.llm import Call, LanguageModel, model_of
 from isthmus.concepts.propose import Progress, named_classes
 from isthmus.concepts.safe import quoted
-from isthmus.errors import DataError, OptionError, ReplyError
+from isthmus.errors import DataError, OptionError
 from isthmus.progress import Bar
 
 LONGEST_TEXT = 20_000  # characters of a text that is asked about

@@ -132,7 +132,7 @@ class Book:
             rows = [Phrase(**{**row, "source": Source(**row["source"])}) for row in found["phrases"]]
         except DataError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(f"{place}: expected JSON of schema {SCHEMA}, got {str(error)[:80]!r}") from error
         return cls(tuple(rows))
 
@@ -173,7 +173,7 @@ def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
     if path.suffix.lower() == ".json":
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{name}: expected JSON, got {str(error)[:80]}") from error
         if isinstance(found, dict) and "schema" in found:
             book = Book.from_json(text, name).approved

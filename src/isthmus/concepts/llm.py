@@ -21,10 +21,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from isthmus.concepts.book import Source
+from isthmus.concepts.failures import ReplyError
 from isthmus.concepts.replies import Replies, content_key, sha
 from isthmus.concepts.safe import shown
 from isthmus.concepts.wire import Guard, Spending, address
-from isthmus.errors import IsthmusError, OptionError, ReplyError, require
+from isthmus.errors import IsthmusError, OptionError, require
 
 T = TypeVar("T", bound=BaseModel)
 Call = Callable[[str], str]

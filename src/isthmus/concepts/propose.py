@@ -15,10 +15,11 @@ from typing import Literal, get_args
 from pydantic import BaseModel
 
 from isthmus.concepts.book import Book, Phrase, merged
+from isthmus.concepts.failures import ReplyError
 from isthmus.concepts.letters import words
 from isthmus.concepts.llm import Call, LanguageModel, Reply, model_of
 from isthmus.concepts.safe import LONGEST, Refused, checked, quoted, shown, sieve
-from isthmus.errors import OptionError, ReplyError, unknown
+from isthmus.errors import OptionError, unknown
 
 Style = Literal["labo", "labelfree", "parts", "medical"]
 Progress = Callable[[str, int, int, dict[str, float]], None]

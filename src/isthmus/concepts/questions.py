@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from isthmus.concepts.answers import measured
 from isthmus.concepts.book import Book, Phrase
 from isthmus.concepts.documents import Library, Passage, clip, nearest
+from isthmus.concepts.failures import ReplyError
 from isthmus.concepts.llm import Call, LanguageModel, Reply, model_of
 from isthmus.concepts.propose import Progress, Proposal, named_classes
 from isthmus.concepts.safe import LONGEST, Refused, checked, quoted, shown
-from isthmus.errors import OptionError, ReplyError
+from isthmus.errors import OptionError
 
 REPORTS = 100  # texts that a candidate is tried on
 MINORITY = 0.1  # the least share of the rarer answer among them

@@ -15,8 +15,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from isthmus.concepts.failures import CostCap, LanguageModelError, ReplyError
 from isthmus.concepts.safe import shown
-from isthmus.errors import CostCap, LanguageModelError, OptionError, ReplyError, require
+from isthmus.errors import OptionError, require
 
 BYTES_A_TOKEN = 3  # of a text whose tokens nobody counted; 4 in English, fewer elsewhere
 
