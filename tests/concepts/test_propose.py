@@ -126,6 +126,11 @@ def test_a_duplicate_within_a_class_is_refused_and_between_classes_joined() -> N
     assert [r.text for r in made.refused] == ["Tail"]
 
 
+def test_a_duplicate_takes_no_room() -> None:
+    ask, _ = scripted(phrases("tail"), phrases("Tail", "ears"))
+    assert propose(["cat"], ask, per_class=2).book.texts == ["tail", "ears"]
+
+
 def test_an_unusable_answer_costs_its_question_only() -> None:
     ask, _ = scripted("no JSON", phrases("tail"))
     made = propose(["cat", "dog"], ask, style="medical")
