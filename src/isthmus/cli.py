@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperGroup
 
 from isthmus import __version__
-from isthmus.commands import catalogue, claims, data, doctor, dynamic, features, manual, predictions, study, train, use
+from isthmus.commands import (
+    catalogue,
+    claims,
+    concepts,
+    data,
+    doctor,
+    dynamic,
+    features,
+    manual,
+    predictions,
+    study,
+    train,
+    use,
+)
 from isthmus.commands.console import ASKED, MEANING, Code, code_of, complain, one_line, warned
 
 _USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
@@ -121,6 +134,7 @@ app.command("report", rich_help_panel=_MODELS)(study.report)
 app.command("show", rich_help_panel=_ABOUT)(catalogue.show)
 app.add_typer(data.app, name="data", rich_help_panel=_ABOUT)
 app.add_typer(features.app, name="features", rich_help_panel=_ABOUT)
+app.add_typer(concepts.app, name="concepts", rich_help_panel=_ABOUT)
 app.command("claims", rich_help_panel=_ABOUT)(claims.claims)
 app.command("doctor", rich_help_panel=_ABOUT)(doctor.doctor)
 app.command("manual", hidden=True)(manual.manual)

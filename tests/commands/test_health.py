@@ -47,7 +47,7 @@ def findings(run: Any, code: int = 0) -> dict[str, tuple[str, str]]:
 
 def test_doctor_looks_at_what_the_project_declares() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = lambda lines: {line.split(">=")[0] for line in lines}  # noqa: E731
+    names = lambda lines: {line.split(">=")[0].split("[")[0] for line in lines}  # noqa: E731
     assert set(doctor.CORE) == names(project["dependencies"])
     for extra, packages in doctor.EXTRAS.items():
         assert set(packages) == names(project["optional-dependencies"][extra])

@@ -61,3 +61,9 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match="bad.json"):
         read_words(path)
+
+
+def test_an_unapproved_class_takes_the_approval_away() -> None:
+    known, more = Book((Phrase("striped", ("tiger",), approved="ana"),)), Book((Phrase("striped", ("zebra",)),))
+    assert [(p.owners, p.approved) for p in known.joined(more)] == [(("tiger", "zebra"), "")]
+    assert [(p.owners, p.approved) for p in known.joined(Book((Phrase("Striped", ("tiger",)),)))] == [(("tiger",), "ana")]

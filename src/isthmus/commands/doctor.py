@@ -40,7 +40,8 @@ CORE = {
     "filelock": "filelock",
 }
 EXTRAS = {"vision": {"transformers": "transformers"}, "text": {"transformers": "transformers"},
-          "data": {"pandas": "pandas", "pyarrow": "pyarrow"}}  # fmt: skip
+          "data": {"pandas": "pandas", "pyarrow": "pyarrow"},
+          "llm": {"pydantic-ai-slim": "pydantic_ai", "bm25s": "bm25s"}}  # fmt: skip
 PATIENCE = 180  # seconds that one import may take
 _IMPORT = """
 import importlib, json, sys

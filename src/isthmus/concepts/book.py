@@ -49,6 +49,8 @@ class Phrase:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "owners", tuple(self.owners))
+        if not all(isinstance(each, str) for each in (self.text, self.part or "", self.approved, *self.owners)):
+            raise DataError(f"phrase {str(self.text)[:40]!r}: expected text, part, owners and approval as texts")
         if not self.text.strip() or not self.text.isprintable():
             raise DataError(f"phrase {self.text[:40]!r}: expected a printable text of one line, not empty")
 
@@ -130,7 +132,7 @@ class Book:
             rows = [Phrase(**{**row, "source": Source(**row["source"])}) for row in found["phrases"]]
         except DataError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(f"{place}: expected JSON of schema {SCHEMA}, got {str(error)[:80]!r}") from error
         return cls(tuple(rows))
 
@@ -141,9 +143,9 @@ class Book:
 
 
 def merged(phrases: Iterable[Phrase]) -> Book:
-    """Phrases in order, the same text and part once, for all its classes; the first source and approval stay.
+    """Phrases in order, the same text and part once, for all its classes; the first source stays.
 
-    A phrase about a part stays apart for each class: it is that class's descriptor.
+    Its approval stays too, unless an unapproved phrase adds a class: that pair must be reviewed. A phrase about a part stays apart for each class: it is that class's descriptor.
     """
     found: dict[tuple[Any, ...], Phrase] = {}
     for phrase in phrases:
@@ -151,7 +153,8 @@ def merged(phrases: Iterable[Phrase]) -> Book:
         first = found.setdefault(key, phrase)
         if first is not phrase:
             owners = tuple(dict.fromkeys((*first.owners, *phrase.owners)))
-            found[key] = replace(first, owners=owners, approved=first.approved or phrase.approved)
+            approved = first.approved if phrase.approved or owners == first.owners else ""
+            found[key] = replace(first, owners=owners, approved=approved)
     return Book(tuple(found.values()))
 
 
@@ -171,7 +174,7 @@ def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
     if path.suffix.lower() == ".json":
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{name}: expected JSON, got {str(error)[:80]}") from error
         if isinstance(found, dict) and "schema" in found:
             book = Book.from_json(text, name).approved
