@@ -88,7 +88,7 @@ class Describe:
     def __call__(self, model: ConceptModel, data: Fold) -> None:
         part, head = model.bottleneck, model.head
         assert isinstance(part, Directions) and isinstance(head, SignatureHead)
-        head.describe(F.normalize(self.vectors.to(part.rows), dim=-1) @ part.rows.T)
+        head.describe(F.normalize(part.shared.place(self.vectors), dim=-1) @ part.rows.T)
 
 
 @method(
