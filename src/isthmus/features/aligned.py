@@ -22,9 +22,11 @@ from isthmus.features.registry import Features, features_builder, positive
 STRENGTHS = tuple(10.0**p for p in range(-4, 4))  # of the ridge, as a share of the mean variance of a feature
 WHITEN: tuple[float | None, ...] = (None, 0.1, 1.0, 10.0)  # of the texts, as a share of their mean variance; None: plain
 
+MANY = 20  # different captions, from which on some are held out whole
+
 
 class Affine(nn.Module):
-    """z (B, D) -> e (B, d) = z W' + b, in a text space; ``center`` (d,) is subtracted from texts before they are compared with e."""
+    """z (B, D) -> e (B, d) = z W' + b, in a text space; ``center`` (d,) is subtracted from texts before a comparison."""
 
     weight: Tensor
     bias: Tensor
@@ -52,7 +54,7 @@ class Aligned(Features):
     def __init__(self, backbone: Features, dim: int, card: dict[str, Any]) -> None:
         super().__init__()
         self.backbone, self.shared, self.card = backbone.eval().requires_grad_(False), Affine(backbone.dim, dim), card
-        self.dim = backbone.dim
+        self.dim, self.patches = backbone.dim, int(getattr(backbone, "patches", 1))
 
     def train(self, mode: bool = True) -> Aligned:
         super().train(mode)
@@ -203,8 +205,8 @@ def align(
 ) -> Aligned:
     """``backbone`` tied to the space of ``text`` (texts -> (n, d)) by pairs of features z (n, D) and captions (n).
 
-    Whole captions are held out (a ``share`` of them), so that quality is that on words never seen; a fifth of the rows, where
-    there are fewer than five captions. ``pairs`` says in words where the captions came from and ``weak`` that labels made
+    Whole captions are held out (a ``share`` of them), so that quality is that on words never seen; of fewer than twenty
+    captions a share of the rows. ``pairs`` says in words where the captions came from and ``weak`` that labels made
     them; both stand on the card, with R², retrieval and its chance level.
     """
     if len(captions) != len(z):
@@ -214,7 +216,7 @@ def align(
     place = {caption: row for row, caption in enumerate(different)}
     code = torch.tensor([place[caption] for caption in captions])
     generator = torch.Generator().manual_seed(seed)
-    if len(different) >= 5:
+    if len(different) >= MANY:
         out = torch.randperm(len(different), generator=generator)[: max(2, math.ceil(share * len(different)))]
         held = torch.isin(code, out).nonzero().flatten()
     else:
@@ -225,7 +227,7 @@ def align(
         "weak": weak,
         "rows": len(z),
         "captions": len(different),
-        "held_out": "captions" if len(different) >= 5 else "rows",
+        "held_out": "captions" if len(different) >= MANY else "rows",
         "strength": found.strength,
         "whiten": found.whiten,
         "r2": round(found.r2, 4),
