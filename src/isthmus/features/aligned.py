@@ -20,7 +20,7 @@ from isthmus.errors import DataError
 from isthmus.features.registry import Features, features_builder, positive
 
 STRENGTHS = tuple(10.0**p for p in range(-4, 4))  # of the ridge, as a share of the mean variance of a feature
-WHITEN: tuple[float | None, ...] = (None, 0.1, 1.0, 10.0)  # of the texts, as a share of their mean variance; None: plain
+WHITEN: tuple[float | None, ...] = (None, 0.1, 1.0, 10.0, 100.0)  # of the texts, in their mean variances; None: plain
 
 MANY = 20  # different captions, from which on some are held out whole
 
@@ -83,7 +83,7 @@ class Fit:
 
     ``strength`` of the ridge; ``whiten`` of the texts (None: plain). ``r2`` = 1 - mean squared error / variance of the held-out
     targets (of the ridge, before whitening). ``retrieval``: the share of held-out rows whose own caption is the nearest of the
-    different captions held out; ``chance`` is one over their number.
+    different captions held out, each caption counting alike; ``chance`` is one over their number.
     """
 
     weight: Tensor
@@ -187,7 +187,8 @@ def quality(found: Fit, plain: tuple[Tensor, Tensor], z: Tensor, t: Tensor) -> d
     e = F.linear(z.float(), found.weight, found.bias)
     nearest = (e @ F.normalize(texts - found.center, dim=-1).T).argmax(-1)
     r2 = float(1 - error / spread.clamp(min=1e-12))
-    return {"r2": r2, "retrieval": float((nearest == own).float().mean()), "chance": 1 / len(texts)}
+    right = torch.zeros(len(texts)).index_add_(0, own, (nearest == own).float()) / torch.bincount(own)
+    return {"r2": r2, "retrieval": float(right.mean()), "chance": 1 / len(texts)}
 
 
 def align(
