@@ -4,6 +4,9 @@ Real: `cifar10_8k` (42 words) and `wbcatt` (21 words, weakly supervised). `spars
 and dense (the same layer without a loss of its own), rate 3e-4 or 3e-3 by validation rows, up to 100 epochs, 3 seeds. Beside:
 the share of decisions of the layer's own softmax that a tenth of the concepts hold, which is what sparse means there.
 
+Seen before the rule, on the same test rows of photos, one seed, with another list of 35 words: gumbel .783, contrastive .780,
+l1 .779 (dense was not run).
+
 Measured: accuracy on test rows less the dense layer's, points, 95 % paired bootstrap interval.
 
 Rule, fixed before the first result: holds when gumbel is above dense, interval above 0, on both sets; does not hold when on

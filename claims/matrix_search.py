@@ -4,6 +4,9 @@ Real: `cifar10_8k` (42 words; aligned by keywords of training photos, which are 
 words, weakly supervised). `zeroshot`: cosine with the class's name. `cms` by similarity and by its highest concept, rows
 divided by sums or columns standardised: four rows, none chosen. No method learns; seeds do not matter, so one run.
 
+Seen before the rule, on the same test rows of photos, one seed, with another list of 35 words: cms .669 by similarity and .517
+by its highest concept, zero-shot .755.
+
 Measured: accuracy on test rows less zero-shot's, points, 95 % paired bootstrap interval.
 
 Rule, fixed before the first result: holds when on both sets some of the four rows is above zero-shot, its interval above 0
