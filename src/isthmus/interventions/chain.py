@@ -2,8 +2,8 @@
 
 What the chain shows: an entry that was changed, dropped from the middle, added or moved, training rows that were changed before
 an edit, and weights, concepts, task or options that are not those the last edit left. What it cannot show: whoever may write
-the files can rewrite every entry with new hashes, drop the newest edits together with what they changed, or drop all of them. A
-hash is no signature. Keep the last entry's hash in another place to know that the chain is the one you saw.
+the files can rewrite every entry with new hashes, drop the newest edits together with what they changed, or drop all of them.
+A hash is no signature, and ``who`` is what was typed. To know the chain again, keep the last entry's hash in another place.
 """
 
 from __future__ import annotations

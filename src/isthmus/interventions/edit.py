@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from copy import copy, deepcopy
 from dataclasses import replace
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -141,8 +141,7 @@ def transfer(
 
 def _shown(model: ConceptModel, concepts: Concepts, k: int) -> float:
     """What the head is shown of column k on the only row: its contribution under weights of 1."""
-    w, head = weights_of(model, "transfer"), model.head
-    assert isinstance(head, Contributes)
+    w, head = weights_of(model, "transfer"), cast("Contributes", model.head)
     was = w.clone()
     w.fill_(1.0)
     found = float(head.contributions(concepts)[0, 0, k])
@@ -243,13 +242,15 @@ def _alone(old: ConceptModel, new: ConceptModel, k: int, rows: Table) -> None:
 
 
 def follow(model: ConceptModel, table: Table) -> Table:
-    """Rows under the names that the model's edits gave its concepts, so that labels of the old names are found again."""
-    made = copy(table)
+    """Rows labelled under the names that the concepts had before any edit, under those they have now; others as they are."""
+    now: dict[str, str] = {}
     for _, entry in chain.edits(model.history):
-        names: dict[str, str] = entry["what"].get("names") or {}
-        known = {old: new for old, new in names.items() if old in made.space.names}
-        if known and not set(known.values()) & (set(made.space.names) - set(known)):
-            made.space = renamed(made.space, known)
+        step: dict[str, str] = entry["what"].get("names") or {}
+        found = {first: step.get(name, name) for first, name in now.items()}
+        now = found | {old: new for old, new in step.items() if old not in now.values()}
+    made = copy(table)
+    if now and set(now) <= set(table.space.names) and not set(now.values()) & (set(table.space.names) - set(now)):
+        made.space = renamed(table.space, now)
     return made
 
 

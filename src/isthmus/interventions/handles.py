@@ -73,8 +73,8 @@ def weights_of(model: ConceptModel, edit: str) -> nn.Parameter:
     if not isinstance(weights, nn.Parameter) or tuple(weights.shape) != shape or not hasattr(model.head, "contributions"):
         kind = type(model.head.inner if isinstance(model.head, ResidualHead) else model.head).__name__
         raise OptionError(
-            f"{edit}: needs a linear head with a weight for each class and concept, got {kind}; remove concepts instead, or fit "
-            "a method with such a head"
+            f"{edit}: needs a linear head with a weight for each class and concept, got {kind}; remove concepts instead, "
+            "or fit a method with such a head"
         )
     return weights
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
@@ -85,7 +86,9 @@ def effect(old: ConceptModel, new: ConceptModel, table: Table) -> dict[str, Any]
     width = (old.task.width,) if name == "macro_f1" else ()
     forms = [METRICS[name].weighted(y, said, *width) for said in (a, b)]
     ones, weights = np.ones((1, len(y))), resamples(len(y), groups=None if table.group is None else list(table.group))
-    low, high = interval(forms[1].under(weights) - forms[0].under(weights))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # resamples in which a score is not defined are NaN
+        low, high = interval(forms[1].under(weights) - forms[0].under(weights))
     moved = np.abs(a - b) > 0.01 * old.task.scale if old.task.kind == "value" else a != b
     return {
         "rows": len(y),
