@@ -222,6 +222,7 @@ def test_the_digest_sees_each_thing_and_only_those() -> None:
         "weight": lambda m: m.head.map.weight.data.neg_(),
         "buffer": lambda m: m.bottleneck.low.add_(1),
         "type": lambda m: m.bottleneck.double(),
+        "shape": lambda m: setattr(m.bottleneck, "low", m.bottleneck.low.reshape(1, -1)),
         "space": lambda m: setattr(m, "space", ConceptSpace(tuple(reversed(m.space.concepts)))),
         "vectors": lambda m: setattr(m, "space", ConceptSpace(m.space.concepts, torch.ones(len(m.space), 2))),
         "more vectors": lambda m: setattr(m, "space", ConceptSpace(m.space.concepts, torch.ones(len(m.space), 3))),

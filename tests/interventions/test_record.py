@@ -63,3 +63,14 @@ def test_words_and_rows_that_do_not_fit_are_refused(linear: Fit) -> None:
         im.edit.prune(model, "age", why="w", validation=data.validation.replace(y=None))
     with pytest.raises(DataError, match="the model decides"):
         im.edit.prune(model, "age", why="w", validation=world(("binary", "categorical", "continuous"), "labels").validation)
+
+
+def test_a_number_has_changed_when_it_moved_by_a_hundredth_of_its_deviation(fitted: Callable[..., Fit]) -> None:
+    model, data = fitted(("binary",), task="value", epochs=30, lr=1e-2)
+    x, old = data.validation.x, model(data.validation.x)
+    step = 0.01 / float(old.concepts.values[:, 1].median())  # moves a row by step times its value, in training deviations
+    weight = float(model.head.weights[0, 1]) + step
+    new = im.edit.reweight(model, {(0, 1): weight}, why="w", validation=data.validation)
+    moved = (model.task.predict(new(x).logits) - model.task.predict(old.logits)).abs() > 0.01 * model.task.scale
+    assert 0.1 < moved.double().mean() < 0.9
+    assert new.history[-1]["effect"]["changed"] == pytest.approx(float(moved.double().mean()), abs=1e-6)
