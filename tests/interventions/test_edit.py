@@ -14,7 +14,9 @@ import isthmus as im
 from isthmus import hub, registry
 from isthmus.data.table import Splits
 from isthmus.errors import DataError, IsthmusError, OptionError, UnknownName
-from isthmus.model import ConceptModel
+from isthmus.heads.linear import LinearHead
+from isthmus.model import ConceptModel, Concepts
+from isthmus.space import Concept, ConceptSpace
 from isthmus.testing import world
 
 MIXED = ("binary", "categorical", "continuous")
@@ -132,6 +134,20 @@ def test_a_transfer_that_cannot_be_is_refused(linear: Fit) -> None:
         im.edit.transfer(zero, x, "yes or no 0", true=1, predicted=0, why="absent")
 
 
+def test_a_transfer_under_a_head_that_is_no_plain_sum_is_refused(linear: Fit) -> None:
+    model, data = linear
+
+    class Doubled(LinearHead):
+        def forward(self, concepts: Concepts, z: Tensor) -> Tensor:
+            return 2 * super().forward(concepts, z)
+
+    other = deepcopy(model)
+    other.head = Doubled(model.space, model.task)
+    said = int(other(data.test.x[:1]).logits.argmax())
+    with pytest.raises(IsthmusError, match="no plain sum"):
+        im.edit.transfer(other, data.test.x[:1], "age", true=(said + 1) % 3, why="w")
+
+
 def test_the_side_channel_stays_and_the_entry_says_so(beside: Fit) -> None:
     model, data = beside
     new = im.edit.prune(model, "age", why="a shortcut")
@@ -186,6 +202,8 @@ def test_rows_labelled_under_old_names_follow(linear: Fit) -> None:
     assert data.test.labels_for(new.space) is None
     assert im.edit.follow(new, rows) is not rows
     assert im.edit.follow(new, rows).space == rows.space, "rows that have the new names already"
+    some = data.test.replace(c=data.test.c[:, 9:10], space=ConceptSpace.of(Concept("age", "continuous")))
+    assert im.edit.follow(new, some).space.names == ("age",), "rows of which it cannot be told what their names mean"
     assert im.evaluate(new, rows)["concept_accuracy"] == im.evaluate(model, data.test)["concept_accuracy"]
 
 

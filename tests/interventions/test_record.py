@@ -34,6 +34,9 @@ def test_the_entry_says_who_when_why_and_the_effect(linear: Fit, monkeypatch: py
     assert told["changed"] == pytest.approx((a != b).mean(), abs=1e-6)
     assert told["changed"] > 0
     assert told["interval"][0] <= told["after"] - told["before"] <= told["interval"][1]
+    together = data.validation.replace(group=["one"] * len(y))
+    alone = im.edit.prune(model, ["yes or no 0", "colour", "age"], why="w", validation=together).history[-1]["effect"]
+    assert alone == told | {"interval": None}, "one group says nothing of another"
     assert im.edit.prune(model, "age", who="eve", why="w").history[-1]["who"] == "eve"
     assert im.edit.prune(model, "age", why="w").history[-1]["effect"] is None
 

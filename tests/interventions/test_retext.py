@@ -110,6 +110,19 @@ def test_a_new_text_changes_its_own_column_and_nothing_else(tmp_path: Path) -> N
     assert torch.equal(by(x).logits, new(x).logits)
 
 
+def test_an_encoder_is_asked_as_it_answers_and_left_as_it_was(tmp_path: Path) -> None:
+    model, _ = language(tmp_path)
+
+    class Noisy(torch.nn.Dropout):
+        def prepare(self, texts: list[str]) -> Tensor:
+            return torch.ones(len(texts), 5)
+
+    encoder = Noisy(0.5).train()
+    new = im.edit.retext(model, "long", "short", encoder=encoder, why="w")
+    assert torch.equal(new.bottleneck.rows[2], torch.ones(5))
+    assert encoder.training
+
+
 def test_a_text_that_cannot_be_written_is_refused(tmp_path: Path, linear: Fit) -> None:
     model, data = language(tmp_path)
     one = torch.ones(5)
