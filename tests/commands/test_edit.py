@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import isthmus as im
-from isthmus import hub
+from isthmus import hub, registry
 from isthmus.data import load
+from isthmus.features import build
 
 TOY = "tabular_toy:rows=400"
 WHY = ("--why", "a test")
@@ -189,7 +190,11 @@ def test_a_text_is_replaced_by_a_vector_or_an_encoder(run: Any, tmp_path: Path) 
     (tmp_path / "similar.py").write_text(TEXTUAL)
     np.savez(tmp_path / "words.npz", words=np.array(["cold", "wet"]), vectors=np.eye(2, 7, dtype=np.float32))
     np.save(tmp_path / "vector.npy", np.arange(1, 8))
-    run("fit", "similar", TOY, "--plugin", tmp_path / "similar.py", "--out", tmp_path / "run", "--features", "identity")
+    im.plugins.load_file(tmp_path / "similar.py")
+    data = load("tabular_toy", rows=400)
+    space = im.ConceptSpace(data.space.concepts, torch.zeros(3, 7))
+    model = registry.get("similar").make(build("identity", dim=7), space, data.task).fit(data)
+    hub.save(model, tmp_path / "run", extra={"data": {"name": TOY, "label": None, "concepts": None, "table": None}})
     how = {
         "vector": ("--vector", tmp_path / "vector.npy"),
         "encoder": ("--encoder", f"glove:weights={tmp_path / 'words.npz'}"),
@@ -199,6 +204,7 @@ def test_a_text_is_replaced_by_a_vector_or_an_encoder(run: Any, tmp_path: Path) 
         words = ("first positive", "cold wet", *words, "--name", "damp", *WHY, "--plugin", tmp_path / "similar.py")
         said = run("edit", tmp_path / "run", "retext", *words, "--out", tmp_path / name).stdout
         assert "1. retext first positive: no text → cold wet" in said
+        assert "decisions changed, 40 rows" in said
         made = hub.load(tmp_path / name)
         assert torch.equal(made.bottleneck.rows[0], expected[name])
         assert not made.bottleneck.rows[1:].any()

@@ -68,7 +68,7 @@ def digest(model: ConceptModel) -> str:
     Not in it: how the features are built (their weights are), and the version of the library.
     """
     origin = dict(model.origin)
-    origin["options"] = {name: value for name, value in origin.get("options", {}).items() if _plain(value)}
+    origin["options"] = {name: value for name, value in origin.get("options", {}).items() if plain(value)}
     head = {"space": [asdict(concept) for concept in model.space.concepts], "task": asdict(model.task), "origin": origin}
     found = hashlib.sha256(canonical(head))
     tensors: dict[str, Any] = dict(model.state_dict())
@@ -80,7 +80,8 @@ def digest(model: ConceptModel) -> str:
     return found.hexdigest()
 
 
-def _plain(value: Any) -> bool:
+def plain(value: Any) -> bool:
+    """Whether a value is JSON, as the card keeps options."""
     try:
         json.dumps(value)
     except (TypeError, ValueError):

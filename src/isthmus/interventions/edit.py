@@ -30,6 +30,7 @@ from isthmus.interventions.handles import (
     columns_of,
     listed,
     one_column,
+    rebuilt,
     renamed,
     respace,
     vector_of,
@@ -162,6 +163,7 @@ def rename(
             if old not in new.space.names:
                 raise unknown("concept", str(old), new.space.names)
         respace(new, renamed(new.space, names))
+        rebuilt(new, "rename")
         return {"names": dict(names)}
 
     return edited(model, "rename", change, why=why, who=who, validation=validation)
@@ -182,6 +184,7 @@ def remove(
             new.keep(kept)
         except NotImplementedError as error:
             raise OptionError(f"remove: {error}; prune them where the head is linear") from error
+        rebuilt(new, "remove")
         return {"concepts": names, **beside(new)}
 
     return edited(model, "remove", change, why=why, who=who, validation=validation)
@@ -194,15 +197,16 @@ def retext(
     """Replace a concept's text and rebuild what was made from it, without training (PEEB).
 
     The text's ``vector`` (D,) in the model's text space, or an ``encoder`` for it: text features, or a function, [text] ->
-    (1, D). The bottleneck must be made from texts (``write_text``); a head that is made from them too is told as well. No other
-    column may change: ``validation`` rows check it. ``name``: a new name, too. Needs a concept of one column.
+    (1, D). The bottleneck must be made from texts (``write_text``, and a space with ``vectors``); a head that is made from
+    them too is told as well. No other column may change: ``validation`` rows check it. ``name``: a new name, too. Needs a
+    concept of one column.
     """
 
     def change(new: ConceptModel) -> What:
         write, tell = (getattr(part, "write_text", None) for part in (new.bottleneck, new.head))
-        if write is None:
+        if write is None or new.space.vectors is None:
             kind = type(new.bottleneck).__name__
-            raise OptionError(f"retext: {kind} is not made from texts, so none can be written into it; rename the concept")
+            raise OptionError(f"retext: this {kind} is not made from texts, so none can be written into it; rename the concept")
         m = new.space.index(concept)
         k, old = one_column(new.space, m, "retext"), new.space.concepts[m]
         row = vector_of(chain.line(text, "text"), vector, encoder)
@@ -221,12 +225,11 @@ def retext(
 
 def _retold(space: ConceptSpace, m: int, k: int, text: str, names: Mapping[str, str], row: Tensor) -> ConceptSpace:
     """The space with another text, vector and perhaps name for concept m, column k."""
-    vectors = space.vectors
-    if vectors is not None:
-        if vectors.shape[1] != len(row):
-            raise DataError(f"retext: expected a vector of {vectors.shape[1]} numbers as the other texts have, got {len(row)}")
-        vectors = vectors.clone()
-        vectors[k] = row.to(vectors)
+    assert space.vectors is not None
+    vectors = space.vectors.clone()
+    if vectors.shape[1] != len(row):
+        raise DataError(f"retext: expected a vector of {vectors.shape[1]} numbers as the other texts have, got {len(row)}")
+    vectors[k] = row.to(vectors)
     concepts = renamed(space, names).concepts
     return ConceptSpace((*concepts[:m], replace(concepts[m], text=text), *concepts[m + 1 :]), vectors)
 

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isthmus.errors import DataError, OptionError, unknown
+from isthmus import registry
+from isthmus.errors import DataError, IsthmusError, OptionError, unknown
 from isthmus.heads.residual import ResidualHead
+from isthmus.interventions.chain import plain
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace, Task
 
@@ -98,6 +100,26 @@ def respace(model: ConceptModel, space: ConceptSpace) -> None:
     for part in (*model.modules(), model.solver):
         if getattr(part, "space", None) == old:
             setattr(part, "space", space)  # noqa: B010
+
+
+def rebuilt(model: ConceptModel, edit: str) -> None:
+    """Refuse a space from which the model's method would not build this model again: it could be saved, but not loaded."""
+    if not model.origin:
+        return
+    method = registry.get(model.origin["method"])
+    options = {name: value for name, value in model.origin["options"].items() if plain(value)}
+    try:
+        made = method.make(model.features, model.space, model.task, seed=model.origin["seed"], **options).model
+    except IsthmusError as error:
+        raise OptionError(f"{edit}: method {method.name!r} has no model of these concepts ({error})") from error
+    if _shapes(made) != _shapes(model):
+        raise OptionError(
+            f"{edit}: method {method.name!r} makes its concepts itself, so they cannot be taken from it; prune them"
+        )
+
+
+def _shapes(model: ConceptModel) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if not name.startswith("features.")}
 
 
 def vector_of(text: str, vector: Tensor | None, encoder: Encoder | None) -> Tensor:
