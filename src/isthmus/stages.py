@@ -97,8 +97,8 @@ class Sparse:
 
     Strength ``lam`` in nats (Wong et al. 2021, equation 1: mean loss + lam * (r |W|_1 + (1 - r)/2 |W|²), r = ``l1_ratio``, on
     columns of deviation 1, or with ``scaled`` False as they are), or the strength that gives ``nec`` concepts a class, cut to
-    that exactly (Srivastava et al. 2024). ``family``: 'multinomial', or 'ovr', a logistic regression for each class. Labels that
-    may overlap are always 'ovr'.
+    that exactly (Srivastava et al. 2024). ``family``: 'multinomial', or 'ovr', a logistic regression for each class. Labels
+    that may overlap are always 'ovr'.
     """
 
     lam: float = 7e-4
