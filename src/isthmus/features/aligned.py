@@ -240,10 +240,3 @@ def align(
     module.shared.bias.copy_(found.bias)
     module.shared.center.copy_(found.center)
     return module
-
-
-def nearest(e: Tensor, texts: Sequence[str], vectors: Tensor, most: int = 5) -> list[list[tuple[str, float]]]:
-    """Concept to text, by retrieval: for each vector e (m, d) of the text space the ``most`` nearest texts and cosines."""
-    cosine = F.normalize(e, dim=-1) @ F.normalize(vectors, dim=-1).T
-    best: list[list[int]] = cosine.topk(min(most, len(texts)), dim=-1).indices.tolist()
-    return [[(texts[i], float(row[i])) for i in index] for row, index in zip(cosine, best, strict=True)]
