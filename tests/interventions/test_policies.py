@@ -129,8 +129,14 @@ def test_points_keep_both_ends() -> None:
 
 
 def brute_flip(
-    model: ConceptModel, z: Tensor, c: Tensor, budget: int, threshold: float, ask: Tensor | None = None, held: Given | None = None
-) -> Tensor:
+    model: ConceptModel,
+    z: Tensor,
+    c: Tensor,
+    budget: int,
+    threshold: float,
+    ask: Tensor | None = None,
+    held: Given | None = None,
+) -> Tensor:  # fmt: skip
     """The published procedure row by row, subset by subset; what is held is certain, shown as it is and asked no more."""
     answers = []
     for row in range(len(z)):
