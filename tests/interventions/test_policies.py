@@ -191,7 +191,10 @@ def test_kflip_keeps_what_was_told_and_asks_only_what_it_can(method: str, soft: 
     z, c = data.test.x, torch.nan_to_num(data.test.c, 0.0)
     draw = torch.rand(c.shape, generator=torch.Generator().manual_seed(1))
     told, ask = draw < 0.3, draw < 0.75
-    before = 0.3 + 0.4 * (1 - c) if soft else 1 - c  # told, and not what the labels say: asking again would show
+    if method == "autoregressive":  # what is told moves what is read of the others
+        model.bottleneck.earlier.mul_(9.0)  # type: ignore[operator]
+        model.bottleneck.features.weight.mul_(0.3)  # type: ignore[union-attr, operator]
+    before = 0.05 + 0.9 * (1 - c) if soft else 1 - c  # told, and not what the labels say: asking again would show
     held = Given(before, told)
     rows = Case(model, z, c, ask, held=held)
     for budget in (0, 1, 2, 4):
@@ -202,6 +205,21 @@ def test_kflip_keeps_what_was_told_and_asks_only_what_it_can(method: str, soft: 
         want = brute_flip(model, z, c, budget, 0.02, ask, held)
         assert torch.equal(model(z, given).logits.argmax(1), want)
     assert bool(KFlip(threshold=0.02).choose(rows, 2).any())
+
+
+def test_kflip_weighs_what_was_told_softly_as_it_is() -> None:
+    """Class 0 where both are present; of the first .95 was told, so the second decides. As 0 it would decide nothing."""
+    model, data = fitted()
+    assert isinstance(model.head.map, nn.Linear)
+    model.head.map.weight.zero_()
+    model.head.map.weight[0, :2] = 10.0
+    model.head.map.bias.copy_(torch.tensor([-15.0, 0.0, -10.0]))
+    c = torch.nan_to_num(data.test.c, 0.0)
+    first = torch.zeros_like(c, dtype=torch.bool)
+    first[:, 0] = True
+    held = Given(torch.full_like(c, 0.95), first)
+    chosen = KFlip(threshold=0.0).choose(Case(model, data.test.x, c, torch.ones_like(first), held=held), 2)
+    assert bool(chosen[:, 1].all()) and int(chosen.sum()) == len(c)
 
 
 def test_kflip_never_asks_what_cannot_help() -> None:
