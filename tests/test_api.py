@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,11 @@ def test_seeds_that_are_none(seed: Any) -> None:
     [
         (lambda m, t: im.intervene(m, t, ["first high"]), "expected corrections as {concept: value}, got list"),
         (lambda m, t: im.intervene(m, t, truth=torch.zeros(7), budget=1), "expected 2 labels, .* got shape \\(7,\\)"),
+        (lambda m, t: im.intervene(m, t, truth=[0.0, 1.0, 1.0], budget=1), "expected 2 labels, .* got shape \\(3,\\)"),
+        (lambda m, t: im.intervene(m, t, truth=torch.zeros(2, 1), budget=1), "expected 2 labels, .* got shape \\(2, 1\\)"),
+        (lambda m, t: im.intervene(m, t, truth=["yes", "no"], budget=1), "expected 2 labels, .* got list of other things"),
+        (lambda m, t: im.intervene(m, t, truth=[0, 2], budget=1), "truth, row 0, 'second high': expected a label .* got 2"),
+        (lambda m, t: im.intervene(m, t, allowed=torch.ones(3).bool()), "allowed: expected 2 of True or False, got .*\\(3,\\)"),
         (lambda m, t: im.intervene(m, t, truth=torch.zeros(2), budget=-1), "a budget of at least 0, got -1"),
         (lambda m, t: im.intervene(m, t, truth=torch.zeros(2), budget=1, policy="upc"), "did you mean 'ucp'"),
         (lambda m, t: im.intervene(m, t, budget=1), "a budget needs truth="),
@@ -130,6 +136,55 @@ def test_a_budget_is_spent_on_what_is_not_given_yet(xor: tuple[im.ConceptModel, 
         assert [step["concept"] for step in told.steps] == list(model.space.names)
         assert next(step for step in told.steps if step["concept"] == name)["given"] == "1"
         assert told.ask_next == []
+
+
+@pytest.mark.parametrize("policy", ["ucp", "random", "coop", "kflip", "lcp", "ucp:group", "static"])
+def test_what_cannot_be_seen_is_not_asked_and_not_asked_next(policy: str) -> None:
+    data = load("tabular_toy", rows=800)
+    model = im.fit("cbm", data, features="identity", mode="independent", epochs=30, lr=1e-2)
+    names = model.space.names
+    for row in range(12):
+        can = torch.tensor([[row % 3 != m for m in range(3)]])
+        one = data.test.take([row]).replace(askable=can)
+        hidden = names[row % 3]
+        budget = 0 if policy == "static" else 3
+        truth = None if policy == "static" else one.c[0].tolist()  # a list is as good as a tensor
+        told = im.intervene(model, one, truth=truth, policy=policy, budget=budget)
+        assert hidden not in [step["concept"] for step in told.steps]
+        assert policy in ("kflip", "static") or len(told.steps) == 2
+        free = im.intervene(model, one, policy=policy)
+        assert hidden not in free.ask_next and len(free.ask_next) == 2
+        assert len(im.intervene(model, one.x, policy=policy).ask_next) == 3
+        assert hidden not in im.intervene(model, one.x, policy=policy, allowed=can[0]).ask_next
+        kept = copy.deepcopy(model)
+        kept.keep([2, 1, 0])
+        assert hidden not in im.intervene(kept, one, policy=policy).ask_next  # the table's concepts by name
+        spoken = im.intervene(model, one, {hidden: 1})  # who sees it may say so
+        assert [step["concept"] for step in spoken.steps] == [hidden]
+
+
+def test_who_says_what_to_ask_next_is_named() -> None:
+    data = world(("binary",))
+    model = im.fit("cbm", data, features="identity", epochs=3)
+    by = dict.fromkeys(("ucp", "random", "kflip", "greedy", "lcp", "learned", "coop:batch"), "ucp")
+    for policy, said in (by | {"ectp": "ectp", "eudtp:group": "eudtp:group", "static:group": "ucp:group"}).items():
+        assert im.intervene(model, data.test.x[:1], policy=policy).ask_next_by == said
+    own = im.fit("intcem", data, features="identity", epochs=1, level="concept")
+    assert im.intervene(own, data.test.x[:1], policy="learned").ask_next_by == "learned"
+
+
+def test_kflip_keeps_what_was_told_before_it() -> None:
+    """And reports, beside it, only what it corrects itself."""
+    data = load("tabular_toy", rows=800)
+    model = im.fit("cbm", data, features="identity", mode="independent", epochs=30, lr=1e-2)
+    for row in range(40):
+        one = data.test.take([row])
+        wrong = {model.space.names[0]: 1 - float(one.c[0, 0])}  # the label says the other: who asks again would undo it
+        told = im.intervene(model, one, wrong, truth=one.c[0], policy="kflip", budget=3)
+        assert [step["given"] for step in told.steps if step["concept"] in wrong] == [f"{v:g}" for v in wrong.values()]
+        assert told.steps[0]["concept"] in wrong
+    both = im.intervene(model, one, {model.space.names[m]: 1 for m in (0, 1)}, truth=one.c[0], policy="kflip", budget=1)
+    assert len(both.steps) in (2, 3)
 
 
 def test_kflip_reports_what_it_corrects_not_what_it_holds() -> None:

@@ -207,7 +207,7 @@ def test_a_policy_that_does_not_fit_a_row_says_why() -> None:
     )  # fmt: skip
     row = next(row for row in made.data["rows"] if row["method"] == "cbm")
     assert row["policies"]["kflip"] == {"not_applicable": "it needs binary concepts only"}
-    assert [point["k"] for point in row["policies"]["ucp"]] == [1]
+    assert [point["k"] for point in row["policies"]["ucp"]] == [0, 1]
     assert "it needs binary concepts only" in html(made.data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from isthmus import registry
-from isthmus.corrections import SLOW_ROWS, SLOW_STEPS, asked, budgets_of, budgets_to
+from isthmus.corrections import SLOW_ROWS, SLOW_STEPS, _case, _fitted, _harm, asked, budgets_of, budgets_to
+from isthmus.data import Splits
 from isthmus.errors import OptionError, UnknownName
 from isthmus.features import build
 from isthmus.given import Given
-from isthmus.interventions import Greedy, case
+from isthmus.interventions import Curve, Fixed, Greedy, Learned, case
 from isthmus.model import ConceptModel, Output, feedforward
 from isthmus.testing import world
 from isthmus.trace import trace
@@ -40,11 +42,58 @@ def test_budgets_reach_every_concept() -> None:
     assert every["ectp:group"] == (0, 1, 2, 3)
     assert every["kflip"] == (0, 1, 2)
     assert "kflip:group" not in every
-    assert budgets_of({"ucp": [2, 4]}, data) == {"ucp": (2, 4)}
+    assert budgets_of({"ucp": [4, 2, np.int64(2)]}, data) == {"ucp": (0, 2, 4)}
+    assert budgets_of({"ucp:group": [10**12, 1]}, data) == {"ucp:group": (0, 1, 3)}
     with pytest.raises(UnknownName, match="did you mean 'ectp'"):
         budgets_of("ecpt", data)
     with pytest.raises(OptionError, match="at least 0"):
         budgets_of({"ucp": []}, data)
+    with pytest.raises(OptionError, match="at least 0, got .3, -1"):
+        budgets_of({"ucp": [3, -1]}, data)
+
+
+def test_budgets_typed_in_any_order_are_worth_what_they_are_worth_in_order() -> None:
+    """A gain and harm are differences from none; an area goes along the axis."""
+    model, data = fitted(rows=1200)
+    told = [asked([model], [trace(model, data.test)], [data], {"greedy": ks}) for ks in ((0, 1, 3), (3, 1, 3), (0, 3))]
+    for _, summary in told:
+        summary["greedy"].pop("seconds")
+    assert told[0] == told[1]
+    assert told[0][1]["greedy"]["gain"] == told[2][1]["greedy"]["gain"] != 0
+
+
+def test_harm_is_the_largest_over_all_budgets() -> None:
+    """Half of the rows turn wrong after one answer; after two all are right again."""
+    model, data = fitted()
+    made = trace(model, data.test)
+    y = torch.from_numpy(made.y)
+    wrong = torch.where(torch.arange(len(y)) % 2 == 0, (y + 1) % 3, y)
+    line = Curve((0, 1, 2), (0.0, 0.5, 1.0), torch.stack([y, wrong, y]))
+    assert _harm(made, line) == pytest.approx(float((wrong != y).float().mean()))
+
+
+def test_what_cannot_be_asked_is_neither_asked_nor_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test rows, and the rows of training and validation of which 'static' and 'learned' make their order."""
+    model, data = fitted(rows=600)
+    can = lambda table: torch.tensor([False, True, True, True]).expand(len(table), -1)  # noqa: E731
+    data = Splits(*(t.replace(askable=can(t)) for t in (data.train, data.validation, data.test)))
+    points, _ = asked([model], [trace(model, data.test)], [data], {"random": (0, 4), "static": (0, 4)})
+    known = float((~data.test.c[:, 1:].isnan()).float().sum(1).mean())
+    assert [points[name][-1]["cost"] for name in points] == pytest.approx([known, known], abs=1e-5)
+    seen: list[torch.Tensor] = []
+
+    def caught(self: Fixed | Learned, model: Any, z: Any, c: torch.Tensor, y: Any, *, held: Any) -> Any:
+        seen.extend((c, held[1]))
+        return self
+
+    monkeypatch.setattr(Fixed, "fitted", caught)
+    monkeypatch.setattr(Learned, "fitted", caught)
+    for each in (Fixed(), Learned()):
+        _fitted(each, model, data)
+    assert len(seen) == 4 and all(bool(c[:, 0].isnan().all()) and not bool(c[:, 1:].isnan().all()) for c in seen)
+    kept = copy.deepcopy(model)
+    kept.keep([2, 0])
+    assert not bool(_case(kept, data, torch.arange(5)).askable[:, 1].any())  # by name, also where concepts were dropped
 
 
 def test_points_and_summary_are_those_of_the_curve() -> None:
@@ -84,7 +133,7 @@ def test_slow_looks_take_a_stated_sample_and_few_steps(monkeypatch: pytest.Monke
     _, told = asked([model], [trace(model, data.test)], [data], budgets_of(["coop", "random", "ectp"], data))
     assert told["coop"]["rows"] == SLOW_ROWS
     assert str(SLOW_ROWS) in told["coop"]["sample"]
-    assert "questions" not in told["coop"]["sample"]  # it can ask all there is
+    assert told["coop"]["sample"] == f"{SLOW_ROWS} rows"  # it can ask all there is
     assert told["ectp"]["rows"] == SLOW_ROWS  # each state of each concept is an answer
     assert told["random"]["rows"] == len(data.test)
     assert "over_random" in told["ectp"]
@@ -92,6 +141,6 @@ def test_slow_looks_take_a_stated_sample_and_few_steps(monkeypatch: pytest.Monke
     assert "over_random" in alone["coop"]  # against random order on the same rows, at the same budgets
     monkeypatch.setattr("isthmus.corrections.LOOKS", SLOW_ROWS * 2 * data.space.count * SLOW_STEPS[0])
     points, told = asked([model], [trace(model, data.test)], [data], budgets_of(["coop", "ectp"], data))
-    assert f"at most {SLOW_STEPS[0]} questions" in told["coop"]["sample"]
+    assert told["coop"]["sample"] == f"{SLOW_ROWS} rows and at most {SLOW_STEPS[0]} questions"
     assert [point["k"] for point in points["coop"]] == list(range(SLOW_STEPS[0] + 1))
     assert points["ectp"][-1]["k"] == data.space.count  # scored once: all budgets

@@ -61,6 +61,7 @@ def test_the_empty_space_has_no_columns() -> None:
         (lambda: Concept("a", "continuous", scale=0.0), ("'a'", "scale")),
         (lambda: Concept("a", "continuous", center=math.inf), ("'a'", "finite")),
         (lambda: Concept("a", cost=nan), ("'a'", "cost")),
+        (lambda: Concept("a", cost=math.inf), ("'a'", "finite", "cost")),
         (lambda: ConceptSpace((FACE,), torch.zeros(2, 3)), ("vectors", "(1, D)", "(2, 3)")),
         (lambda: Task.classes(["a"]), ("2 or more",)),
         (lambda: Task.classes(["a", "a"]), ("different",)),

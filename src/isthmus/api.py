@@ -22,7 +22,7 @@ from isthmus.errors import DataError, OptionError
 from isthmus.given import Batch, Given, Inputs, given
 from isthmus.interventions.criteria import Scored, Uncertain
 from isthmus.interventions.named import policy as find_policy
-from isthmus.interventions.policies import Case, Ordered, Policy, askable, entropy, members, readings, units
+from isthmus.interventions.policies import Case, Ordered, askable, entropy, labelled, members, readings, units
 from isthmus.model import ConceptModel, Output
 from isthmus.space import ConceptSpace
 from isthmus.trace import run
@@ -162,7 +162,7 @@ def _words(model: ConceptModel, answer: Tensor) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """What a correction did to one row: answers ``before`` and ``after``, each step, and what to ask next."""
+    """What a correction did to one row: answers ``before`` and ``after``, each step, and what to ask next, by which policy."""
 
     before: str
     after: str
@@ -170,6 +170,7 @@ class Told:
     ask_next: list[str]
     probabilities: dict[str, tuple[float, float]]
     moved: dict[str, tuple[float, float]]
+    ask_next_by: str = "ucp"
 
     @property
     def text(self) -> str:
@@ -191,14 +192,19 @@ def intervene(
     truth: Tensor | None = None,
     policy: str = "ucp",
     budget: int = 0,
+    allowed: Tensor | None = None,
 ) -> Told:
     """Correct concepts of one row and say what changed. ``x``: one row (1, ...) or a table of one row.
 
     ``known`` are corrections by name. ``truth`` (K,), NaN unknown, lets ``policy`` make ``budget`` more from the labels: 'ucp',
     'ectp', 'eudtp', 'cctp', 'coop', 'lcp', 'random', 'kflip', 'learned' where the model learnt one; with ':group', ':rescored'.
-    ``ask_next`` lists what it would ask then. Unknown names: "did you mean".
+    ``allowed`` (M,) forbids questions, default: what the table says can be asked. ``ask_next`` lists what the policy would ask
+    then, or, where it cannot say without the truth or other rows, the least certain; ``ask_next_by`` names which of the two.
+    Unknown names: "did you mean".
     """
-    return intervene_on(model, _features(model, x), known, truth=truth, policy=policy, budget=budget)
+    if allowed is None and isinstance(x, Table):
+        allowed = x.askable_for(model.space)
+    return intervene_on(model, _features(model, x), known, truth=truth, policy=policy, budget=budget, allowed=allowed)
 
 
 @torch.no_grad()
@@ -210,33 +216,48 @@ def intervene_on(
     truth: Tensor | None = None,
     policy: str = "ucp",
     budget: int = 0,
+    allowed: Tensor | None = None,
 ) -> Told:
     """``intervene`` on features z (1, D) computed before."""
     if len(z) != 1:
         raise DataError(f"intervene: expected one row, got {len(z)}; pass x[i:i+1]")
     if known is not None and not isinstance(known, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DataError(f"intervene: expected corrections as {{concept: value}}, got {type(known).__name__}")
-    held = given(model.space, known or {})
+    held, can = given(model.space, known or {}).to(z.device), _allowed(model, allowed).to(z.device)
     corrected = model.space.narrow(held.mask)
     if budget:
-        held, chosen = _asked(model, z, held, truth, policy, budget)
+        held, chosen = _asked(model, z, held, truth, policy, budget, can)
         corrected = corrected | chosen
     told = Given(held.values, held.mask & model.space.widen(corrected))
     before, after = model.answer(z), model.answer(z, held)
     a, b = (_answer(model, out.logits) for out in (before, after))
     pa, pb = (model.task.probabilities(out.logits)[0].tolist() for out in (before, after))
+    ask_next, by = _next(model, z, told, policy, can)
     return Told(
         before=a,
         after=b,
         steps=steps(model.space, model.bottleneck.read(before.concepts.values)[0], told),
-        ask_next=_next(model, z, told, find_policy(policy)),
+        ask_next=ask_next,
         probabilities={name: (p, q) for name, p, q in zip(model.task.names, pa, pb, strict=True)},
         moved=_moved(model, before, after, held),
+        ask_next_by=by,
     )
 
 
-def _asked(model: ConceptModel, z: Tensor, held: Given, truth: Tensor | None, name: str, budget: int) -> tuple[Given, Tensor]:
-    """What is given after a policy asked ``budget`` more concepts than those held, and the (1, M) it chose."""
+def _allowed(model: ConceptModel, allowed: Tensor | None) -> Tensor:
+    """(1, M) what may be asked about at all."""
+    count = model.space.count
+    if allowed is None:
+        return torch.ones(1, count, dtype=torch.bool)
+    if allowed.dtype != torch.bool or allowed.shape not in ((count,), (1, count)):
+        raise DataError(f"allowed: expected {count} of True or False, got {allowed.dtype} of shape {tuple(allowed.shape)}")
+    return allowed.reshape(1, count)
+
+
+def _asked(
+    model: ConceptModel, z: Tensor, held: Given, truth: Any, name: str, budget: int, can: Tensor
+) -> tuple[Given, Tensor]:
+    """What is given after a policy asked ``budget`` more of the concepts that it ``can`` than those held, and which (1, M)."""
     chooser, space = find_policy(name), model.space
     if budget < 0:
         raise OptionError(f"intervene: expected a budget of at least 0, got {budget}")
@@ -244,13 +265,24 @@ def _asked(model: ConceptModel, z: Tensor, held: Given, truth: Tensor | None, na
         raise OptionError(f"policy {name!r}: {reason}; use 'ucp' or 'random'")
     if truth is None:
         raise DataError("intervene: a budget needs truth=, the labels the policy may reveal; or name corrections yourself")
-    c = torch.as_tensor(truth, dtype=torch.float32).reshape(1, -1).to(z.device)
-    if c.shape[1] != len(space):
-        raise DataError(f"truth: expected {len(space)} labels, one for each column, got shape {tuple(truth.shape)}")
-    asked = Case(model, z, c, askable(c, space) & ~space.narrow(held.mask), held=held if bool(held.mask.any()) else None)
+    c = _truth(truth, space).to(z.device)
+    open_ = askable(c, space, can) & ~space.narrow(held.mask)
+    asked = Case(model, z, c, open_, held=held if bool(held.mask.any()) else None)
     chosen = chooser.choose(asked, budget)
     more = chooser.give(asked, chosen)
     return Given(torch.where(held.mask, held.values, more.values), held.mask | more.mask), chosen
+
+
+def _truth(truth: Any, space: ConceptSpace) -> Tensor:
+    """Labels (1, K) of one row."""
+    expected = f"truth: expected {len(space)} labels, one for each column, NaN where unknown"
+    try:
+        c = torch.as_tensor(truth, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(f"{expected}, got {type(truth).__name__} of other things than numbers") from None
+    if c.shape not in ((len(space),), (1, len(space))):
+        raise DataError(f"{expected}, got shape {tuple(c.shape)}")
+    return labelled(c.reshape(1, -1), space, 1, "truth")
 
 
 def _answer(model: ConceptModel, logits: Tensor) -> str:
@@ -281,19 +313,23 @@ def steps(space: ConceptSpace, before: Tensor, held: Given) -> list[dict[str, An
     return rows
 
 
-def _next(model: ConceptModel, z: Tensor, held: Given, chooser: Policy, most: int = 3) -> list[str]:
-    """What the policy would ask next (concepts, or groups), given what is told; where it cannot say, the least certain."""
-    space = model.space
+def _next(model: ConceptModel, z: Tensor, held: Given, name: str, can: Tensor, most: int = 3) -> tuple[list[str], str]:
+    """What a policy would ask next (concepts, or groups) of what it ``can``, given what is told, and which policy that is.
+
+    Where the one that was named cannot say, the least certain: 'ucp', or 'ucp:group'.
+    """
+    space, chooser = model.space, find_policy(name)
+    if not isinstance(chooser, Scored) or chooser.oracle or chooser.unready(model) or chooser.unfit(model, 1):
+        level = chooser.level if isinstance(chooser, Ordered) else "concept"
+        chooser, name = Uncertain(level=level), "ucp" if level == "concept" else "ucp:group"
     if not space.count:
-        return []
-    if not isinstance(chooser, Scored) or chooser.oracle or chooser.unready(model):
-        chooser = Uncertain(level=chooser.level if isinstance(chooser, Ordered) else "concept")
-    told = Case(model, z, held.values, ~space.narrow(held.mask))
+        return [], name
+    told = Case(model, z, held.values, can & ~space.narrow(held.mask))
     sure = entropy(readings(model, z, held), space) <= 0 if space.plain else torch.zeros_like(told.askable)
     open_ = units(told.askable & ~sure, members(space, chooser.level).to(z.device))[0]
     score = chooser.pooled(chooser.scores(told, held), told)[0].masked_fill(~open_, -torch.inf)
     names = space.names if chooser.level == "concept" else list(space.groups)
-    return [names[u] for u in score.argsort(descending=True, stable=True).tolist()[:most] if open_[u]]
+    return [names[u] for u in score.argsort(descending=True, stable=True).tolist()[:most] if open_[u]], name
 
 
 def _moved(model: ConceptModel, before: Output, after: Output, held: Given) -> dict[str, tuple[float, float]]:

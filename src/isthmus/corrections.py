@@ -33,7 +33,8 @@ Asked = Mapping[str, Sequence[int] | None] | Sequence[str] | str  # policies, wi
 def budgets_of(asked: Asked, splits: Splits) -> dict[str, tuple[int, ...]]:
     """Policies with their budgets. 'all' is every policy by concept, and by group where groups are fewer.
 
-    Without budgets: 0, 1, 2, 3, 5, 8 ... up to all that can be asked.
+    Without budgets: 0, 1, 2, 3, 5, 8 ... up to all that can be asked. Budgets come out in order, each once, from 0 (what
+    a correction is worth is a difference from none) and up to all that can be asked.
     """
     if isinstance(asked, str):
         asked = [asked]
@@ -45,9 +46,9 @@ def budgets_of(asked: Asked, splits: Splits) -> dict[str, tuple[int, ...]]:
             level = getattr(policy(each), "level", "concept")
             total = len(splits.space.groups) if level == "group" else splits.space.count
             usual = budgets_to(2 if each.startswith("kflip") else total)
-            found[each] = usual if budgets is None else tuple(int(k) for k in budgets)
-            if not found[each] or min(found[each]) < 0:
-                raise OptionError(f"policy {each!r}: expected budgets of at least 0, got {list(budgets or [])}")
+            if budgets is not None and (not len(budgets) or min(budgets) < 0):
+                raise OptionError(f"policy {each!r}: expected budgets of at least 0, got {list(budgets)}")
+            found[each] = usual if budgets is None else tuple(sorted({0, *(min(int(k), total) for k in budgets)}))
     return found
 
 
@@ -89,7 +90,7 @@ def asked(
         return points, summaries
     n, seen = len(features[0].test), dict[tuple[int, int], Case]()
     for name, ks in budgets.items():
-        chooser = policy(name)
+        chooser, ks = policy(name), tuple(sorted({0, *ks}))  # a gain is a difference from none
         if reason := chooser.unfit(models[0], max(ks)):
             points[name] = {"not_applicable": reason}
             continue
@@ -119,7 +120,8 @@ def asked(
         elif summary["k95"] and isinstance(chooser, Ordered) and composable(models[0], features[0].test.x):
             summary["k95"] = _fewest(summary["k95"], line, cut, models, features, chooser, rows, seen)
         if len(rows) < n or most < asks:
-            summary["sample"] = f"{len(rows)} rows" + (f", at most {most} questions" if most < asks else "")
+            which = f"{len(rows)} rows" if len(rows) < n else f"all {n} rows"
+            summary["sample"] = which + (f" and at most {most} questions" if most < asks else "")
         summaries[name] = summary
     return points, summaries
 
@@ -170,22 +172,23 @@ def _curves(
 
 
 def _fitted(chooser: Policy, model: ConceptModel, splits: Splits) -> Policy:
-    """The policy with what it learns from training and validation rows."""
+    """The policy with what it learns from training and validation rows; nothing from what cannot be asked about."""
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for table in (splits.train, splits.validation):
         labels = table.labels_for(model.space)
         assert labels is not None and table.y is not None
-        parts.append((table.x, labels, table.y))
+        allowed = table.askable_for(model.space)
+        seen = labels if allowed is None else labels.masked_fill(~model.space.widen(allowed), torch.nan)
+        parts.append((table.x, seen, table.y))
     return chooser.fitted(model, *parts[0], held=parts[1])
 
 
 def _case(model: ConceptModel, splits: Splits, rows: Tensor) -> Case:
     """Test rows to be asked about."""
     test = splits.test
-    c, same = test.labels_for(model.space), test.space == model.space
+    c, allowed = test.labels_for(model.space), test.askable_for(model.space)
     assert c is not None and test.y is not None
-    allowed = test.askable[rows] if test.askable is not None and same else None
-    return prepared(model, test.x[rows], c[rows], y=test.y[rows], allowed=allowed)
+    return prepared(model, test.x[rows], c[rows], y=test.y[rows], allowed=None if allowed is None else allowed[rows])
 
 
 def _cut(made: Trace, rows: Array) -> Trace:

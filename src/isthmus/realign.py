@@ -56,8 +56,8 @@ class Realigner(nn.Module):
 
     def forward(self, model: ConceptModel, z: Tensor, given: Given | None) -> Output:
         first = feedforward(model, z, given)
-        if given is None or not bool(given.mask.any()):
-            return first
+        if given is None or not (self.training or bool(given.mask.any())):
+            return first  # in training a batch of which nothing is known teaches nothing, but has a gradient: 0
         shape = first.concepts.values.shape
         told = Given(given.values.to(z).expand(shape), given.mask.expand(shape))
         values = hold(model.bottleneck.read(first.concepts.values), told, self.space)

@@ -53,8 +53,8 @@ class Concept:
             raise DataError(f"concept {self.name!r}: expected two or more different states, got {list(self.states)}")
         if self.kind != "categorical" and self.states:
             raise DataError(f"concept {self.name!r}: only a categorical concept has states; set kind='categorical'")
-        if not (self.scale > 0 and math.isfinite(self.scale) and math.isfinite(self.center) and self.cost >= 0):
-            raise DataError(f"concept {self.name!r}: expected finite center, scale above 0 and cost of at least 0")
+        if not (0 < self.scale < math.inf and math.isfinite(self.center) and 0 <= self.cost < math.inf):
+            raise DataError(f"concept {self.name!r}: expected finite numbers: center, scale above 0 and cost of at least 0")
 
     @property
     def width(self) -> int:

@@ -111,7 +111,7 @@ def _probable(model: ConceptModel, out: Output) -> bool:
 def _curves(model: ConceptModel, z: Tensor, c: Tensor, table: Table, seed: int, most: int) -> dict[str, Curve]:
     """Random corrections by concept, and by group where groups are fewer; budgets up to what the fullest row can be asked."""
     space = model.space
-    allowed = table.askable if table.askable is not None and table.space == space else None
+    allowed = table.askable_for(space)
     ask = askable(c, space, allowed)
     found: dict[str, Curve] = {}
     levels: tuple[Level, ...] = ("concept", "group")

@@ -284,7 +284,11 @@ def test_intervene_in_words_and_as_json(run: Any, fitted: Path) -> None:
     assert "given 1; second positive" in said
     assert "truth: " in said
     assert "ask next: third positive" in said
+    assert "ask next (by ucp): third positive" in run(*words, "--policy", "greedy").stdout
     told = json.loads(run(*words, "--json").stdout)
+    assert told["ask_next_by"] == "ucp"
+    assert json.loads(run(*words, "--policy", "ectp", "--json").stdout)["ask_next_by"] == "ectp"
+    assert json.loads(run(*words, "--policy", "random:group", "--json").stdout)["ask_next_by"] == "ucp:group"
     assert told["text"] in said
     assert [step["concept"] for step in told["steps"]] == ["first positive", "second positive"]
     assert set(told["probabilities"]) == {"no", "yes"}

@@ -128,13 +128,26 @@ def test_points_keep_both_ends() -> None:
     assert len(many) <= 21
 
 
-def brute_flip(model: ConceptModel, z: Tensor, c: Tensor, budget: int, threshold: float) -> Tensor:
-    """The published procedure row by row, subset by subset."""
+def brute_flip(
+    model: ConceptModel,
+    z: Tensor,
+    c: Tensor,
+    budget: int,
+    threshold: float,
+    ask: Tensor | None = None,
+    held: Given | None = None,
+) -> Tensor:  # fmt: skip
+    """The published procedure row by row, subset by subset; what is held is certain, shown as it is and asked no more."""
     answers = []
     for row in range(len(z)):
         one = z[row : row + 1]
-        p = model(one).concepts.values[0].clamp(1e-9, 1 - 1e-9).tolist()
+        known = None if held is None else Given(held.values[row : row + 1], held.mask[row : row + 1])
+        p = model(one, known).concepts.values[0].clamp(1e-9, 1 - 1e-9).tolist()
         hard = [1.0 if v >= 0.5 else 0.0 for v in p]
+        can = [True] * len(p) if ask is None else ask[row].tolist()
+        if known is not None:
+            hard = [known.values[0, j].item() if known.mask[0, j] else h for j, h in enumerate(hard)]
+            can = [a and not bool(known.mask[0, j]) for j, a in enumerate(can)]
 
         def decide(filled: list[float], one: Tensor = one) -> int:
             given = Given(torch.tensor([filled]), torch.ones(1, len(filled), dtype=torch.bool))
@@ -142,7 +155,7 @@ def brute_flip(model: ConceptModel, z: Tensor, c: Tensor, budget: int, threshold
 
         base, best, chosen = decide(hard), 0.0, ()
         for size in range(1, budget + 1):
-            for subset in combinations(range(len(p)), size):
+            for subset in combinations([j for j, a in enumerate(can) if a], size):
                 chance = 0.0
                 for fill in product((0.0, 1.0), repeat=size):
                     trial, weight = list(hard), 1.0
@@ -167,6 +180,46 @@ def test_kflip_agrees_with_brute_force(method: str, budget: int) -> None:
     given = KFlip(threshold=0.15)(Case(model, z, c, ask), budget)
     got = model(z, given).logits.argmax(1)
     assert torch.equal(got, brute_flip(model, z, c, budget, 0.15))
+
+
+@pytest.mark.parametrize("method", ["cbm", "cem", "autoregressive"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_kflip_keeps_what_was_told_and_asks_only_what_it_can(method: str, soft: bool) -> None:
+    """By brute force: some concepts are told before, others cannot be asked about, row by row."""
+    data = world(("binary",))
+    model = registry.get(method).make(build("identity", dim=8), data.space, data.task, epochs=60, lr=3e-2).fit(data)
+    z, c = data.test.x, torch.nan_to_num(data.test.c, 0.0)
+    draw = torch.rand(c.shape, generator=torch.Generator().manual_seed(1))
+    told, ask = draw < 0.3, draw < 0.75
+    if method == "autoregressive":  # what is told moves what is read of the others
+        model.bottleneck.earlier.mul_(9.0)  # type: ignore[operator]
+        model.bottleneck.features.weight.mul_(0.3)  # type: ignore[union-attr, operator]
+    before = 0.05 + 0.9 * (1 - c) if soft else 1 - c  # told, and not what the labels say: asking again would show
+    held = Given(before, told)
+    rows = Case(model, z, c, ask, held=held)
+    for budget in (0, 1, 2, 4):
+        chosen = KFlip(threshold=0.02).choose(rows, budget)
+        assert not bool((chosen & (told | ~ask)).any())
+        given = KFlip(threshold=0.02).give(rows, chosen)
+        torch.testing.assert_close(given.values[told], before[told])
+        want = brute_flip(model, z, c, budget, 0.02, ask, held)
+        assert torch.equal(model(z, given).logits.argmax(1), want)
+    assert bool(KFlip(threshold=0.02).choose(rows, 2).any())
+
+
+def test_kflip_weighs_what_was_told_softly_as_it_is() -> None:
+    """Class 0 where both are present; of the first .95 was told, so the second decides. As 0 it would decide nothing."""
+    model, data = fitted()
+    assert isinstance(model.head.map, nn.Linear)
+    model.head.map.weight.zero_()
+    model.head.map.weight[0, :2] = 10.0
+    model.head.map.bias.copy_(torch.tensor([-15.0, 0.0, -10.0]))
+    c = torch.nan_to_num(data.test.c, 0.0)
+    first = torch.zeros_like(c, dtype=torch.bool)
+    first[:, 0] = True
+    held = Given(torch.full_like(c, 0.95), first)
+    chosen = KFlip(threshold=0.0).choose(Case(model, data.test.x, c, torch.ones_like(first), held=held), 2)
+    assert bool(chosen[:, 1].all()) and int(chosen.sum()) == len(c)
 
 
 def test_kflip_never_asks_what_cannot_help() -> None:

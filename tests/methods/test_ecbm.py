@@ -356,6 +356,16 @@ def test_more_assignments_than_can_be_listed_are_refused() -> None:
         concepts_given_class(model, rows())
 
 
+@pytest.mark.parametrize(("given", "said"), [({"a": 0.7}, "'a': .* got 0.7"), ({"b": 1, "s=y": 0.5}, "'s=y': .* got 0.5")])
+def test_soft_values_of_conditionals_are_refused_and_excluded_states_are_not(given: dict[str, float], said: str) -> None:
+    model, z = sharp(MIXED), rows()
+    for ask in (joint, concepts_given_class, concepts_given_concepts):
+        with pytest.raises(DataError, match=f"given {said}; soft values are not taken"):
+            ask(model, z, given)
+    out = concepts_given_concepts(model, z, {"s=y": 0})
+    assert bool(out.isfinite().all()) and float(out[2]) == 0.0
+
+
 def test_an_unknown_label_enters_as_predicted_without_gradient() -> None:
     part, z = EnergyBottleneck(8, SPACE, 16, dropout=0.0, flipped=0.0).train(), rows()
     held = Given(torch.ones(12, 4), torch.tensor([[True, True, True, False]]).expand(12, 4))

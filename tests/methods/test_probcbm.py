@@ -235,6 +235,21 @@ def test_uncertainty_is_a_geometric_mean_and_a_determinant() -> None:
     assert torch.equal(uncertainty(model, x, whole(data.space, torch.ones(6, 4)))[1], torch.zeros(6))
 
 
+def test_the_class_is_as_unsure_as_nobody_knows_where_too_few_numbers_vary() -> None:
+    """A determinant of a plane is 0 however far it varies: not known, which must not read as certain."""
+    data = world(("binary",))
+    x = data.test.x[:6]
+    few = make(data, epochs=1, hidden=17).fit(data)  # 4 concepts of 4 numbers
+    assert bool(uncertainty(few, x)[1].isnan().all())
+    model = make(data, epochs=1, hidden=6).fit(data)
+    for told, known in ((0, True), (1, True), (2, True), (3, False)):
+        found = uncertainty(model, x, Given(torch.ones(1, 4), torch.arange(4)[None] < told))[1]
+        assert bool(found.isnan().any()) != known and (not known or bool((found > 0).all())), told
+    default = registry.get("probcbm").make(build("identity", dim=8), data.space, data.task)
+    assert bool(uncertainty(default.model.eval(), x)[1].isnan().all())
+    assert "NaN" in registry.get("probcbm").card.notes
+
+
 def test_uncertainty_is_larger_where_concepts_are_noise() -> None:
     """Labels that x does not tell, against one that it does: learnt, not put in."""
     torch.manual_seed(0)

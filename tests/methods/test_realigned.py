@@ -111,6 +111,19 @@ def test_what_cannot_be_realigned_is_refused() -> None:
     assert make("realigned", data, base_options={"mode": "independent"}, epochs=7).stages[0].epochs == 7
 
 
+@pytest.mark.parametrize("labelled", [0.0, 0.1, 1.0])
+def test_a_batch_of_which_nothing_is_known_teaches_nothing(labelled: float) -> None:
+    """The last batch of an epoch may be one row without a label; or no row has one."""
+    data = world(("binary",))
+    data.train.c[torch.arange(len(data.train)) >= labelled * len(data.train)] = float("nan")
+    data.train.c[len(data.train) // 2] = float("nan")
+    model = make("realigned", data, epochs=2, batch_size=1, weight_decay=0.0).fit(data)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+    if not labelled:
+        fresh = make("realigned", data, epochs=2, batch_size=1).model.solver
+        assert torch.equal(model.solver.layers[0].weight, fresh.layers[0].weight)
+
+
 def test_training_corrections_are_one_to_all_of_the_known_concepts() -> None:
     torch.manual_seed(0)
     space = ConceptSpace.binary(f"c{k}" for k in range(4))

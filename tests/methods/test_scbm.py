@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
-from scipy.stats import chi2, multivariate_normal
+from scipy.stats import chi2, multivariate_normal, norm
 from torch import Tensor
 
 from isthmus import hub, registry
@@ -304,6 +304,23 @@ def test_region_conditions_the_normal_in_closed_form() -> None:
         CorrelatedBottleneck(4, world(("categorical",)).space, conditioning="region")
 
 
+@pytest.mark.parametrize("level", [1e-6, 0.1, 0.5, 0.9, 0.999999])
+def test_a_region_of_any_level_ends_where_its_interval_does(level: float) -> None:
+    """One concept told, mean 0, variance 1: the two-sided quantile of a standard normal; a row with nothing told stays."""
+    mean, factor = torch.zeros(2, 3, dtype=torch.double), torch.eye(3, dtype=torch.double).expand(2, -1, -1)
+    mask = torch.tensor([[True, False, False], [False] * 3])
+    known = Evidence(torch.ones(2, 3, dtype=torch.double), mask, torch.zeros(3, dtype=torch.bool))
+    point = region_point(mean, factor, known, level)
+    assert point[0, 0].item() == pytest.approx(norm.ppf((1 + level) / 2), rel=1e-3)
+    assert bool(point[~mask].isfinite().all())
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_region_of_nothing_or_everything_is_refused(level: float) -> None:
+    with pytest.raises(OptionError, match="level: expected a share above 0 and below 1"):
+        make("scbm", world(("binary",)), conditioning="region", level=level)
+
+
 # the loss
 
 
@@ -385,7 +402,7 @@ def accuracy(model: Any, data: Any, count: int) -> tuple[float, float]:
 
 
 def test_nine_corrections_of_twelve_help_the_other_three_and_do_nothing_in_cbm_and_cem() -> None:
-    """The experiment of notes/scbm.md at a small size; the pinned logit (the shove) does not do it."""
+    """The experiment of docs/methods/scbm.md at a small size; the pinned logit (the shove) does not do it."""
     data = correlated(train=800, validation=200, test=600, seed=0)
     model = make("scbm", data, covariance="global", lr=0.02, epochs=30, draws=50).fit(data)
     before, after = accuracy(model, data.test, 9)

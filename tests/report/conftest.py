@@ -375,7 +375,7 @@ def value_task() -> Result:
 
 
 POLICIES = ("random", "ucp", "lcp", "ectp", "greedy", "static", "kflip", "random:group", "lcp:group")
-SAMPLED = "300 rows, at most 10 questions"
+SAMPLED = "300 rows and at most 10 questions"
 BINARY = "it needs binary concepts only"
 
 

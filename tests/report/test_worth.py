@@ -57,9 +57,20 @@ def test_the_terminal_shows_policies_by_methods_within_its_width(build: Build) -
     assert next(line for line in lines if line.startswith(" kflip")).split() == ["kflip", "to", "2", "-", *[".900"] * 4]
     assert next(line for line in lines if line.startswith(" ectp")).split()[-2:] == ["▲.915", "‡▲.915"]
     assert next(line for line in lines if line.startswith(" most harm")).split()[2] == ".066"
-    assert re.search(r"by concept.*by group.*Area under the curve", told, re.DOTALL) and "so a sample: 300 rows" in told
+    assert re.search(r"by concept.*by group.*Area under the curve", told, re.DOTALL) and "so a sample (300" in told
     assert "- not applicable, kflip (cbm joint): it needs binary concepts only." in told
     assert corrections(data) is None
+
+
+def test_samples_of_several_sizes_are_told_apart(build: Build) -> None:
+    """One sentence, in which it is plain where one sample ends and the next begins."""
+    data = build["asked"]()
+    cells = [told for row in data["rows"] for told in row.get("asked", {}).values() if "area" in told]
+    cells[0]["sample"], cells[1]["sample"] = "all 73 rows and at most 9 questions", "all 73 rows and at most 10 questions"
+    page = read(data)
+    said = [each for each in notes(page, grids(page)) if each.startswith("‡")]
+    both = "all 73 rows and at most 9 questions; or all 73 rows and at most 10 questions"
+    assert len(said) == 1 and f"‡ each look is a whole inference, so a sample ({both}" in said[0]
 
 
 def test_many_methods_are_split_into_tables(build: Build) -> None:

@@ -46,6 +46,8 @@ class CorrelatedBottleneck(Bottleneck):
         super().__init__(space)
         if conditioning == "region" and not space.plain:
             raise OptionError("conditioning 'region' is defined for binary concepts only; use 'mode'")
+        if conditioning == "region" and not 0 < level < 1:
+            raise OptionError(f"level: expected a share above 0 and below 1 for a confidence region, got {level:g}; use .99")
         self.covariance, self.conditioning, self.level = covariance, conditioning, level
         self.precision, self.temperature = precision, temperature
         k = len(space)

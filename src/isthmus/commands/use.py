@@ -72,7 +72,9 @@ def intervene(
     ] = None,
     policy: Annotated[
         str,
-        typer.Option("--policy", metavar="NAME", help="What --budget reveals, and what is asked next: ucp, ectp, coop ..."),
+        typer.Option(
+            "--policy", metavar="NAME", help="What --budget reveals, and where it can say, what to ask next: ucp, ectp ..."
+        ),
     ] = "ucp",
     budget: Annotated[int, typer.Option("--budget", min=0, help="How many concepts the policy reveals from the labels.")] = 0,
     split: Split = "test",
@@ -111,6 +113,7 @@ def intervene(
         result |= {
             "moved": {name: {"before": p, "after": q} for name, (p, q) in told.moved.items()},
             "ask_next": told.ask_next,
+            "ask_next_by": told.ask_next_by,
         }
         emit(
             {
@@ -127,7 +130,8 @@ def intervene(
     for name, (before, after) in told.moved.items():
         say(f"also moved: {name}: {before:.2f} → {after:.2f}")
     if told.ask_next:
-        say(f"ask next: {', '.join(told.ask_next)}")
+        by = "" if told.ask_next_by == policy else f" (by {told.ask_next_by})"
+        say(f"ask next{by}: {', '.join(told.ask_next)}")
 
 
 def _states(space: ConceptSpace, name: str) -> tuple[str, ...]:

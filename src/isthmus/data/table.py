@@ -109,6 +109,14 @@ class Table:
             return self.c
         return self.c[:, [self.space.columns.index(name) for name in space.columns]]
 
+    def askable_for(self, space: ConceptSpace) -> Tensor | None:
+        """(B, M) which concepts of ``space`` can be asked about, by name; None where nothing says that one cannot."""
+        if self.askable is None or not set(space.names) <= set(self.space.names):
+            return None
+        if space.names == self.space.names:
+            return self.askable
+        return self.askable[:, [self.space.names.index(name) for name in space.names]]
+
     def fingerprint(self) -> str:
         """SHA-256 of x."""
         return _fingerprint(self.x)

@@ -42,12 +42,14 @@ class PrototypeHead(Head):
     def uncertainty(self, variance: Tensor) -> Tensor:
         """Variances (B, M, E) of the concepts -> (B,) det(W diag(var) W^T)^(1/hidden): the class vector's.
 
-        0 where fewer than ``hidden`` numbers vary: the class vector then lies on a plane.
+        NaN where fewer than ``hidden`` numbers vary (few concepts, or most of them given): the vector then lies on a plane,
+        where the determinant is 0 however far it varies, so the measure says nothing. 0 where nothing varies.
         """
         weight, var = self.map.weight.double(), variance.flatten(-2).double()
         logdet = torch.linalg.slogdet(torch.einsum("hi,bi,gi->bhg", weight, var, weight))[1]
-        full = (var > 0).sum(-1) >= len(weight)
-        return torch.where(full, (logdet / len(weight)).exp(), 0.0).to(variance)
+        vary = (var > 0).sum(-1)
+        flat = torch.where(vary > 0, torch.nan, 0.0).to(var)
+        return torch.where(vary >= len(weight), (logdet / len(weight)).exp(), flat).to(variance)
 
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
         concepts = self.space.owner_of[index].unique_consecutive()

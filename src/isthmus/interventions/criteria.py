@@ -24,6 +24,7 @@ from isthmus.numerics import curves
 from isthmus.space import ConceptSpace, Task
 
 ROWS = 1024  # rows that are looked at together
+DEAREST = 1e300  # what a question may count: finite, so that the dearest is asked last, not never
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ class Scored(Ordered):
 class Uncertain(Scored):
     """UCP: the concepts whose prediction is least certain first.
 
-    By entropy over the states, as a share of its maximum; ``measure='margin'`` is the published 1 / (p - .5)^2 (binary
-    concepts), the same order for single concepts and another mean over groups, which one concept near .5 decides.
+    By entropy over the states, as a share of its maximum; ``measure='margin'`` is 1 / (p - .5)^2, published by Shin et al.
+    (binary concepts), the same order for single concepts and another mean over groups, which one concept near .5 decides.
+    CEM's code takes 1 / |p - .5| and the largest of a group: ``pool='max'``, of binary concepts in the same order.
     """
 
     measure: Literal["entropy", "margin"] = "entropy"
@@ -237,8 +239,11 @@ class CooP(Scored):
                 parts.append(mean.gather(2, index)[..., 0].abs())
             else:
                 parts.append(mean.abs().sum(2))
-        cost = torch.tensor([concept.cost for concept in case.model.space.concepts], device=now.device)
-        return self.alpha * entropy(read, case.model.space) + self.beta * torch.cat(parts) - self.gamma * cost
+        worth = self.alpha * entropy(read, case.model.space) + self.beta * torch.cat(parts)
+        if not self.gamma:
+            return worth
+        costs = [min(self.gamma * concept.cost, DEAREST) for concept in case.model.space.concepts]
+        return worth - torch.tensor(costs, device=now.device, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

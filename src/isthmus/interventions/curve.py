@@ -12,7 +12,7 @@ from torch import Tensor
 from isthmus.errors import DataError, OptionError
 from isthmus.interventions import person
 from isthmus.interventions.look import composable, everything, linear
-from isthmus.interventions.policies import NEVER, Case, Ordered, Policy, case, inverse, members
+from isthmus.interventions.policies import NEVER, Case, Ordered, Policy, case, count_of, inverse, members
 from isthmus.model import ConceptModel
 from isthmus.numerics import curves
 
@@ -61,33 +61,35 @@ def curve(
     them, at every step). A row with fewer labels than the budget gives all of them, and ``shares`` count what was told. ``y``
     (n,): true answers, for the oracles that look at them, and for the quickest way under linear heads. ``competence``: chance
     that a told label is right. With ``logits`` they are kept. Raises ``OptionError`` for budgets below 0 and for a policy that
-    does not fit the model, ``DataError`` for no rows.
+    does not fit the model, ``DataError`` for no rows and for labels that do not fit them. Budgets beyond all that there is
+    to ask ask all of it.
     """
-    told = None if competence == 1 else person.answers(c, model.space, competence, seed)
-    return along(prepared(model, z, c, y=y, allowed=allowed, answers=told), policy, counts, logits=logits)
+    whole = prepared(model, z, c, y=y, allowed=allowed)
+    if competence != 1:
+        whole = replace(whole, answers=person.answers(whole.c, model.space, competence, seed))
+    return along(whole, policy, counts, logits=logits)
 
 
-def prepared(
-    model: ConceptModel, z: Tensor, c: Tensor, *, y: Tensor | None = None, allowed: Tensor | None = None,
-    answers: Tensor | None = None,
-) -> Case:  # fmt: skip
+def prepared(model: ConceptModel, z: Tensor, c: Tensor, *, y: Tensor | None = None, allowed: Tensor | None = None) -> Case:
     """Rows for ``along``, where several curves share what the model says of them; arguments as ``case``."""
-    whole = case(model, z, c, y=y, allowed=allowed, answers=answers)
+    whole = case(model, z, c, y=y, allowed=allowed)
     return replace(whole, composes=composable(model, whole.z))
 
 
 @torch.no_grad()
 def along(whole: Case, policy: Policy, counts: tuple[int, ...], *, logits: bool = False) -> Curve:
     """``curve`` on prepared rows."""
-    if not counts or not all(isinstance(k, Integral) and k >= 0 for k in counts):
+    if not counts or not all(isinstance(k, Integral) and not isinstance(k, bool) and k >= 0 for k in counts):
         raise OptionError(f"curve: expected budgets as whole numbers of at least 0, got {counts}; 0 is without corrections")
-    if reason := policy.unfit(whole.model, max(counts)):
+    total = count_of(whole.model.space, policy.level if isinstance(policy, Ordered) else "concept")
+    within = tuple(min(int(k), total) for k in counts)  # beyond all units there is nothing to ask
+    if reason := policy.unfit(whole.model, max(within)):
         raise OptionError(f"curve: this policy cannot ask here: {reason}; use Uncertain() or Random()")
     if not len(whole.z):
         raise DataError("curve: expected at least one row of features, got none")
     if isinstance(policy, Ordered):
-        return _nested(whole, policy, counts, logits)
-    return _sets(whole, policy, counts, logits)
+        return replace(_nested(whole, policy, within, logits), counts=counts)
+    return replace(_sets(whole, policy, within, logits), counts=counts)
 
 
 def _nested(whole: Case, policy: Ordered, counts: tuple[int, ...], keep: bool) -> Curve:
@@ -95,7 +97,7 @@ def _nested(whole: Case, policy: Ordered, counts: tuple[int, ...], keep: bool) -
     whole.__dict__.pop("order", None)  # of a policy before
     place = policy.places(whole, max(counts)) if max(counts) else torch.full_like(whole.askable, NEVER, dtype=torch.int64)
     told = _told(whole, place, max(counts))
-    account = [[float(part[min(k, max(counts))]) for k in counts] for part in told]
+    account = [[float(part[k]) for k in counts] for part in told]
     if not keep and _quick(whole, policy, place):
         return _curve(whole, counts, account, _walked(whole, policy, place, counts), None)
     return _curve(whole, counts, account, *_asked(whole, policy, counts, lambda at, k: place[at] < k, keep))
@@ -115,7 +117,7 @@ def _sets(whole: Case, policy: Policy, counts: tuple[int, ...], keep: bool) -> C
     """Each budget chooses anew."""
     parts = [whole.part(slice(at, at + CHUNK)) for at in range(0, len(whole.z), CHUNK)]
     chosen = {k: torch.cat([policy.choose(part, k) for part in parts]) for k in counts}
-    price = torch.tensor([concept.cost for concept in whole.model.space.concepts], device=whole.z.device)
+    price = torch.tensor([concept.cost for concept in whole.model.space.concepts], device=whole.z.device, dtype=torch.float64)
     account = [[float(chosen[k].sum()) for k in counts], [float((chosen[k] * price).sum()) for k in counts]]
     return _curve(whole, counts, account, *_asked(whole, policy, counts, lambda at, k: chosen[k][at], keep))
 

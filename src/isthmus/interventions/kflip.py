@@ -26,7 +26,8 @@ class KFlip(Policy):
 
     Among all sets of at most ``budget`` concepts, in order of size, the first with the highest chance (under the model's
     own independent concept probabilities) that filling in its truth changes the answer; corrected where that chance
-    reaches ``threshold``. The other concepts stand at their decisions, 1 from .5 on. Binary concepts only.
+    reaches ``threshold``. The other concepts stand at their decisions, 1 from .5 on; those told before at what was told, and
+    they are not asked about again. Binary concepts only.
     """
 
     threshold: float = 0.2
@@ -35,7 +36,7 @@ class KFlip(Policy):
         space = model.space
         if not space.plain:
             return "it needs binary concepts only"
-        subsets = sum(comb(space.count, size) for size in range(1, budget + 1))
+        subsets = sum(comb(space.count, size) for size in range(1, min(budget, space.count) + 1))
         many = f"{budget} of {space.count} concepts make {subsets:,} subsets (at most {SUBSETS:,})"
         return many if subsets > SUBSETS else None
 
@@ -46,9 +47,11 @@ class KFlip(Policy):
         model, z, space = case.model, case.z, case.model.space
         if reason := self.unfit(model, budget):
             raise OptionError(f"policy 'kflip': {reason}; use 'ucp' or 'random'")
-        p = readings(model, z)
-        hard = _hard(p)
-        wrong = torch.where(hard > 0, 1 - p.double(), p.double())  # (B, K) chance that the truth is the other value
+        p, hard = _seen(case)
+        wrong = torch.where(p >= 0.5, 1 - p.double(), p.double())  # (B, K) chance that the truth is the other value
+        open_ = case.askable
+        if case.held is not None:
+            wrong, open_ = wrong.masked_fill(case.held.mask, 0.0), open_ & ~case.held.mask
         answers = self._answers(model, z, hard)
         base = answers(hard)
         moves: dict[tuple[int, ...], Tensor] = {}  # for each set of concepts turned over: where the answer changes
@@ -58,15 +61,14 @@ class KFlip(Policy):
                 at = list(subset)
                 moves[subset] = answers(_turned(hard, at)) != base
                 flip = self._flip(wrong, subset, moves)
-                better = (flip > best + MARGIN) & case.askable[:, at].all(1)
+                better = (flip > best + MARGIN) & open_[:, at].all(1)
                 best = torch.where(better, flip, best)
                 chosen[better] = False
                 chosen[better.nonzero(), torch.tensor(at, device=p.device)] = True
         return chosen & (best >= self.threshold)[:, None]
 
     def give(self, case: Case, chosen: Tensor) -> Given:
-        hard = _hard(readings(case.model, case.z))
-        return Given(torch.where(chosen, case.told.nan_to_num(), hard), torch.ones_like(chosen))
+        return Given(torch.where(chosen, case.told.nan_to_num(), _seen(case)[1]), torch.ones_like(chosen))
 
     def _flip(self, wrong: Tensor, subset: tuple[int, ...], moves: dict[tuple[int, ...], Tensor]) -> Tensor:
         """(B,) chance that filling in the truth of ``subset`` changes the answer: over those of it that turn out wrong."""
@@ -80,7 +82,7 @@ class KFlip(Policy):
     def _answers(self, model: ConceptModel, z: Tensor, hard: Tensor) -> Callable[[Tensor], Tensor]:
         """Decision for hard assignments (B, K); where concepts alone decide, from one table of all 2^K assignments."""
         k, everything = hard.shape[1], torch.ones(1, hard.shape[1], dtype=torch.bool, device=hard.device)
-        if k > 16 or not _sealed(model, z, hard):
+        if k > 16 or bool(((hard != 0) & (hard != 1)).any()) or not _sealed(model, z, hard):
             return lambda trial: _decide(model, z, Given(trial, everything))
         columns = torch.arange(k, device=hard.device)
         table = ((torch.arange(2**k, device=hard.device)[:, None] >> columns) & 1).float()
@@ -103,8 +105,12 @@ def _turned(hard: Tensor, at: list[int]) -> Tensor:
     return turned
 
 
-def _hard(p: Tensor) -> Tensor:
-    return (p >= 0.5).to(p.dtype)
+def _seen(case: Case) -> tuple[Tensor, Tensor]:
+    """Chances (B, K) as read, and what the head is shown: what was told before, else decisions."""
+    held = case.held
+    p = readings(case.model, case.z, held)
+    hard = (p >= 0.5).to(p.dtype)
+    return p, hard if held is None else torch.where(held.mask, held.values.to(p), hard)
 
 
 def _decide(model: ConceptModel, z: Tensor, given: Given) -> Tensor:

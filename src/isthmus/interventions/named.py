@@ -1,4 +1,10 @@
-"""Policies by name, with their levels: 'ectp', 'ucp:group', 'lcp:group:batch', 'eudtp:rescored'."""
+"""Policies by name, with their levels: 'ectp', 'ucp:group', 'lcp:group:batch', 'eudtp:rescored', 'ucp:group:max'.
+
+Two readings of a group's uncertainty are published: 'ucp:group:margin' is that of Shin et al. 2023, the mean of its members'
+1 / (p - .5)^2; 'ucp:group:max' that of the code of Espinosa Zarlenga et al. (CEM, IntCEM), the largest 1 / |p - .5| of its
+members, for binary concepts the same order as their largest entropy. Ours, 'ucp:group', is the mean entropy. For single
+concepts all are one order.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +38,18 @@ CHANGES: dict[str, dict[str, Any]] = {
     "batch": {"scope": "batch"},
     "rescored": {"rescored": True},
     "once": {"rescored": False},
+    "mean": {"pool": "mean"},
+    "max": {"pool": "max"},
+    "entropy": {"measure": "entropy"},
+    "margin": {"measure": "margin"},
 }
 
 
 def policy(name: str) -> Policy:
-    """A policy by name, with changes after colons: 'group', 'batch', 'rescored' (and their opposites)."""
+    """A policy by name, with changes after colons: 'group', 'batch', 'rescored', 'max', 'margin' (and their opposites).
+
+    'max': a group scores the largest of its members' scores, not their mean; 'margin', of 'ucp': 1 / (p - .5)^2, not entropy.
+    """
     base, *changes = name.split(":")
     if base not in POLICIES:
         raise unknown("policy", base, POLICIES)
@@ -45,7 +58,10 @@ def policy(name: str) -> Policy:
         if change not in CHANGES:
             raise unknown(f"change of policy {base!r}", change, CHANGES)
         wanted = CHANGES[change]
-        if not set(wanted) <= {field.name for field in fields(found)}:  # type: ignore[arg-type]
+        known = {field.name for field in fields(found)}  # type: ignore[arg-type]
+        if isinstance(found, Greedy | Learned):
+            known -= {"pool"}  # they score whole units
+        if not set(wanted) <= known:
             raise OptionError(f"policy {name!r}: {base!r} knows no {next(iter(wanted))}; leave {change!r} out")
         found = replace(found, **wanted)  # type: ignore[type-var]
     return found

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from isthmus.bottlenecks.linear import harden
-from isthmus.errors import OptionError
+from isthmus.errors import DataError, OptionError
 from isthmus.given import Given, reveal
 from isthmus.interventions.look import Look
 from isthmus.model import ConceptModel
@@ -78,10 +78,32 @@ def case(
     first: int = 0,
     answers: Tensor | None = None,
 ) -> Case:
-    """Rows, on the model's device; a concept can be asked about where its label is known and ``allowed`` (B, M) says so."""
+    """Rows, on the model's device; a concept can be asked about where its label is known and ``allowed`` (B, M) says so.
+
+    Raises ``DataError`` for labels, true answers or ``allowed`` of another shape, and for labels that are none.
+    """
     to = lambda t: None if t is None else t.to(model.device)  # noqa: E731
-    labels = c.to(model.device)
+    labels = labelled(c, model.space, len(z)).to(model.device)
+    if y is not None and len(y) != len(z):
+        raise DataError(f"y: expected {len(z)} true answers, one for each row of features, got {len(y)}")
+    if allowed is not None and (allowed.dtype != torch.bool or allowed.shape != (len(z), model.space.count)):
+        got = f"{allowed.dtype} of shape {tuple(allowed.shape)}"
+        raise DataError(f"allowed: expected bool of shape ({len(z)}, {model.space.count}), rows by concepts, got {got}")
     return Case(model, z.to(model.device), labels, askable(labels, model.space, allowed), to(y), first, to(answers))
+
+
+def labelled(c: Tensor, space: ConceptSpace, rows: int, name: str = "c") -> Tensor:
+    """Concept labels (rows, K) as floats, checked: 0 to 1 (continuous: any finite number), NaN unknown; else ``DataError``."""
+    if c.shape != (rows, len(space)):
+        raise DataError(f"{name}: expected labels of shape ({rows}, {len(space)}), rows by columns, got {tuple(c.shape)}")
+    found = c if c.is_floating_point() else c.float()
+    wrong = (found - 0.5).abs() > 0.5
+    wrong = wrong if space.plain else (wrong & ~space.continuous.to(found.device)) | found.isinf()
+    if bool(wrong.any()):
+        row, column = wrong.nonzero()[0].tolist()
+        said = f"expected a label from 0 to 1 (continuous: a finite number) or NaN, got {found[row, column].item():g}"
+        raise DataError(f"{name}, row {row}, {space.columns[column]!r}: {said}")
+    return found
 
 
 class Policy(ABC):

@@ -156,8 +156,8 @@ def class_given_concepts(model: ConceptModel, c: Tensor) -> Tensor:
 def joint(model: ConceptModel, x: Any, given: dict[str, Any] | None = None) -> tuple[Tensor, Tensor]:
     """Every assignment of the concepts (N, K), and p(c, y | what is given) (N, Y), over the rows x.
 
-    p(c, y) is the mean over rows of prod_k p(c_k | x), times p(y | c). ``given`` by name as in ``isthmus.given``. Raises
-    ``DataError`` above 4,096 assignments.
+    p(c, y) is the mean over rows of prod_k p(c_k | x), times p(y | c). ``given`` by name as in ``isthmus.given``, but 0, 1 or a
+    state alone. Raises ``DataError`` for soft values and above 4,096 assignments.
     """
     from isthmus.given import given as told
 
@@ -176,6 +176,10 @@ def joint(model: ConceptModel, x: Any, given: dict[str, Any] | None = None) -> t
     log_c = rows.logsumexp(1)
     if given:
         known = told(space, given).to(model.device)
+        soft = known.mask & (known.values != 0) & (known.values != 1)
+        if bool(soft.any()):
+            name, value = space.columns[int(soft.nonzero()[0, 1])], known.values[soft][0].item()
+            raise DataError(f"given {name!r}: expected 0, 1 or a state, got {value:g}; soft values are not taken, round it")
         fits = ((every == known.values) | ~known.mask).all(-1)
         log_c = log_c.masked_fill(~fits, -torch.inf)
     return every, log_c.softmax(0)[:, None] * class_given_concepts(model, every).double()

@@ -33,7 +33,9 @@ CARD = Card(
     "two means for each of several labels; soft corrections mix anchors. Adam and early stopping for AdamP, cosine and "
     "clipping. Batch statistics stand still in the class stage (the authors' drift), and a correction keeps the class scale "
     "(their code drops it). All rows share one stored bank of draws when sampling. Its uncertainty loses where it "
-    "was tried (claims/probable_uncertainty): blur does not raise it, and the answer's entropy finds more wrong concepts.",
+    "was tried (claims/probable_uncertainty): blur does not raise it, and the answer's entropy finds more wrong concepts. "
+    "That of the class, a determinant, is NaN where fewer than 'hidden' of the concepts' numbers vary: below 8 concepts at "
+    "the defaults (16 numbers each, hidden 128), and once fewer than 8 are left to correct.",
 )
 
 
@@ -72,7 +74,11 @@ def probcbm(
 
 @torch.no_grad()
 def uncertainty(model: ConceptModel, x: Any, given: Given | None = None) -> tuple[Tensor, Tensor]:
-    """How unsure a fitted model is of each concept (B, M) and of the class (B,): variances, of at least 0; given = 0."""
+    """How unsure a fitted model is of each concept (B, M) and of the class (B,): variances, of at least 0; given = 0.
+
+    The class's is NaN, not known, where some but fewer than ``hidden`` numbers vary: with ``width`` 16 and ``hidden`` 128
+    (the paper's) that is below 8 concepts not given. It is 0 where every concept is given.
+    """
     z = model.encode(x)
     bottleneck, head = cast("GaussianBottleneck", model.bottleneck), cast("PrototypeHead", model.head)
     return bottleneck.uncertainty(z, given), head.uncertainty(bottleneck.variance(z, given))

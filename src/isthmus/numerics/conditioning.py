@@ -169,12 +169,14 @@ def region_point(mean: Tensor, factor: Tensor, known: Evidence, level: float) ->
     """Logits (B, K): where known, the likeliest ones inside the confidence region, each on its label's side of the mean.
 
     Minimise the Bernoulli loss subject to (eta - mean)' C^-1 (eta - mean) <= the chi-square quantile at ``level`` with
-    as many degrees as concepts are known, C their covariance. A log barrier, Newton inside, all rows at once.
+    as many degrees as concepts are known, C their covariance; ``level`` between 0 and 1, both left out. A log barrier, Newton
+    inside, all rows at once.
     """
     mask = known.mask.to(mean)
     side = torch.where(known.target >= 0.5, 1.0, -1.0).to(mean) * mask
     count = known.mask.sum(1)
-    radius = torch.from_numpy(quantiles(mean.shape[1], level)).to(mean)[count].clamp(min=1.0)
+    radius = torch.from_numpy(quantiles(mean.shape[1], level)).to(mean)[count].clamp(min=1e-12)
+    radius = torch.where(count > 0, radius, 1.0)  # of a row where nothing is known any will do
     shape = side[:, :, None] * torch.linalg.inv(_covariance(factor, mask)) * side[:, None]  # (B, K, K), 0 where unknown
     one = mask * (0.25 * radius / (side.abs()[:, None] @ shape @ mask[..., None]).flatten().clamp(min=1e-12)).sqrt()[:, None]
     t = torch.where(known.mask, one, torch.ones_like(one))  # strictly inside: a quarter of the squared radius

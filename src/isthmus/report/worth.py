@@ -169,7 +169,8 @@ def notes(page: Page, found: list[Grid], harm: str = "harm") -> list[str]:
         said.append(f"{ORACLE} an oracle: it looks at the truth before it asks, as nobody can")
     samples = list(dict.fromkeys(cell.sample for cell in cells if cell.sample))
     if samples:
-        said.append(f"{SAMPLE} each look is a whole inference, so a sample: {listed(samples)}; comparable within it alone")
+        which = f"{SAMPLE} each look is a whole inference, so a sample ({'; or '.join(samples)})"
+        said.append(f"{which}: an area is comparable within the same sample alone")
     return said
 
 
