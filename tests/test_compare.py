@@ -160,7 +160,16 @@ def test_data_without_concepts_runs_what_needs_none() -> None:
     bare = Splits(*(t.replace(c=None, space=im.ConceptSpace()) for t in (data.train, data.validation, data.test)))
     made = compare(bare, seeds=[0], budget=1, options={"epochs": 3}, training={"epochs": 2})
     assert {row["method"] for row in made.data["rows"]} == {"blackbox", "linear_probe"}
-    assert {entry["unmet"] for entry in made.data["left_out"]} == {"concept labels"}
+    unmet = {entry["method"]: entry["unmet"] for entry in made.data["left_out"]}
+    assert set(unmet) == set(registry.methods()) - {"blackbox", "linear_probe"}
+    words = {name: why for name, why in unmet.items() if why != "concept labels"}
+    text = "concepts in words, in the features' text space"
+    assert {why for name, why in words.items() if name not in ("pcbm", "pcbm_h", "random_concepts", "zeroshot")} == {text}
+    assert {name: words[name] for name in ("pcbm", "random_concepts", "zeroshot")} == {
+        "pcbm": f"concept labels or {text}",
+        "random_concepts": "a list of concepts",
+        "zeroshot": "option 'class_vectors'",
+    }
 
 
 def test_validation_gives_no_concept_that_randint_would() -> None:
