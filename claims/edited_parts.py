@@ -9,7 +9,7 @@ each other; (2) of the hands of all other classes the decision should stay.
 Measured: of test hands that were right before, the share of the two classes' that go to the other class, and the share of the
 other classes' that stay; 95 % bootstrap interval over rows of the mean over seeds and pairs.
 
-Rule, fixed before the first result: holds (synthetic only) when both shares are at least .95, intervals above .9; does not
+Rule, fixed before the first result: holds when both shares are at least .95, intervals above .9; does not
 hold when either lies below .5; cannot tell here otherwise.
 """
 
