@@ -205,7 +205,7 @@ def test_only_the_residual_learns_beside_a_pcbm_that_stays() -> None:
 def test_the_residuals_penalty_is_the_mean_of_its_squares() -> None:
     data = unlabelled(scene())
     made = plan("pcbm_h", data, l2=0.5)
-    side = made.model.head.side.weight
+    side = made.model.requires_grad_(False).head.side.weight
     side.data = torch.randn(side.shape, generator=torch.Generator().manual_seed(0))
     batch = data.train.batch(data.train.x)
     out = made.model(data.train.x)

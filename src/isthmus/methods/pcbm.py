@@ -38,7 +38,7 @@ CARD = Card(
     tune={"strength": (2e-4, 1e-5), "l1_ratio": (0.99, 0.5)},
     notes="Concept vectors are support vector machines on sets of training rows with and without the concept, or the texts "
     "where there are no labels. Projections use raw, not normalised, features, as the paper. The head is one logistic "
-    "regression for each class, as its code fits by stochastic steps, here solved to a certificate, and penalised on columns of "
+    "regression for each class, as its code fits by stochastic steps, here solved to a certificate and penalised on columns of "
     "deviation 1, there on raw projections; the paper divides the strength by concepts times classes (from memory of the "
     "dossier), which tuning covers. Its CUB test rows were resampled.",
 )
