@@ -113,4 +113,4 @@ class GumbelBottleneck(Bottleneck):
 
 def _noise(h: Tensor) -> Tensor:
     """Standard Gumbel noise in the shape of h."""
-    return -torch.empty_like(h).exponential_().log()
+    return -torch.empty_like(h).exponential_().clamp(min=torch.finfo(h.dtype).tiny).log()  # it may draw 0
