@@ -37,9 +37,6 @@ def test_values_are_cosines_after_the_map_in_training_deviations(name: str, text
     train, test = (cosines(data, features, part) for part in ("train", "test"))
     values = model(data.test.x).concepts.values.numpy()
     np.testing.assert_allclose(values, (test - train.mean(0)) / train.std(0), atol=2e-3)
-    torch.testing.assert_close(
-        model(3 * data.test.x).concepts.values, model(data.test.x).concepts.values
-    ) if text is None else None
     if text is not None:
         features.shared.bias.zero_()
         assert np.abs(cosines(data, features) - test).max() > 0.05
