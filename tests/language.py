@@ -65,9 +65,11 @@ def textless(data: Splits) -> Splits:
 
 def identity(data: Splits, text: int | None = None, seed: int = 0) -> Features:
     """The columns as features, with a random map into a text space of ``text`` columns, where asked."""
-    made = build("identity", dim=data.train.x.shape[1])
+    x = data.validation.x
+    dim = (x.x if isinstance(x, Shut) else x).shape[1]
+    made = build("identity", dim=dim)
     if text is not None:
-        made.shared = shared(data.train.x.shape[1], text, seed)
+        made.shared = shared(dim, text, seed)
     return made
 
 
