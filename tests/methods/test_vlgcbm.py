@@ -64,7 +64,7 @@ def test_without_auto_every_concept_has_the_same_weight(monkeypatch: pytest.Monk
 def test_the_concept_loss_is_weighted_cross_entropy_of_known_labels() -> None:
     """Cell by cell: w y log p + (1 - y) log(1 - p), mean over what is known; a NaN is no label."""
     data = rare(unknown=True)
-    model, weights = plan("vlgcbm", data).model, tuple(0.5 + k for k in range(9))
+    model, weights = plan("vlgcbm", data).model.requires_grad_(False), tuple(0.5 + k for k in range(9))
     batch = data.train.batch(data.train.x)
     out = model(data.train.x)
     cells = []
