@@ -70,6 +70,7 @@ def test_similarity_to_a_class_from_the_cut_on_and_also_where_the_numbers_of_bot
     found = rules.similar_to_class(book("aa", "ab", "ac", "ad"), ["dog", "cat"], like)
     assert found.book.texts == ["ac", "ad"]
     assert found.dropped[0][1] == "0.95 similar to the class 'dog', below 0.85 asked"
+    assert not len(rules.similar_to_class(book("x"), ["y"], Known({("x", "y"): 0.75}), most=0.75).book)
 
 
 def greedy(texts: list[str], table: np.ndarray, most: float) -> list[str]:

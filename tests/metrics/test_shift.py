@@ -24,6 +24,7 @@ def test_on_rows_it_is_the_shift_of_the_two_accuracies() -> None:
     want = shift(right[~shifted].mean(), right[shifted].mean())
     found = {name: metrics.METRICS[f"shift_{name}"](right, shifted) for name in ("gap", "mean")}
     assert found == pytest.approx(want)
+    assert metrics.METRICS["shift_gap"](right, ~shifted) == pytest.approx(want["gap"]), "better on the shifted rows"
     assert found["mean"] != pytest.approx(right.mean(), abs=0.02)
     weights = resamples(300, 10)
     for r in range(10):
