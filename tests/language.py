@@ -74,11 +74,19 @@ def identity(data: Splits, text: int | None = None, seed: int = 0) -> Features:
 
 
 def shared(dim: int, text: int, seed: int = 0) -> nn.Module:
-    """A random affine map z (B, dim) -> (B, text)."""
+    """A random affine map z (B, dim) -> (B, text), and the center that texts are measured from."""
     made, g = Affine(dim, text), torch.Generator().manual_seed(seed)
     made.weight.copy_(torch.randn(text, dim, generator=g) / dim**0.5)
     made.bias.copy_(torch.randn(text, generator=g))
+    made.center.copy_(0.5 * torch.randn(text, generator=g))
     return made
+
+
+def texts(data: Splits, features: Features | None = None) -> Tensor:
+    """(K, d) the phrases' vectors as an image is compared with them: from the text space's center."""
+    assert data.space.vectors is not None
+    shared = getattr(features, "shared", None)
+    return data.space.vectors if shared is None else data.space.vectors - shared.center
 
 
 def plan(name: str, data: Splits, *, features: Features | None = None, seed: int = 0, **options: Any) -> Plan:

@@ -149,9 +149,19 @@ def test_the_same_seed_gives_the_same_map() -> None:
     assert torch.equal(a.features.shared.weight, b.features.shared.weight) and a.card == b.card
 
 
-def test_features_that_would_have_to_be_trained_first_are_refused() -> None:
-    with pytest.raises(OptionError, match="words need frozen features"):
-        worded(scene(), WORDS, features="mlp", text=Letters())
+def test_features_without_weights_learn_the_task_first_and_then_stay() -> None:
+    """On classes alone: other concept labels give the same features, other test rows too."""
+    data = captioned(scene())
+    other = Splits(
+        *(getattr(data, n).replace(c=None) for n in ("train", "validation")), data.test.replace(c=None, x=0 * data.test.x)
+    )
+    made = [worded(each, WORDS, features="mlp", text=Letters(), training={"epochs": 2}) for each in (data, other)]
+    a, b = (each.features.backbone.state_dict() for each in made)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not any(p.requires_grad for each in made for p in each.features.parameters())
+
+
+def test_a_phrase_that_nobody_let_in_is_no_concept() -> None:
     waiting = Book((Phrase("red wings", ("a",)),))
     with pytest.raises(DataError, match="not approved"):
         worded(scene(), waiting, text=Letters())

@@ -24,18 +24,21 @@ _NAMES = {
     "isthmus.data.table": ("Splits", "Table"),
 }
 _WHERE = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = (
-    "bottlenecks",
-    "data",
-    "features",
-    "heads",
-    "interventions",
-    "losses",
-    "metrics",
-    "plugins",
-    "registry",
-    "testing",
-)
+_MODULES = {
+    name: f"isthmus.{name}"
+    for name in (
+        "bottlenecks",
+        "data",
+        "features",
+        "heads",
+        "interventions",
+        "losses",
+        "metrics",
+        "plugins",
+        "registry",
+        "testing",
+    )
+} | {"edit": "isthmus.interventions.edit"}
 
 __all__ = ["__version__", *_WHERE, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -44,7 +47,7 @@ def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     if name in _MODULES:
-        return import_module(f"isthmus.{name}")
+        return import_module(_MODULES[name])
     raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
 
 

@@ -21,6 +21,7 @@ from isthmus.commands import (
     data,
     doctor,
     dynamic,
+    edit,
     features,
     manual,
     predictions,
@@ -130,6 +131,7 @@ app.command("fit", rich_help_panel=_MODELS)(train.fit)
 app.command("predict", rich_help_panel=_MODELS)(predictions.predict)
 app.command("evaluate", rich_help_panel=_MODELS)(use.evaluate)
 app.command("intervene", rich_help_panel=_MODELS)(use.intervene)
+app.add_typer(edit.app, name="edit", rich_help_panel=_MODELS)
 app.command("report", rich_help_panel=_MODELS)(study.report)
 app.command("show", rich_help_panel=_ABOUT)(catalogue.show)
 app.add_typer(data.app, name="data", rich_help_panel=_ABOUT)

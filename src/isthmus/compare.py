@@ -176,7 +176,7 @@ def compare(
     options = {**{k: v for k, v in known.get("options", {}).items() if k in allowed}, **(options or {})}
     told = None
     if words is not None:
-        told = worded(splits, words, features=features, feature_options=feature_options, text=text)
+        told = worded(splits, words, features=features, feature_options=feature_options, text=text, training=training)
         splits, features, feature_options = told.splits, told.features, None
         asked_for = [registry.get(name.split(":")[0]) for name in methods or registry.methods()]
         options = {k: v for k, v in told.options.items() if any(k in m.options for m in asked_for)} | options

@@ -128,6 +128,8 @@ def inside(module: nn.Module) -> Features:
     shared = getattr(module, "shared", None)
     if isinstance(shared, nn.Module):
         made.shared = shared
+    if hasattr(module, "patches"):
+        made.patches = module.patches  # pyright: ignore[reportAttributeAccessIssue]
     return made
 
 

@@ -21,7 +21,7 @@ INTERVAL = (
     "95 %, percentile bootstrap of 1000 over test rows (whole groups where there are any) of the mean over seeds; "
     "of ECE, which resampling biases, centred on the value"
 )
-MAIN = {"classes": "accuracy", "labels": "macro_f1", "value": "r2"}
+MAIN = metrics.MAIN
 
 
 def forms(made: Trace) -> dict[str, Weighted | str]:

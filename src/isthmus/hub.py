@@ -20,6 +20,7 @@ from torch import nn
 from isthmus import registry
 from isthmus.errors import DataError, IntegrityError, IsthmusError, OptionError
 from isthmus.files import digest, write_json
+from isthmus.interventions import chain
 from isthmus.model import ConceptModel
 from isthmus.registry import Method
 from isthmus.space import ConceptSpace, Task
@@ -34,10 +35,12 @@ def save(model: ConceptModel, folder: str | Path, *, extra: dict[str, Any] | Non
     """Write a fitted model to ``folder`` (made or replaced as a whole). ``extra`` goes into the card (JSON values).
 
     Raises ``DataError`` when ``folder`` exists and is not a saved model, or holds other files beside one: nothing of yours is
-    overwritten or deleted.
+    overwritten or deleted; and when an edited model was changed since its last edit.
     """
     from safetensors.torch import save_file
 
+    if reason := chain.broken(model):
+        raise DataError(f"save: history, {reason}; it could not be loaded: change an edited model by isthmus.edit alone")
     folder = Path(folder)
     if folder.exists() and not (folder / MANIFEST).exists() and (folder.is_file() or any(folder.iterdir())):
         raise DataError(f"{folder}: expected a new folder or a saved model, got other files; choose another place")
@@ -145,7 +148,8 @@ def _json(path: Path) -> Any:
 def load(folder: str | Path, *, features: nn.Module | None = None) -> ConceptModel:
     """Read a saved model: the builder is called with the saved space, resources None, then the weights are loaded.
 
-    ``features`` is needed only where the model was built on a module of your own. No network, no pickle.
+    ``features`` is needed only where the model was built on a module of your own. No network, no pickle. The chain of edits is
+    checked too (``isthmus.interventions.chain`` says what that shows and what it cannot): ``IntegrityError`` names the entry.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -184,8 +188,15 @@ def load(folder: str | Path, *, features: nn.Module | None = None) -> ConceptMod
     except RuntimeError as error:
         reason = str(error).replace("\n", " ")[:160]
         raise IntegrityError(f"{folder}: the weights do not fit method {method!r} ({reason})") from error
-    model.history = _json(folder / "history.json")
+    _remember(model, folder / "history.json")
     return model.eval().requires_grad_(False)
+
+
+def _remember(model: ConceptModel, path: Path) -> None:
+    """Give a model its history; a chain of edits that does not end at this model is refused."""
+    model.history = _json(path)
+    if reason := chain.broken(model):
+        raise IntegrityError(f"{path}: {reason}; copy the model again from where you trust it")
 
 
 def card(folder: str | Path) -> dict[str, Any]:

@@ -96,8 +96,9 @@ class Sparse:
     """The sparse final layer: fit a linear head by elastic net on the concepts as they are shown to it, to a certificate.
 
     Strength ``lam`` in nats (Wong et al. 2021, equation 1: mean loss + lam * (r |W|_1 + (1 - r)/2 |W|²), r = ``l1_ratio``, on
-    columns of deviation 1), or the strength that gives ``nec`` concepts a class, cut to that exactly (Srivastava et al. 2024).
-    ``family``: 'multinomial', or 'ovr', a logistic regression for each class. Labels that may overlap are always 'ovr'.
+    columns of deviation 1, or with ``scaled`` False as they are), or the strength that gives ``nec`` concepts a class, cut to
+    that exactly (Srivastava et al. 2024). ``family``: 'multinomial', or 'ovr', a logistic regression for each class. Labels
+    that may overlap are always 'ovr'.
     """
 
     lam: float = 7e-4
@@ -105,6 +106,7 @@ class Sparse:
     family: Literal["multinomial", "ovr"] = "multinomial"
     l1_ratio: float = 0.99
     tol: float = 1e-4
+    scaled: bool = True
 
     @torch.no_grad()
     def __call__(self, model: ConceptModel, data: Fold) -> None:
@@ -117,6 +119,7 @@ class Sparse:
             raise DataError("sparse head: expected every label known, got NaN; fill them, or use a method that learns by steps")
         family = "ovr" if model.task.kind == "labels" else self.family
         how: dict[str, Any] = {"family": family, "classes": model.task.width, "l1_ratio": self.l1_ratio, "weight": batch.weight}
+        how["standardize"] = self.scaled
         if self.nec is None:
             found = elastic_net.fit(shown, y, lam=self.lam, tol=self.tol, **how)
             weights = found.weights

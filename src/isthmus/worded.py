@@ -14,7 +14,7 @@ from isthmus.concepts.book import Book, read_words
 from isthmus.data.cache import cached
 from isthmus.data.rows import Images
 from isthmus.data.table import Splits, Table
-from isthmus.encoders import learnable, resolve
+from isthmus.encoders import learnable, resolve, train_encoder
 from isthmus.errors import OptionError
 from isthmus.features import Features, build
 from isthmus.features.aligned import Aligned, align
@@ -50,6 +50,7 @@ def worded(
     features: str | nn.Module | None = None,
     feature_options: dict[str, Any] | None = None,
     text: str | Features | None = None,
+    training: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> Worded:
     """The data with concepts in words instead of its own, on features that share a space with texts.
@@ -58,12 +59,13 @@ def worded(
     are, or MobileNetV2 for images. Features of a CLIP or SigLIP folder bring their own text tower. Others are aligned in closed
     form with ``text`` (default: the MiniLM sentence encoder) by the captions of training rows; a table without captions gets
     them from its training labels, and what is learnt so is weakly supervised. No validation or test row is used for that.
-    Raises ``OptionError`` where features would have to be trained first, ``DataError`` for words that do not fit.
+    Features without weights learn the task first (``training``: epochs, lr, batch_size) and are then frozen for every method.
+    Raises ``DataError`` for words that do not fit.
     """
     book = words if isinstance(words, Book) else read_words(words)
     module = resolve(features or _frozen(data), data, seed=seed, **(feature_options or {}))
     if learnable(module):
-        raise OptionError("words need frozen features with weights of their own; name some, as in --features mobilenetv2")
+        train_encoder(module, data, "task", seed=seed, **(training or {}))
     module = module.eval().requires_grad_(False)
     encoder = text if isinstance(text, Features) else _tower(module, text)
     embed = lambda texts: vectors(encoder, texts)  # noqa: E731
@@ -102,18 +104,19 @@ def captions_of(table: Table) -> list[str]:
     if table.task.kind != "classes":
         raise OptionError("words: expected captions for the training rows (a caption column), as y names no classes")
     names = class_texts(table.task)
-    said = [names[label] for label in table.y.tolist()]
+    whose = [names[label] for label in table.y.tolist()]
     if table.c is None or not len(table.space):
-        return said
+        return whose
     present = table.c.nan_to_num() > 0.5
-    told: list[list[str]] = [[] for _ in said]
+    told: list[list[str]] = [[] for _ in whose]
     for concept, part in zip(table.space.concepts, table.space.slices, strict=True):
         if concept.kind == "continuous":
             continue
         text = (concept.text or concept.name).replace("_", " ")
         for row, state in present[:, part].nonzero().tolist():
-            told[row].append(f"{concept.states[state]} {text}".replace("_", " ") if concept.states else text)
-    return [", ".join([name, *more]) for name, more in zip(said, told, strict=True)]
+            state_name = concept.states[state] if concept.states else "yes"
+            told[row].append(text if state_name == "yes" else f"{state_name} {text}".replace("_", " "))
+    return [", ".join([name, *more]) for name, more in zip(whose, told, strict=True)]
 
 
 def _aligned(module: Features, data: Splits, embed: Any, seed: int) -> tuple[Aligned, dict[str, Any]]:

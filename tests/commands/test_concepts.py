@@ -246,3 +246,36 @@ def test_a_file_that_is_no_list_of_phrases(run: Run, tmp_path: Path, text: str) 
 def test_alone_it_says_what_there_is(run: Run) -> None:
     said = run("concepts").stdout
     assert all(name in said for name in ("propose", "review", "select", "show"))
+
+
+def test_select_by_images_keeps_a_few_of_each_class_and_counts_words(run: Run, tmp_path: Path, isthmus_data: Any) -> None:
+    isthmus_data("features/cifar10_8k_mnv2.npz")
+    listed = Path(__file__).parents[2] / "claims" / "words" / "cifar10.json"
+    book = read_words(listed)
+    source = book.save(tmp_path / "words.json")
+    out = tmp_path / "chosen.json"
+    data = "cifar10_8k:inputs=mobilenetv2"
+    run("concepts", "select", source, "--out", out, "--rule", "submodular", "--per-class", 3, "--data", data)
+    chosen = read_words(out)
+    first = [phrase.owners[0] for phrase in chosen]  # a phrase of two classes is chosen for the first
+    assert {first.count(owner) for owner in book.classes} == {3} and set(chosen.texts) <= set(book.texts)
+    words = tmp_path / "often.json"
+    run("concepts", "select", source, "--out", words, "--rule", "frequency", "--per-class", 4, "--data", data)
+    assert set(map(len, read_words(words).by_class().values())) == {4}
+    done = run("concepts", "select", source, "--out", tmp_path / "no.json", "--rule", "group_mi", code=2)
+    assert "give --data and --per-class" in done.stderr
+
+
+def test_select_with_filters_says_what_went(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    phrases = [
+        ("cat", "a cat"),
+        ("cat", "whiskers"),
+        ("cat", "a phrase of far more than thirty characters"),
+        ("dog", "wet nose"),
+    ]
+    book = Book(tuple(Phrase(text, (owner,), approved="ana") for owner, text in phrases))
+    out = tmp_path / "out.json"
+    done = run("concepts", "select", book.save(tmp_path / "in.json"), "--out", out, "--filter")
+    assert "dropped 'a cat': is the class name 'cat'" in done.stdout and "characters, at most 30" in done.stdout
+    assert read_words(out).texts == ["whiskers", "wet nose"]

@@ -138,3 +138,16 @@ def test_a_small_mark_anywhere_is_learnt(name: str) -> None:
     model.eval()
     right = ((model(module.prepare(x[192:])) > 0) == (y[192:] > 0)).float().mean()
     assert right > 0.9
+
+
+def test_cells_are_each_read_by_the_same_network_row_by_row() -> None:
+    torch.manual_seed(0)
+    module = build("cells", grid=(2, 3), width=4, dim=5).eval()
+    x = torch.randn(2, 3, 21, 34)  # a row and a column that fill no cell are cut
+    z = module(x)
+    assert (module.patches, module.dim, tuple(z.shape)) == (6, 30, (2, 30))
+    for at, (row, column) in enumerate([(r, c) for r in range(2) for c in range(3)]):
+        cell = x[:, :, 10 * row : 10 * row + 10, 11 * column : 11 * column + 11]
+        torch.testing.assert_close(z[:, 5 * at : 5 * at + 5], module.inner(cell), atol=1e-5, rtol=1e-5)
+    with pytest.raises(DataError, match="at least 2 x 3 pixels"):
+        module(torch.randn(1, 3, 1, 9))

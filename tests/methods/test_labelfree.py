@@ -18,7 +18,7 @@ from isthmus.errors import DataError
 from isthmus.given import Given
 from isthmus.methods.labelfree import Project
 from isthmus.numerics import elastic_net
-from tests.language import fit, identity, plan, scene
+from tests.language import fit, identity, plan, scene, texts
 
 
 def cubed(q: np.ndarray, p: np.ndarray) -> float:
@@ -77,12 +77,12 @@ def test_cubes_of_large_and_small_columns_stay_finite(size: float) -> None:
 
 
 def test_the_target_is_the_cosine_of_image_and_text() -> None:
-    """In the text space, where the features have one; its scale and that of the texts do not matter."""
+    """In the text space, from its center, where the features have one; neither scale matters."""
     data = scene(text=5)
     features = identity(data, 5)
     part = Projection(12, data.space, shared=features.shared)
     z = data.train.x[:6]
-    e, v = features.shared(z).numpy(), data.space.vectors.numpy()
+    e, v = features.shared(z).numpy(), texts(data, features).numpy()
     for i in range(6):
         for k in range(len(v)):
             want = e[i] @ v[k] / (np.linalg.norm(e[i]) * np.linalg.norm(v[k]))
@@ -194,5 +194,5 @@ def test_the_head_is_the_elastic_net_of_a_strength_divided_by_its_share() -> Non
 
 def test_texts_of_another_width_are_refused_by_name() -> None:
     data = scene(text=5)
-    with pytest.raises(DataError, match=r"concept vectors: expected 12 columns, .* got 5"):
+    with pytest.raises(DataError, match=r"concept vectors: expected shape \(K, 12\).* got \(9, 5\)"):
         plan("labelfree", data)

@@ -18,7 +18,7 @@ from isthmus.model import Concepts
 from isthmus.numerics import words
 from isthmus.space import Concept, ConceptSpace, Task
 from isthmus.stages import OnValues
-from tests.language import fit, identity, plan, scene, unlabelled
+from tests.language import fit, identity, plan, scene, texts, unlabelled
 
 
 def head(k: int, own: int, start: float = 1.0, scale: float = 100.0) -> AssociationHead:
@@ -64,7 +64,7 @@ def test_values_are_raw_products_with_the_texts(text: int | None) -> None:
     features = identity(data, text)
     model = fit("labo", data, features=features, each=9, epochs=1)
     x = data.test.x if text is None else features.shared(data.test.x)
-    want = [[float(a @ b) for b in space.vectors] for a in x]
+    want = [[float(a @ b) for b in texts(data, features)] for a in x]
     np.testing.assert_allclose(model(data.test.x).concepts.values.numpy(), want, rtol=1e-4, atol=1e-4)
 
 

@@ -14,7 +14,7 @@ from isthmus.errors import DataError
 from isthmus.heads.association import SignatureHead
 from isthmus.model import Concepts
 from isthmus.space import ConceptSpace, Task
-from tests.language import fit, identity, plan, scene, unlabelled
+from tests.language import fit, identity, plan, scene, texts, unlabelled
 
 SPACE = ConceptSpace.binary(f"c{k}" for k in range(6))
 
@@ -146,7 +146,7 @@ def test_layer_and_head_are_two_matrices_on_scaled_cosines(text: int | None) -> 
     start = {name: p.detach().clone() for name, p in made.model.named_parameters()}
     model = made.fit(data)
     e = (data.test.x if text is None else features.shared(data.test.x)).double().numpy()
-    t = data.space.vectors.double().numpy()
+    t = texts(data, features).double().numpy()
     phi = 100 * np.array([[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in t] for a in e])
     w, v = model.bottleneck.layer.weight.double().numpy(), model.head.map.weight.double().numpy()
     out = model(data.test.x)
@@ -230,12 +230,12 @@ def test_a_concept_that_no_class_tells_apart_counts_nought_under_columns() -> No
 
 def test_texts_of_another_width_are_refused_by_name() -> None:
     data = unlabelled(scene())
-    with pytest.raises(DataError, match=r"class vectors: expected shape \(3, 12\).* got \(3, 5\)"):
+    with pytest.raises(DataError, match=r"concept vectors: expected shape \(K, 12\).* got \(3, 5\)"):
         fit("cms", data, class_vectors=torch.ones(3, 5))
-    with pytest.raises(DataError, match=r"class vectors: expected shape \(3, 12\).* got \(2, 12\)"):
+    with pytest.raises(DataError, match=r"signature: expected \(3, 9\), got \(2, 9\)"):
         fit("cms", data, class_vectors=torch.ones(2, 12))
     wide = unlabelled(scene(text=5))
-    with pytest.raises(DataError, match=r"concept vectors: expected 12 columns, .* got 5"):
+    with pytest.raises(DataError, match=r"concept vectors: expected shape \(K, 12\).* got \(9, 5\)"):
         plan("sparsecbm", wide)
     with pytest.raises(DataError, match=r"concept vectors: expected shape \(K, 12\)"):
         plan("cms", wide)

@@ -13,7 +13,7 @@ from isthmus.errors import DataError, OptionError
 from isthmus.features import Features
 from isthmus.methods.text2concept import banned_in
 from isthmus.space import Concept, ConceptSpace, Task
-from tests.language import fit, identity, plan, scene, unlabelled
+from tests.language import fit, identity, plan, scene, texts, unlabelled
 
 PROBED = ("text2concept", "medical")
 
@@ -23,7 +23,7 @@ def cosines(data: Splits, features: Features, part: str = "test") -> np.ndarray:
     z = getattr(data, part).x.double().numpy()
     if hasattr(features, "shared"):
         z = z @ features.shared.weight.double().numpy().T + features.shared.bias.double().numpy()
-    t = data.space.vectors.double().numpy()
+    t = texts(data, features).double().numpy()
     return np.array([[a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for b in t] for a in z])
 
 
@@ -128,7 +128,7 @@ def test_zero_shot_is_the_class_whose_name_is_nearest() -> None:
     data = unlabelled(scene(text=5))
     features, names = identity(data, 5), torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
     model = fit("zeroshot", data, features=features, class_vectors=names)
-    e, t = features.shared(data.test.x).numpy(), names.numpy()
+    e, t = features.shared(data.test.x).numpy(), (names - features.shared.center).numpy()
     cos = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in t] for a in e]
     np.testing.assert_allclose(model(data.test.x).logits.numpy(), 100 * np.array(cos), rtol=1e-3, atol=1e-3)
     assert model.space.names == ("a", "b", "c")

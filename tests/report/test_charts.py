@@ -202,3 +202,4 @@ def test_training_leaves_out_what_is_no_number() -> None:
     chart = drawn(small.training(history))
     assert len(list(chart.iter("circle"))) == 2
     assert small.training([{"stage": "a", "loss": None}]) is None and small.training([]) is None
+    assert str(small.training([*history, {"edit": "prune", "why": "w"}])) == str(small.training(history)), "edits are no epochs"

@@ -6,17 +6,17 @@ Post-hoc Concept Bottleneck Models, section 2; Moayeri et al. 2023, Text-To-Conc
 
 from __future__ import annotations
 
-from copy import deepcopy
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isthmus.errors import DataError
 from isthmus.given import Batch, Given, hold
 from isthmus.model import Bottleneck, Concepts
 from isthmus.percentiles import Percentiles, moments
 from isthmus.space import ConceptSpace
+from isthmus.textspace import TextSpace
 
 
 class Directions(Bottleneck):
@@ -45,12 +45,9 @@ class Directions(Bottleneck):
         pointed: bool = True,
     ) -> None:
         super().__init__(space)
-        self.shared = None if shared is None else deepcopy(shared)
-        width = dim if shared is None else int(shared.dim)  # pyright: ignore[reportArgumentType]
+        self.shared = TextSpace(dim, shared)
         self.cosine, self.unit, self.standard = cosine, cosine or unit, standard
-        rows = F.normalize(torch.randn(len(space), width), dim=-1)
-        if space.vectors is not None and pointed:
-            rows = fitting(space.vectors, width).to(rows)
+        rows = self.shared.rows(space if pointed else replace(space, vectors=None))
         self.register_buffer("rows", F.normalize(rows, dim=-1) if self.unit else rows)
         for name, value in {"bias": 0.0, "mean": 0.0, "std": 1.0}.items():
             self.register_buffer(name, torch.full((len(space),), value))
@@ -63,7 +60,7 @@ class Directions(Bottleneck):
 
     def embed(self, z: Tensor) -> Tensor:
         """z (B, D) -> e (B, d), in the space of the rows."""
-        e = z if self.shared is None else self.shared(z)
+        e = self.shared(z)
         return F.normalize(e, dim=-1) if self.cosine else e
 
     def score(self, z: Tensor) -> Tensor:
@@ -99,7 +96,7 @@ class Directions(Bottleneck):
 
     def write_text(self, columns: Tensor, vectors: Tensor) -> None:
         """Put the text vectors (len(columns), d) of new words in place of those at ``columns``; statistics stay."""
-        vectors = fitting(vectors, self.rows.shape[1]).to(self.rows)
+        vectors = self.shared.place(vectors).to(self.rows)
         self.rows[columns] = F.normalize(vectors, dim=-1) if self.unit else vectors
 
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
@@ -107,13 +104,3 @@ class Directions(Bottleneck):
             setattr(self, name, getattr(self, name)[index])
         self.percentiles.keep(index)
         self.space = space
-
-
-def fitting(vectors: Tensor, width: int) -> Tensor:
-    """The vectors, where they have the width of the features' text space."""
-    if vectors.ndim != 2 or vectors.shape[1] != width:
-        raise DataError(
-            f"concept vectors: expected shape (K, {width}), that of the features' text space, got {tuple(vectors.shape)}; "
-            "embed the words with the text encoder of these features"
-        )
-    return vectors

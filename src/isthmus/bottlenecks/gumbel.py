@@ -5,18 +5,17 @@ Semenov et al. 2024, Sparse Concept Bottleneck Models: Gumbel Tricks in Contrast
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isthmus.errors import DataError
 from isthmus.given import Batch, Given, hold
 from isthmus.model import Bottleneck, Concepts
 from isthmus.percentiles import Percentiles
 from isthmus.space import ConceptSpace
+from isthmus.textspace import TextSpace
 
 Matching = Literal["gumbel", "gumbel_code", "contrastive", "l1", "similarity"]
 
@@ -45,21 +44,15 @@ class GumbelBottleneck(Bottleneck):
         scale: float = 100.0,
     ) -> None:
         super().__init__(space)
-        self.shared = None if shared is None else deepcopy(shared)
-        width = dim if shared is None else int(shared.dim)  # pyright: ignore[reportArgumentType]
+        self.shared = TextSpace(dim, shared)
         self.loss, self.weight, self.tau, self.scale = loss, weight, tau, scale
-        rows = torch.randn(len(space), width) if space.vectors is None else space.vectors
-        if rows.shape[1] != width:
-            raise DataError(
-                f"concept vectors: expected {width} columns, those of the features' text space, got {rows.shape[1]}"
-            )
-        self.register_buffer("rows", F.normalize(rows.float(), dim=-1))
+        self.register_buffer("rows", F.normalize(self.shared.rows(space), dim=-1))
         self.percentiles = Percentiles(len(space))
         self.layer = nn.Linear(len(space), len(space), bias=False)
 
     def phi(self, z: Tensor) -> Tensor:
         """(B, K) scaled cosines of images and texts."""
-        e = z if self.shared is None else self.shared(z)
+        e = self.shared(z)
         return self.scale * (F.normalize(e, dim=-1) @ self.rows.T)
 
     def penalty(self, phi: Tensor, h: Tensor) -> Tensor:

@@ -5,17 +5,15 @@ Oikarinen, Das, Nguyen, Weng 2023, Label-Free Concept Bottleneck Models, ICLR, s
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isthmus.errors import DataError
 from isthmus.given import Batch, Given, hold
 from isthmus.model import Bottleneck, Concepts
 from isthmus.percentiles import Percentiles, moments
 from isthmus.space import ConceptSpace
+from isthmus.textspace import TextSpace
 
 
 def cos_cubed(q: Tensor, p: Tensor) -> Tensor:
@@ -47,22 +45,16 @@ class Projection(Bottleneck):
 
     def __init__(self, dim: int, space: ConceptSpace, *, shared: nn.Module | None = None) -> None:
         super().__init__(space)
-        self.shared = None if shared is None else deepcopy(shared)
-        width = dim if shared is None else int(shared.dim)  # pyright: ignore[reportArgumentType]
+        self.shared = TextSpace(dim, shared)
         self.map = nn.Linear(dim, len(space), bias=False)
-        rows = torch.randn(len(space), width) if space.vectors is None else space.vectors
-        if rows.shape[1] != width:
-            raise DataError(
-                f"concept vectors: expected {width} columns, those of the features' text space, got {rows.shape[1]}"
-            )
-        self.register_buffer("rows", F.normalize(rows.float(), dim=-1))
+        self.register_buffer("rows", F.normalize(self.shared.rows(space), dim=-1))
         for name, value in {"mean": 0.0, "std": 1.0}.items():
             self.register_buffer(name, torch.full((len(space),), value))
         self.percentiles = Percentiles(len(space))
 
     def target(self, z: Tensor) -> Tensor:
         """(B, K) cosines of images and texts."""
-        e = z if self.shared is None else self.shared(z)
+        e = self.shared(z)
         return F.normalize(e, dim=-1) @ self.rows.T
 
     def forward(self, z: Tensor, given: Given | None = None) -> Concepts:

@@ -21,6 +21,7 @@ isthmus compare poker --seeds 3 --out result/   # everything that the data allow
 isthmus fit cbm poker --mode sequential --out run/
 isthmus evaluate run/
 isthmus intervene run/ --row 12 --set "ace of spades=1"
+isthmus edit run/ prune "ace of spades" --why "a mark on the card" --out edited/
 ```
 
 ## Data, features and options as text

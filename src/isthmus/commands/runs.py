@@ -34,13 +34,13 @@ class Run:
         return self.extra.get("inputs")
 
     def data(self, name: str | None, **columns: Any) -> Loaded:
-        """The data set named, else the one that the model was fitted on."""
+        """The data set named, else the one that the model was fitted on, under the names that edits gave its concepts."""
         from isthmus.commands.source import read
         from isthmus.data.encode import identity
 
         source: dict[str, Any] = self.extra.get("data") or {}
         if name is not None:
-            return read(name, **columns)
+            return self._followed(read(name, **columns))
         if not source.get("name"):
             raise OptionError(f"{self.folder}: does not say what it was fitted on; name the data set")
         table = source.get("table")
@@ -55,6 +55,13 @@ class Run:
                 f"{source['name']}: its training rows are not those that {self.folder} was fitted on (the data, or how it is "
                 "split, has changed), so rows that were trained on may be scored; name the data to score it all the same"
             )
+        return self._followed(found)
+
+    def _followed(self, found: Loaded) -> Loaded:
+        from isthmus.interventions.edit import follow
+
+        for part in ("train", "validation", "test"):
+            setattr(found.splits, part, follow(self.model, getattr(found.splits, part)))
         return found
 
 

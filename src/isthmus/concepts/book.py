@@ -145,8 +145,8 @@ class Book:
 def merged(phrases: Iterable[Phrase]) -> Book:
     """Phrases in order, the same text and part once, for all its classes; the first source stays.
 
-    Its approval stays too, unless an unapproved phrase adds a class: that pair must be reviewed. A phrase about a part stays
-    apart for each class: it is that class's descriptor.
+    Its approval stays too, unless an unapproved phrase adds a class: that pair must be reviewed. A phrase
+    about a part stays apart for each class: it is that class's descriptor.
     """
     found: dict[tuple[Any, ...], Phrase] = {}
     for phrase in phrases:

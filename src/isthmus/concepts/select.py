@@ -1,4 +1,4 @@
-"""Which phrases of a list are worth keeping for each class, seen on training images: LaBo's choice, V2C's counts, and others.
+"""Which phrases of a list are worth keeping for each class, seen on training images: LaBo's choice, V2C's, and controls.
 
 Yang et al. 2023, Language in a Bottle, section 3.2; He et al. 2025, V2C-CBM. The sums are ``numerics.words``.
 """
@@ -47,7 +47,7 @@ def by_class(
 def by_frequency(
     book: Book, vectors: Tensor, images: Tensor, y: Tensor, task: Task, each: int = 50, *, near: int = 5, pool: int = 500
 ) -> dict[str, list[str]]:
-    """V2C: for each class the ``each`` words most often among the ``near`` nearest of its images, most frequent first."""
+    """V2C: for each class the ``each`` words that are most often among the ``near`` nearest of its images, in that order."""
     chosen = words.tokenised(images, vectors, y, task.width, near=near, each=each, pool=pool)
     return {name: [book.phrases[k].text for k in own] for name, own in zip(task.names, chosen, strict=True)}
 

@@ -9,13 +9,14 @@ from isthmus.features.registry import Chain, Features, Recipe, build, chain, ent
 from isthmus.features.tabular import identity, mlp
 from isthmus.features.text import glove
 from isthmus.features.transformers import vision_backbone
-from isthmus.features.vision import cnn, resnet
+from isthmus.features.vision import cells, cnn, resnet
 
 __all__ = [
     "Chain",
     "Features",
     "Recipe",
     "build",
+    "cells",
     "chain",
     "cnn",
     "entries",

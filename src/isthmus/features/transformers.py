@@ -29,6 +29,8 @@ _PROJECTED = {
     "metaclip_2_vision_model": "MetaClip2VisionModelWithProjection",
     "metaclip_2_text_model": "MetaClip2TextModelWithProjection",
 }
+_OWN = {"siglip_text_model": "SiglipTextModel", "siglip2_text_model": "Siglip2TextModel"}
+"""Models that AutoModel does not know."""
 _POOLED = ("siglip_vision_model", "siglip2_vision_model", "swin", "swinv2")
 """Models whose pooler is the published picture embedding."""
 
@@ -76,6 +78,8 @@ def _model_class(hf: Any, config: Any, pooling: str) -> Any:
         if config.model_type not in _PROJECTED:
             raise OptionError(f"pooling 'projection': expected a CLIP model, got {config.model_type!r}; use 'mean'")
         return getattr(hf, _PROJECTED[config.model_type])
+    if config.model_type in _OWN:
+        return getattr(hf, _OWN[config.model_type])
     return hf.AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else hf.AutoModel
 
 

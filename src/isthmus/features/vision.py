@@ -101,3 +101,33 @@ def resnet(*, width: int = 16, blocks: int = 2, dim: int = 256, size: Size | Non
     widths = [width * 2**i for i in range(blocks + 1)]
     layers: list[nn.Module] = [_conv(3, width, 5, 2), *(Residual(a, b) for a, b in pairwise(widths))]
     return ConvNet([*layers, _conv(widths[-1], dim)], dim, _checked("resnet", size, pool), pool)
+
+
+class Cells(Features):
+    """A picture cut into a grid of equal cells, each through the same small network, their features one after another."""
+
+    def __init__(self, inner: ConvNet, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.inner, self.grid, self.patches = inner, grid, grid[0] * grid[1]
+        self.dim = self.patches * inner.dim
+
+    def prepare(self, raw: Any) -> Tensor:
+        """As the small network prepares."""
+        return self.inner.prepare(raw)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Prepared pictures (B, 3, H, W) -> z (B, J d), row by row of the grid; edges that do not fill a cell are cut."""
+        rows, columns = self.grid
+        high, wide = x.shape[-2] // rows, x.shape[-1] // columns
+        if not (high and wide):
+            raise DataError(f"cells: expected pictures of at least {rows} x {columns} pixels, got {tuple(x.shape[-2:])}")
+        cells = x[..., : rows * high, : columns * wide].unfold(2, high, high).unfold(3, wide, wide)
+        z = self.inner(cells.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).contiguous())
+        return z.unflatten(0, (len(x), self.patches)).flatten(1)
+
+
+@features_builder("cells")
+def cells(*, grid: tuple[int, int] = (1, 3), width: int = 16, dim: int = 64, size: Size | None = None) -> Cells:
+    """A small network on each cell of a ``grid`` (rows, columns): ``dim`` features a cell, for methods that match parts."""
+    positive("cells, grid", *grid)
+    return Cells(cnn(width=width, dim=dim, size=size), (int(grid[0]), int(grid[1])))

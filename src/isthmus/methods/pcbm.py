@@ -38,9 +38,9 @@ CARD = Card(
     tune={"strength": (2e-4, 1e-5), "l1_ratio": (0.99, 0.5)},
     notes="Concept vectors are support vector machines on sets of training rows with and without the concept, or the texts "
     "where there are no labels. Projections use raw, not normalised, features, as the paper. The head is one logistic "
-    "regression for each class, as its code fits by stochastic steps, here solved to a certificate and penalised on columns of "
-    "deviation 1, there on raw projections; the paper divides the strength by concepts times classes (from memory of the "
-    "dossier), which tuning covers. Its CUB test rows were resampled.",
+    "regression for each class on the projections as they are, which its code fits by stochastic steps and this solves to a "
+    "certificate; the paper divides the strength by concepts times classes (from memory of the dossier), which tuning covers. "
+    "Its CUB test rows were resampled.",
 )
 
 
@@ -160,7 +160,7 @@ def pcbm(
     """
     part, stages = _bank(features, space, bank, samples, c, gate)
     model = ConceptModel(features, part, LinearHead(space, task), space, task)
-    return Plan(model, [*stages, Sparse(strength, nec, family, l1_ratio)])
+    return Plan(model, [*stages, Sparse(strength, nec, family, l1_ratio, scaled=False)])
 
 
 @dataclass(frozen=True)
@@ -216,4 +216,4 @@ def pcbm_h(
     learn: Stage = Learn(
         Residual(model, l2), ("head.side",), lr=lr, epochs=epochs, batch_size=batch_size, patience=0, name="residual"
     )
-    return Plan(model, [*stages, Sparse(strength, nec, family, l1_ratio), learn])
+    return Plan(model, [*stages, Sparse(strength, nec, family, l1_ratio, scaled=False), learn])

@@ -15,7 +15,6 @@ from torch import Tensor
 from isthmus import losses
 from isthmus.bottlenecks.directions import Directions
 from isthmus.bottlenecks.gumbel import GumbelBottleneck, Matching
-from isthmus.errors import DataError
 from isthmus.heads.association import Rule, Scaling, SignatureHead
 from isthmus.heads.linear import LinearHead
 from isthmus.model import ConceptModel
@@ -89,13 +88,7 @@ class Describe:
     def __call__(self, model: ConceptModel, data: Fold) -> None:
         part, head = model.bottleneck, model.head
         assert isinstance(part, Directions) and isinstance(head, SignatureHead)
-        expected = (model.task.width, part.rows.shape[1])
-        if self.vectors.shape != expected:
-            raise DataError(
-                f"class vectors: expected shape {expected}, texts of the class names as the concepts' are embedded, "
-                f"got {tuple(self.vectors.shape)}"
-            )
-        head.describe(F.normalize(self.vectors.to(part.rows), dim=-1) @ part.rows.T)
+        head.describe(F.normalize(part.shared.place(self.vectors), dim=-1) @ part.rows.T)
 
 
 @method(

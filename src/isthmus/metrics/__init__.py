@@ -33,5 +33,6 @@ METRICS: dict[str, Metric] = {
     "nec": nec,
     **COST,
 }
+MAIN = {"classes": "accuracy", "labels": "macro_f1", "value": "r2"}  # the score that a task is read by
 
-__all__ = ["METRICS", "Metric", "area", "interval", "resamples", "shift", "smallest", *METRICS]
+__all__ = ["MAIN", "METRICS", "Metric", "area", "interval", "resamples", "shift", "smallest", *METRICS]

@@ -80,7 +80,7 @@ def choose(
     worth = {"mi": information, "neg_entropy": negative_entropy}[score](similarity) * scale
     groups = first[index]
     if rule == "submodular":
-        unit = F.normalize(words.double().cpu(), dim=-1)
+        unit = F.normalize(words.float().cpu(), dim=-1)
         found = select.by_group(unit[index], groups, each, scores=worth[index], weight=beta)
         return [index[found[y].index].tolist() if y in found else [] for y in range(len(owned))]
     order = {

@@ -148,7 +148,8 @@ def _words(data: Context) -> str:
         kind = "weakly supervised: " if aligned.get("weak") else ""
         told.append(
             f"features aligned with texts by {aligned.get('rows')} pairs ({kind}{aligned.get('pairs')}); on "
-            f"{aligned.get('held_out')} held out R² {aligned.get('r2')}, own caption nearest {aligned.get('retrieval')} (chance {aligned.get('chance')})"
+            f"{aligned.get('held_out')} held out R² {aligned.get('r2')}, own caption nearest {aligned.get('retrieval')} "
+            f"(chance {aligned.get('chance')})"
         )
     return "; ".join(told)
 

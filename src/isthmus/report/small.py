@@ -47,6 +47,7 @@ def _beyond(below: bool) -> Markup:
 
 def training(history: list[dict[str, Any]]) -> Markup | None:
     """A small chart of the first seed's training: loss (line) and validation loss (dashed), stage after stage."""
+    history = [step for step in history if "edit" not in step]  # edits have no loss
     stages = [str(step.get("stage") or "") for step in history]
     losses = [(finite(step.get("loss")), finite(step.get("validation"))) for step in history]
     values = [v for pair in losses for v in pair if v is not None]

@@ -1,0 +1,263 @@
+"""``edit``: change what a saved model learnt, keep the model as it was, and write who did what and why beside the new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from isthmus.commands.console import complain, emit, number, one_line, say
+from isthmus.commands.options import Json, Plugins, RunFolder
+from isthmus.errors import DataError, IsthmusError, OptionError, unknown
+
+if TYPE_CHECKING:
+    from isthmus.commands.runs import Run
+    from isthmus.data.table import Table
+    from isthmus.model import ConceptModel
+
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it stands in the history of the new model.")]
+Who = Annotated[
+    str | None, typer.Option("--who", metavar="NAME", help="Who edits.", show_default="the operating system's user")
+]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the new model goes; RUN stays as it is.")]
+OneConcept = Annotated[
+    str, typer.Argument(metavar="CONCEPT", help="A concept by name; a state of one as in colour=red, where the edit takes one.")
+]
+Several = Annotated[list[str], typer.Argument(metavar="CONCEPT...", help="Concepts by name.")]
+
+
+class Edits(TyperGroup):
+    """The edits by name; RUN may stand before the name, as in ``isthmus edit RUN prune``, or after it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        known = self.list_commands(ctx)
+        if args[0] not in known and len(args) > 1 and args[1] in known:
+            args = [args[1], args[0], *args[2:]]
+        if args[0] not in known and not args[0].startswith("-"):
+            if not Path(args[0]).is_dir():
+                raise unknown("edit", args[0], known)
+            if len(args) == 1 or args[1].startswith("-"):
+                raise OptionError(f"edit {args[0]}: expected what to do with it: {', '.join(known)}; see isthmus edit --help")
+            raise unknown("edit", args[1], known)
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=Edits,
+    no_args_is_help=True,
+    help="Edit what a saved model learnt: isthmus edit RUN prune CONCEPT --why TEXT --out FOLDER. RUN itself stays; the new "
+    "model's history says who did what, when and why, chained by SHA-256 and checked whenever it is loaded.",
+)
+
+
+@app.command()
+def prune(
+    run: RunFolder,
+    concepts: Annotated[list[str], typer.Argument(metavar="CONCEPT...", help="Concepts by name; a state as in colour=red.")],
+    why: Why,
+    out: Out,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", metavar="NAME", help="For this class only; repeatable. Default: all.")
+    ] = None,
+    normalise: Annotated[
+        bool, typer.Option("--normalise", help="Rescale the rest of each row, so that its L1 norm stays.")
+    ] = False,
+    who: Who = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Set the weights of concepts to 0, for all classes or some."""
+    from isthmus.interventions import edit
+
+    _run(
+        run, out, plugin, as_json,
+        lambda model, rows: edit.prune(model, concepts, classes, normalise=normalise, why=why, who=who, validation=rows),
+    )  # fmt: skip
+
+
+@app.command()
+def reweight(
+    run: RunFolder,
+    label: Annotated[str, typer.Argument(metavar="CLASS", help="A class by name.")],
+    concept: OneConcept,
+    weight: Annotated[float, typer.Option("--weight", metavar="NUMBER", help="The new weight.")],
+    why: Why,
+    out: Out,
+    who: Who = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Set the weight of one concept for one class."""
+    from isthmus.interventions import edit
+
+    pairs = {(label, concept): weight}
+    _run(run, out, plugin, as_json, lambda model, rows: edit.reweight(model, pairs, why=why, who=who, validation=rows))
+
+
+@app.command()
+def rename(
+    run: RunFolder,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A concept by name.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name, which no other concept has.")],
+    why: Why,
+    out: Out,
+    who: Who = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Give a concept another name; no answer changes."""
+    from isthmus.interventions import edit
+
+    _run(run, out, plugin, as_json, lambda model, rows: edit.rename(model, {old: new}, why=why, who=who, validation=rows))
+
+
+@app.command()
+def remove(
+    run: RunFolder,
+    concepts: Several,
+    why: Why,
+    out: Out,
+    who: Who = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Drop concepts from the model; the others stay as they are."""
+    from isthmus.interventions import edit
+
+    _run(run, out, plugin, as_json, lambda model, rows: edit.remove(model, concepts, why=why, who=who, validation=rows))
+
+
+@app.command()
+def retext(
+    run: RunFolder,
+    concept: OneConcept,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the concept shall say.")],
+    why: Why,
+    out: Out,
+    vector: Annotated[
+        Path | None, typer.Option("--vector", metavar="FILE.npy", help="The text's vector, made by the model's text encoder.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", metavar="FEATURES", help="Or that encoder: text features by name, as in fit.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="A new name for the concept, too.")] = None,
+    who: Who = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Replace the text of a concept and rebuild what was made from it, without training."""
+    from isthmus.interventions import edit
+
+    if (vector is None) == (encoder is None):
+        raise OptionError("retext: expected either --vector FILE.npy or --encoder FEATURES")
+    place: dict[str, Any] = {"vector": _vector(vector)} if vector is not None else {"encoder": _encoder(str(encoder))}
+    _run(
+        run, out, plugin, as_json,
+        lambda model, rows: edit.retext(model, concept, text, **place, name=name, why=why, who=who, validation=rows),
+    )  # fmt: skip
+
+
+@app.command()
+def history(run: RunFolder, plugin: Plugins = None, as_json: Json = False) -> None:
+    """Print the edits of a model, oldest first, after checking their chain."""
+    from isthmus.commands.runs import open_run
+    from isthmus.interventions.edit import history as entries
+
+    found = entries(open_run(run, plugin or ()).model)
+    if as_json:
+        emit({"schema": "isthmus.edit-history/1", "run": str(run), "edits": found})
+        return
+    for count, entry in enumerate(found, 1):
+        say(*(one_line(each) if at == 0 else f"   {one_line(each)}" for at, each in enumerate(_told(count, entry))))
+    say(f"the chain holds; keep this hash elsewhere to know it again: {found[-1]['hash']}" if found else "no edits")
+
+
+def _run(
+    folder: Path, out: Path, plugin: Sequence[Path] | None, as_json: bool,
+    change: Callable[[ConceptModel, Table | None], ConceptModel],
+) -> None:  # fmt: skip
+    """Open, edit, save to ``out`` and say what changed."""
+    from isthmus.commands.places import free
+    from isthmus.commands.runs import open_run
+    from isthmus.hub import save
+
+    if out.resolve() == folder.resolve():
+        raise DataError(f"--out {out}: expected another folder than RUN, which stays as it is; choose a new one")
+    free(out)
+    opened = open_run(folder, plugin or ())
+    new = change(opened.model, _rows(opened))
+    save(new, out, extra=opened.extra)
+    entry = new.history[-1]
+    if as_json:
+        emit({"schema": "isthmus.edit/1", "run": str(folder), "out": str(out), "entry": entry})
+        return
+    say(*map(one_line, _told(sum("edit" in row for row in new.history), entry)), f"saved in {out}")
+
+
+def _rows(run: Run) -> Table | None:
+    """Validation rows of the data that the run was fitted on; a note where there are none."""
+    from isthmus.commands.runs import part_of
+
+    try:
+        return part_of(run, run.data(None), "validation")
+    except (IsthmusError, OSError) as error:
+        complain("note", f"the effect is not measured: {error}")
+        return None
+
+
+def _vector(file: Path) -> Any:
+    """The numbers of an NPY file."""
+    import numpy as np
+    import torch
+
+    try:
+        found = np.load(file, allow_pickle=False)
+        return torch.from_numpy(np.asarray(found, dtype=np.float32))
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise DataError(f"--vector {file}: expected an NPY file of numbers, got {str(error)[:80]!r}") from error
+
+
+def _encoder(text: str) -> Any:
+    """Text features by name."""
+    from isthmus.commands.train import feature_choice
+    from isthmus.features import build
+
+    name, options = feature_choice(text)
+    return build(str(name), **options)
+
+
+def _told(count: int, entry: dict[str, Any]) -> list[str]:
+    """An entry in words: what, by whom and when, why, and what it did to the answers."""
+    effect, what = entry["effect"], entry["what"]
+    lines = [f"{count}. {_what(entry['edit'], what)}", f"{entry['when']}, {entry['who']}: {entry['why']}"]
+    if what.get("beside"):
+        lines.append(str(what["beside"]))
+    if effect:
+        low, high = ["", ""] if effect["interval"] is None else map(number, effect["interval"])
+        range_ = f" (difference {low} to {high})" if low else ""
+        scores = f"{effect['score']} {number(effect['before'])} → {number(effect['after'])}{range_}"
+        lines.append(f"{scores}, {effect['changed']:.1%} of decisions changed, {effect['rows']} rows")
+    else:
+        lines.append("effect not measured")
+    return [*lines, f"model {entry['before'][:12]} → {entry['after'][:12]}"]
+
+
+def _what(edit: str, what: dict[str, Any]) -> str:
+    """What was done, in one line."""
+    if edit == "prune":
+        whole = ", the rest rescaled" if what["normalise"] else ""
+        return f"prune {', '.join(what['concepts'])} for {', '.join(what['classes'])}{whole}"
+    if edit == "reweight":
+        rows = (f"{row['concept']} for {row['class']}: {row['from']:.4g} → {row['to']:.4g}" for row in what["weights"])
+        return f"reweight {'; '.join(rows)}"
+    if edit == "rename":
+        return "rename " + ", ".join(f"{old} → {new}" for old, new in what["names"].items())
+    if edit == "remove":
+        return f"remove {', '.join(what['concepts'])}"
+    if edit == "retext":
+        return f"retext {what['concept']}: {what['text']['from'] or 'no text'} → {what['text']['to']}"
+    said = ", ".join(f"{key} {value}" for key, value in what.items() if key != "beside" and value not in (None, [], ""))
+    return f"{edit} ({said})" if said else edit

@@ -1,0 +1,212 @@
+"""``isthmus edit``: the new model is what the function makes, RUN stays as it is, and its history can be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import isthmus as im
+from isthmus import hub, registry
+from isthmus.data import load
+from isthmus.features import build
+
+TOY = "tabular_toy:rows=400"
+WHY = ("--why", "a test")
+
+
+@pytest.fixture(scope="module")
+def linear(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("linear") / "run"
+    run("fit", "cbm", TOY, "--out", folder, "--epochs", 8, "--lr", ".01")
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_each_edit_is_the_call_it_stands_for(run: Any, linear: Path, tmp_path: Path) -> None:
+    model, before = hub.load(linear), files(linear)
+    calls = {
+        ("prune", "first positive", "third positive", "--class", "yes", "--normalise"): im.edit.prune(
+            model, ["first positive", "third positive"], ["yes"], normalise=True, why="a test"
+        ),
+        ("reweight", "no", "second positive", "--weight", "-1.5"): im.edit.reweight(
+            model, {("no", "second positive"): -1.5}, why="a test"
+        ),
+        ("rename", "first positive", "x1 > 0"): im.edit.rename(model, {"first positive": "x1 > 0"}, why="a test"),
+        ("remove", "second positive"): im.edit.remove(model, ["second positive"], why="a test"),
+    }
+    rows = load("tabular_toy", rows=400).validation
+    for words, expected in calls.items():
+        out = tmp_path / words[0]
+        told = json.loads(run("edit", linear, *words, *WHY, "--who", "ada", "--out", out, "--json").stdout)
+        assert told["schema"] == "isthmus.edit/1"
+        made = hub.load(out)
+        assert told["entry"] == made.history[-1]
+        assert made.history[-1]["after"] == expected.history[-1]["after"]
+        assert (told["entry"]["who"], told["entry"]["why"]) == ("ada", "a test")
+        right = (made(rows.x).logits.argmax(1) == rows.y).double().mean()
+        assert told["entry"]["effect"]["after"] == pytest.approx(float(right), abs=1e-6)
+        assert told["entry"]["effect"]["rows"] == len(rows)
+        assert hub.card(out)["extra"] == hub.card(linear)["extra"]
+    assert files(linear) == before
+
+
+def test_the_folder_may_stand_before_or_after_the_edit_and_history_tells_all(run: Any, linear: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    said = run("edit", linear, "prune", "first positive", *WHY, "--out", one).stdout
+    assert "1. prune first positive for no, yes" in said
+    assert f"saved in {one}" in said
+    run("edit", "rename", one, "second positive", "x2 > 0", "--why", "shorter", "--out", two)
+    said = run("edit", two, "history").stdout
+    lines = said.splitlines()
+    assert lines[0] == "1. prune first positive for no, yes"
+    assert "a test" in lines[1]
+    assert [line for line in lines if line.startswith("2. ")] == ["2. rename second positive → x2 > 0"]
+    assert "decisions changed, 40 rows" in said
+    told = json.loads(run("edit", "history", two, "--json").stdout)
+    assert told["schema"] == "isthmus.edit-history/1"
+    assert told["edits"] == im.edit.history(hub.load(two))
+    assert lines[-1].endswith(told["edits"][-1]["hash"])
+    assert run("edit", linear, "history").stdout == "no edits\n"
+
+
+def test_an_edited_run_is_asked_and_scored_under_its_new_names(run: Any, linear: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("edit", linear, "rename", "first positive", "x1 > 0", *WHY, "--out", out)
+    scores = [json.loads(run("evaluate", each, "--json").stdout)["scores"] for each in (linear, out)]
+    assert scores[0] == scores[1]
+    assert "value" in scores[0]["concept_accuracy"]
+    assert "x1 > 0" in run("intervene", out, "--set", "x1 > 0=1").stdout
+    run("report", out, "--out", tmp_path / "report.html")
+    assert "x1 &gt; 0" in (tmp_path / "report.html").read_text()
+
+
+def test_a_damaged_chain_is_exit_code_3(run: Any, linear: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("edit", linear, "prune", "first positive", *WHY, "--out", out)
+    rows = json.loads((out / "history.json").read_text())
+    rows[-1]["who"] = "nobody"
+    hub.write_json(out / "history.json", rows)
+    hub.write_json(out / hub.MANIFEST, {name: hub.digest(out / name) for name in hub.FILES})
+    assert "was changed since it was written" in run("edit", out, "history", code=3).stderr
+    run("evaluate", out, code=3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pruen", "first positive"], "did you mean 'prune'"),
+        ([], "expected what to do with it: prune, reweight"),
+        (["prune", "first positiv"], "did you mean 'first positive'"),
+        (["prune", "first positive", "--class", "yess"], "did you mean 'yes'"),
+        (["rename", "first positive", "third positive"], "named 'third positive' already"),
+        (["rename", "first positive", "two\nlines"], "printable"),
+        (["remove", "first positive", "second positive", "third positive"], "at least one concept to stay"),
+        (["retext", "first positive", "a text"], "either --vector FILE.npy or --encoder FEATURES"),
+        (["retext", "first positive", "a text", "--vector", "none.npy"], "none.npy: expected an NPY file"),
+        (["retext", "first positive", "a text", "--encoder", "glov"], "did you mean 'glove'"),
+        (["retext", "first positive", "a text", "--encoder", "identity:dim=7"], "LinearBottleneck is not made from texts"),
+        (["reweight", "yes", "first positive", "--weight", "heavy"], "--weight"),
+        (["prune"], "CONCEPT"),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    run: Any, linear: Path, tmp_path: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = run("edit", linear, *words, *WHY, "--out", "out", code=2) if words else run("edit", linear, code=2)
+    assert said in told.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_why_and_another_folder_are_needed(run: Any, linear: Path, tmp_path: Path) -> None:
+    assert "--why" in run("edit", linear, "remove", "first positive", "--out", tmp_path / "out", code=2).stderr
+    assert "another folder than RUN" in run("edit", linear, "remove", "first positive", *WHY, "--out", linear, code=2).stderr
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "other files" in run("edit", linear, "remove", "first positive", *WHY, "--out", tmp_path, code=2).stderr
+    assert "nope" in run("edit", tmp_path / "nope", "history", code=2).stderr
+
+
+def test_words_of_people_cannot_write_to_the_terminal(run: Any, linear: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "printable" in run("edit", linear, "remove", "first positive", "--why", "a\x1b[31m", "--out", out, code=2).stderr
+    model = hub.load(linear)
+    new = im.edit.prune(model, 0, why="w")
+    new.history[-1] |= {"why": "\x1b[31mred", "who": "a\nb"}
+    new.history[-1]["hash"] = im.interventions.chain.sealed(new.history[-1])
+    hub.save(new, out)
+    said = run("edit", out, "history").stdout
+    assert "\x1b" not in said
+    assert "?[31mred" in said
+    assert len(said.splitlines()) == 5
+
+
+def test_an_effect_that_cannot_be_measured_is_a_note(run: Any, linear: Path, tmp_path: Path) -> None:
+    homeless = tmp_path / "homeless"
+    hub.save(hub.load(linear), homeless)
+    result = run("edit", homeless, "remove", "first positive", *WHY, "--out", tmp_path / "out")
+    assert "note: the effect is not measured" in result.stderr
+    assert "effect not measured" in result.stdout
+    assert hub.load(tmp_path / "out").history[-1]["effect"] is None
+
+
+TEXTUAL = '''
+"""A bottleneck made from texts."""
+import torch
+from isthmus.heads.linear import LinearHead
+from isthmus.model import Bottleneck, ConceptModel, Concepts
+from isthmus.registry import Card, method
+from isthmus.train import Plan
+
+
+class Similar(Bottleneck):
+    def __init__(self, dim, space):
+        super().__init__(space)
+        self.register_buffer("rows", torch.zeros(len(space), dim))
+
+    def forward(self, z, given=None):
+        return Concepts(z @ self.rows.T)
+
+    def write_text(self, columns, vectors):
+        self.rows[columns] = vectors
+
+
+@method(Card(title="Similar to texts", paper="none", year=2026, needs=()))
+def similar(features, space, task):
+    """Dot products."""
+    return Plan(ConceptModel(features, Similar(features.dim, space), LinearHead(space, task), space, task), [])
+'''
+
+
+def test_a_text_is_replaced_by_a_vector_or_an_encoder(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "similar.py").write_text(TEXTUAL)
+    np.savez(tmp_path / "words.npz", words=np.array(["cold", "wet"]), vectors=np.eye(2, 7, dtype=np.float32))
+    np.save(tmp_path / "vector.npy", np.arange(1, 8))
+    im.plugins.load_file(tmp_path / "similar.py")
+    data = load("tabular_toy", rows=400)
+    space = im.ConceptSpace(data.space.concepts, torch.zeros(3, 7))
+    model = registry.get("similar").make(build("identity", dim=7), space, data.task).fit(data)
+    hub.save(model, tmp_path / "run", extra={"data": {"name": TOY, "label": None, "concepts": None, "table": None}})
+    how = {
+        "vector": ("--vector", tmp_path / "vector.npy"),
+        "encoder": ("--encoder", f"glove:weights={tmp_path / 'words.npz'}"),
+    }
+    expected = {"vector": torch.arange(1.0, 8), "encoder": torch.tensor([0.5, 0.5, 0, 0, 0, 0, 0])}
+    for name, words in how.items():
+        words = ("first positive", "cold wet", *words, "--name", "damp", *WHY, "--plugin", tmp_path / "similar.py")
+        said = run("edit", tmp_path / "run", "retext", *words, "--out", tmp_path / name).stdout
+        assert "1. retext first positive: no text → cold wet" in said
+        assert "decisions changed, 40 rows" in said
+        made = hub.load(tmp_path / name)
+        assert torch.equal(made.bottleneck.rows[0], expected[name])
+        assert not made.bottleneck.rows[1:].any()
+        assert made.space.concepts[0].text == "cold wet"
+        assert made.space.names[0] == "damp"

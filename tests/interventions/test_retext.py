@@ -1,0 +1,174 @@
+"""Texts of concepts replaced: one column changes; a fitted language model is edited in a fresh process, offline."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import isthmus as im
+from isthmus import hub, plugins, registry
+from isthmus.data.table import Splits
+from isthmus.errors import DataError, IsthmusError, OptionError
+from isthmus.features import build
+from isthmus.model import ConceptModel
+from isthmus.space import Concept, ConceptSpace
+
+Fit = tuple[ConceptModel, Splits]
+
+
+def bits(model: ConceptModel) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor], but: tuple[str, ...] = ()) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a if name not in but)
+
+
+TEXTUAL = '''
+"""A bottleneck made from texts, as a test needs it."""
+import torch
+from isthmus import losses
+from isthmus.given import hold
+from isthmus.heads.linear import LinearHead
+from isthmus.model import Bottleneck, ConceptModel, Concepts
+from isthmus.registry import Card, method
+from isthmus.train import Learn, Plan
+
+
+class Similar(Bottleneck):
+    def __init__(self, dim, space, spills):
+        super().__init__(space)
+        self.spills = spills
+        self.register_buffer("rows", torch.zeros(len(space), dim) if space.vectors is None else space.vectors.clone())
+
+    def forward(self, z, given=None):
+        return Concepts(hold((z[:, None] * self.rows).sum(-1), given, self.space))
+
+    def write_text(self, columns, vectors):
+        self.rows[columns] = vectors
+        if self.spills:
+            self.rows[0] += 1
+
+    def keep(self, index, space):
+        self.rows, self.space = self.rows[index], space
+
+
+@method(Card(title="Similar to texts", paper="none", year=2026, needs=()))
+def textual(features, space, task, *, spills: bool = False, epochs: int = 30):
+    """Dot products of rows and texts."""
+    model = ConceptModel(features, Similar(features.dim, space, spills), LinearHead(space, task), space, task)
+    return Plan(model, [Learn(losses.task, ("head",), epochs=epochs, lr=0.05, name="head")])
+'''
+WORDS = ("good", "bad", "plot", "song", "long", "short")
+
+
+def language(folder: Path, **options: object) -> Fit:
+    """A model of texts whose features, and concepts, are word vectors from a file."""
+    vectors = torch.randn(len(WORDS), 5, generator=torch.Generator().manual_seed(1)).numpy()
+    np.savez(folder / "words.npz", words=np.array(WORDS), vectors=vectors)
+    features = build("glove", weights=folder / "words.npz")
+    plugin = folder / "textual.py"
+    plugin.write_text(TEXTUAL)
+    plugins.load_file(plugin)
+    phrases = ("good plot", "bad song", "long")
+    space = ConceptSpace(tuple(Concept(p, text=p) for p in phrases), features(features.prepare(list(phrases))))
+    draw = np.random.default_rng(0)
+    texts = [" ".join(draw.choice(WORDS, 4)) for _ in range(120)]
+    y = torch.tensor([int("good" in text) for text in texts])
+    z = features(features.prepare(texts))
+    table = im.Table(z, y=y, task=im.Task.classes(("dull", "fine")))
+    data = im.data.split(table)
+    model = registry.get("textual").make(build("identity", dim=5), space, data.task, **options).fit(data)
+    model.features = features
+    return model, data
+
+
+def test_a_new_text_changes_its_own_column_and_nothing_else(tmp_path: Path) -> None:
+    model, data = language(tmp_path)
+    model.features = build("identity", dim=5)
+    vector, x = torch.tensor([1.0, 0, 0, 0, -1]), data.validation.x
+    new = im.edit.retext(model, "bad song", "sad song", vector=vector, why="precise", validation=data.validation)
+    before, after = model(x).concepts.values, new(x).concepts.values
+    assert torch.equal(after[:, [0, 2]], before[:, [0, 2]])
+    assert torch.allclose(after[:, 1], x[:, 0] - x[:, 4])
+    assert same(bits(model), bits(new), ("bottleneck.rows",))
+    assert torch.equal(new.space.vectors[1], vector)
+    assert torch.equal(new.space.vectors[[0, 2]], model.space.vectors[[0, 2]])
+    assert new.space.concepts[1] == Concept("bad song", text="sad song")
+    assert new.bottleneck.space == new.space
+    assert new.history[-1]["what"]["text"] == {"from": "bad song", "to": "sad song"}
+    by = im.edit.retext(model, 1, "sad song", encoder=lambda texts: vector[None], name="sad song", why="by a function")
+    assert by.space.names == ("good plot", "sad song", "long")
+    assert torch.equal(by(x).logits, new(x).logits)
+
+
+def test_an_encoder_is_asked_as_it_answers_and_left_as_it_was(tmp_path: Path) -> None:
+    model, _ = language(tmp_path)
+
+    class Noisy(torch.nn.Dropout):
+        def prepare(self, texts: list[str]) -> Tensor:
+            return torch.ones(len(texts), 5)
+
+    encoder = Noisy(0.5).train()
+    new = im.edit.retext(model, "long", "short", encoder=encoder, why="w")
+    assert torch.equal(new.bottleneck.rows[2], torch.ones(5))
+    assert encoder.training
+
+
+def test_a_text_that_cannot_be_written_is_refused(tmp_path: Path, linear: Fit) -> None:
+    model, data = language(tmp_path)
+    one = torch.ones(5)
+    for error, match, options in (
+        (OptionError, "either a vector or an encoder", {}),
+        (OptionError, "either a vector or an encoder", {"vector": one, "encoder": model.features}),
+        (DataError, "other than 0 .* know these words", {"encoder": model.features}),
+        (DataError, "finite", {"vector": one * torch.nan}),
+        (DataError, "shape", {"vector": torch.ones(2, 5)}),
+        (DataError, "5 numbers", {"vector": torch.ones(4)}),
+    ):
+        with pytest.raises(error, match=match):
+            im.edit.retext(model, "long", "unheard", why="w", **options)
+    with pytest.raises(DataError, match="text: expected a non-empty printable"):
+        im.edit.retext(model, "long", "two\nlines", vector=one, why="w")
+    with pytest.raises(DataError, match="named 'bad song' already"):
+        im.edit.retext(model, "long", "short", vector=one, name="bad song", why="w")
+    with pytest.raises(OptionError, match="LinearBottleneck is not made from texts"):
+        im.edit.retext(linear[0], "age", "old", vector=one, why="w")
+    spilling, _ = language(tmp_path, spills=True)
+    spilling.features = build("identity", dim=5)
+    with pytest.raises(IsthmusError, match="'good plot' changed too"):
+        im.edit.retext(spilling, "long", "short", vector=one, why="w", validation=data.validation)
+
+
+def test_a_language_model_is_loaded_and_edited_in_a_fresh_process_without_network(tmp_path: Path) -> None:
+    model, _ = language(tmp_path)
+    hub.save(model, tmp_path / "run")
+    (tmp_path / "words.npz").unlink()
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise AssertionError('network')\n"
+        "socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse\n"
+        "import isthmus as im, torch\n"
+        "im.plugins.load_file(sys.argv[1] + '/textual.py')\n"
+        "model = im.load(sys.argv[1] + '/run')\n"
+        "new = im.edit.retext(model, 'long', 'short song', encoder=model.features, name='short song', why='shorter')\n"
+        "new = im.edit.prune(new, 'bad song', why='unused')\n"
+        "im.save(new, sys.argv[1] + '/edited')\n"
+        "print(new(['good long plot']).logits.tolist())\n"
+    )
+    env = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    loaded = hub.load(tmp_path / "edited")
+    assert torch.equal(loaded(["good long plot"]).logits, torch.tensor(json.loads(done.stdout)))
+    mean = loaded.features(loaded.features.prepare(["short song"]))[0]
+    assert torch.equal(loaded.bottleneck.rows[2], mean)
+    assert [row["edit"] for row in im.edit.history(loaded)] == ["retext", "prune"]
