@@ -133,3 +133,11 @@ def test_the_concept_layer_keeps_its_best_epoch_on_validation_rows_not_its_last(
     pos = (data.train.c == 0).sum(0) / data.train.c.sum(0)
     weighted = Positives(tuple(pos.tolist()))(model(data.validation.x), data.validation.batch(data.validation.x), data.task)
     assert float(weighted["concept"]) == pytest.approx(min(scores), rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:no head of this path has 9 concepts a class:UserWarning")
+def test_more_effective_concepts_than_there_are_is_all_of_them() -> None:
+    """In the reference t / K above 1 zeroes nearly every weight; here t is K, and that cuts nothing."""
+    model, whole = (fit("vlgcbm", rare(), epochs=3, lr=0.01, nec=t) for t in (30, 9))
+    torch.testing.assert_close(model.head.map.weight, whole.head.map.weight)
+    assert int((model.head.map.weight != 0).sum()) >= 15
