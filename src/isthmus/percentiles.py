@@ -1,4 +1,4 @@
-"""What a correction of 0 or 1 writes where values are scores without bounds: percentiles of training rows.
+"""Scores without bounds, read off training rows: what a correction of 0 or 1 writes (percentiles), mean and deviation.
 
 Koh et al. 2020, Concept Bottleneck Models, section 5 (their code reads the percentiles off test rows; here training rows).
 """
@@ -53,3 +53,10 @@ class Percentiles(nn.Module):
     def keep(self, index: Tensor) -> None:
         """Keep the columns at ``index``, in that order."""
         self.low, self.middle, self.high = self.low[index], self.middle[index], self.high[index]
+
+
+def moments(values: Tensor, correction: int = 0) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (K,) of the columns of training values (B, K); of a column that does not vary, rounding aside, 1."""
+    std = values.std(0, correction=correction) if len(values) > 1 else torch.zeros_like(values[0])
+    varies = std > 16 * torch.finfo(values.dtype).eps * values.abs().amax(0)
+    return values.mean(0), torch.where(varies, std, 1.0)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.concepts.book import Book, read_words
+from isthmus.data.cache import cached
 from isthmus.data.rows import Images
 from isthmus.data.table import Splits, Table
-from isthmus.encoders import encoded, learnable, resolve, train_encoder
+from isthmus.encoders import learnable, resolve, train_encoder
 from isthmus.errors import OptionError
 from isthmus.features import Features, build
 from isthmus.features.aligned import Aligned, align
@@ -123,7 +124,7 @@ def _aligned(module: Features, data: Splits, embed: Any, seed: int) -> tuple[Ali
     weak = train.caption is None
     captions = captions_of(train) if train.caption is None else list(train.caption)
     pairs = MADE if weak else str(data.suggest.get("captions", "captions of the training rows"))
-    z = encoded(data, module).train.x if getattr(module, "pretrained", False) else encode(module, train)
+    z = cached(module, train.x) if getattr(module, "pretrained", False) else encode(module, train)
     made = align(module, z, captions, embed, pairs=pairs, weak=weak, seed=seed)
     return made, made.card
 

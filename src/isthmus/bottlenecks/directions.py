@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from isthmus.given import Batch, Given, hold
 from isthmus.model import Bottleneck, Concepts
-from isthmus.percentiles import Percentiles
+from isthmus.percentiles import Percentiles, moments
 from isthmus.space import ConceptSpace
 from isthmus.textspace import TextSpace
 
@@ -78,9 +78,7 @@ class Directions(Bottleneck):
         self.mean.zero_()
         self.std.fill_(1.0)
         if self.standard:
-            raw = self.score(z)
-            self.mean.copy_(raw.mean(0))
-            self.std.copy_(raw.std(0, correction=0).clamp(min=1e-6))
+            self.mean, self.std = moments(self.score(z))
         self.spread(z, -self.mean / self.std if bool(self.bias.any()) else None)
 
     def spread(self, z: Tensor, middle: Tensor | None = None) -> None:

@@ -50,7 +50,7 @@ class Grounded(Bottleneck):
         for k in range(len(self.space)):
             sides = [(known[:, k] & ((c[:, k] > 0.5) == side)).nonzero().flatten() for side in (True, False)]
             size = min(MOST, *(len(rows) for rows in sides))
-            if size < min(LEAST, max(2, len(e) // 20)):
+            if size < LEAST:
                 continue
             sure[k] = True
             for rows, into in zip(sides, (positive, negative), strict=True):

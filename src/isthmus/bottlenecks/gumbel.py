@@ -62,10 +62,9 @@ class GumbelBottleneck(Bottleneck):
         if self.loss == "similarity":
             return -F.cosine_similarity(phi - phi.mean(0), h - h.mean(0), dim=0, eps=1e-8).mean()
         if self.loss == "gumbel_code":
-            tables = [F.gumbel_softmax(h, self.tau, dim=dim).clamp(min=1e-30).log().mean() for dim in (0, 1)]
+            tables = [((h + _noise(h)) / self.tau).log_softmax(dim).mean() for dim in (0, 1)]
             return -(tables[0] + tables[1]) / 2
-        noise = -torch.empty_like(h).exponential_().log() if self.loss == "gumbel" else torch.zeros_like(h)
-        scores = (h + noise) / self.tau
+        scores = (h + _noise(h) if self.loss == "gumbel" else h) / self.tau
         pairs = torch.arange(min(h.shape), device=h.device)
         tables = [scores.log_softmax(dim)[pairs, pairs].mean() for dim in (0, 1)]
         return -(tables[0] + tables[1]) / 2
@@ -103,3 +102,8 @@ class GumbelBottleneck(Bottleneck):
         self.layer.out_features = len(index)
         self.percentiles.keep(index)
         self.space = space
+
+
+def _noise(h: Tensor) -> Tensor:
+    """Standard Gumbel noise in the shape of h."""
+    return -torch.empty_like(h).exponential_().clamp(min=torch.finfo(h.dtype).tiny).log()  # it may draw 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from isthmus.given import Batch, Given, hold
 from isthmus.model import Bottleneck, Concepts
-from isthmus.percentiles import Percentiles
+from isthmus.percentiles import Percentiles, moments
 from isthmus.space import ConceptSpace
 
 
@@ -41,8 +41,7 @@ class Layered(Bottleneck):
     def fit(self, z: Tensor, batch: Batch) -> None:
         """Training mean and deviation of each logit, then percentiles; a logit of 0 parts absent from present."""
         logits = self.layers(z.to(self.mean.device))
-        self.mean.copy_(logits.mean(0))
-        self.std.copy_(logits.std(0, correction=0).clamp(min=1e-6))
+        self.mean, self.std = moments(logits)
         self.percentiles.take((logits - self.mean) / self.std, -self.mean / self.std)
 
     def value_of(self, given: Given) -> Tensor:

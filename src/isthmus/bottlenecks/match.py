@@ -36,9 +36,8 @@ class PartMatch(Bottleneck):
         self.patches, inner = patches, dim // patches
         vectors = space.vectors
         size = width or (inner if vectors is None else vectors.shape[1])
-        self.parts = list(dict.fromkeys(concept.part or "whole" for concept in space.concepts))
-        index = [self.parts.index(concept.part or "whole") for concept in space.concepts]
-        self.register_buffer("owner", torch.tensor(index, dtype=torch.long))
+        self.parts, owner = _parts(space)
+        self.register_buffer("owner", owner)
         rows = torch.randn(len(space), size) if vectors is None else vectors
         self.register_buffer("rows", F.normalize(rows.float(), dim=-1))
         self.norm, self.query = nn.LayerNorm(inner), nn.Linear(inner, len(self.parts))
@@ -82,5 +81,20 @@ class PartMatch(Bottleneck):
         self.rows[columns] = F.normalize(vectors.to(self.rows), dim=-1)
 
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
-        self.rows, self.owner, self.space = self.rows[index], self.owner[index], space
+        """Keep the descriptions at ``index``, and the queries of the parts that still have one."""
+        old = self.parts
+        self.parts, owner = _parts(space)
+        at = [old.index(part) for part in self.parts]
+        for name in ("weight", "bias"):
+            values = getattr(self.query, name)
+            setattr(self.query, name, nn.Parameter(values[at], values.requires_grad))
+        self.query.out_features = len(at)
+        self.rows, self.owner, self.space = self.rows[index], owner.to(self.owner.device), space
         self.percentiles.keep(index)
+
+
+def _parts(space: ConceptSpace) -> tuple[list[str], Tensor]:
+    """The parts in order of appearance, and the part (K,) that each concept describes."""
+    names = [concept.part or "whole" for concept in space.concepts]
+    parts = list(dict.fromkeys(names))
+    return parts, torch.tensor([parts.index(name) for name in names], dtype=torch.long)

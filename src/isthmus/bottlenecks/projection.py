@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isthmus.given import Batch, Given, hold
 from isthmus.model import Bottleneck, Concepts
-from isthmus.percentiles import Percentiles
+from isthmus.percentiles import Percentiles, moments
 from isthmus.space import ConceptSpace
 from isthmus.textspace import TextSpace
 
@@ -19,11 +19,18 @@ from isthmus.textspace import TextSpace
 def cos_cubed(q: Tensor, p: Tensor) -> Tensor:
     """(K,) similarity of the columns of q and p (B, K) over the batch, -1 to 1: the cosine of their centred values, cubed.
 
-    A column that does not vary has similarity 0 (Oikarinen et al. 2023, equation 2).
+    A column that does not vary, rounding aside, has similarity 0 (Oikarinen et al. 2023, equation 2).
     """
-    a, b = ((m - m.mean(0)) / m.std(0, correction=0).clamp(min=1e-12) for m in (q, p))  # its scale is free: cubes stay finite
-    a, b = a**3, b**3
+    a, b = (_cubes(m) for m in (q, p))
     return (a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp(min=1e-12)
+
+
+def _cubes(m: Tensor) -> Tensor:
+    """(B, K) cubes of centred columns, the largest 1 (their scale is free); 0 where nothing but rounding moves a column."""
+    centred, size = m - m.mean(0), m.detach().abs().amax(0)
+    most = centred.detach().abs().amax(0)
+    varies = most > 16 * torch.finfo(m.dtype).eps * size
+    return (centred * varies / torch.where(varies, most, 1.0)) ** 3
 
 
 class Projection(Bottleneck):
@@ -57,8 +64,7 @@ class Projection(Bottleneck):
     def fit(self, z: Tensor, batch: Batch) -> None:
         """Training mean and (unbiased) deviation of each column, then percentiles."""
         raw = self.map(z.to(self.mean.device))
-        self.mean.copy_(raw.mean(0))
-        self.std.copy_(raw.std(0).clamp(min=1e-6))
+        self.mean, self.std = moments(raw, correction=1)
         self.percentiles.take((raw - self.mean) / self.std)
 
     def value_of(self, given: Given) -> Tensor:

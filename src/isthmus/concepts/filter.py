@@ -44,12 +44,12 @@ def length(book: Book, longest: int = 30) -> Filtered:
 
 
 def class_names(book: Book, classes: Sequence[str]) -> Filtered:
-    """Drop phrases that *are* a class name, as it is, capitalised, in capitals, or with a, an, the before it."""
+    """Drop phrases that *are* a class name, as it is, in capitals, with a large first letter, or with a, an, the before it."""
     known: dict[str, str] = {}
     for name in classes:
-        for article in ("", *ARTICLES, *(article.capitalize() for article in ARTICLES)):
+        for article in ("", *ARTICLES):
             full = f"{article} {name}".strip()
-            known |= dict.fromkeys((full, full.upper(), full.capitalize()), name)
+            known |= dict.fromkeys((full, full.upper(), full[:1].upper() + full[1:]), name)
     return _by(book, lambda p: f"is the class name {known[p.text]!r}" if p.text in known else None)
 
 

@@ -235,7 +235,8 @@ def align(
         "retrieval": round(found.retrieval, 4),
         "chance": round(found.chance, 4),
     }
-    module = aligned(backbone, vectors.shape[1], card=card)
+    by_hand = getattr(backbone, "recipe", None) is None  # works, but a model around it is read back with features= alone
+    module = (Aligned if by_hand else aligned)(backbone, vectors.shape[1], card=card)
     module.shared.weight.copy_(found.weight)
     module.shared.bias.copy_(found.bias)
     module.shared.center.copy_(found.center)

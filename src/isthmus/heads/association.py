@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from isthmus.errors import DataError, OptionError
 from isthmus.model import Concepts, Head
+from isthmus.percentiles import moments
 from isthmus.space import ConceptSpace, Task
 
 
@@ -124,17 +125,15 @@ class SignatureHead(Head):
 
     def fit(self, concepts: Concepts, z: Tensor, batch: object, task: Task) -> None:
         """Read the mean and deviation of each concept over training rows, for scaling='columns'."""
-        self.center.copy_(concepts.values.mean(0))
-        self.spread.copy_(concepts.values.std(0, correction=0).clamp(min=1e-6))
+        self.center, self.spread = moments(concepts.values)
 
     def scaled(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Values (B, K) and signatures (Y, K), made comparable."""
         if self.scaling == "rows":
             share = lambda m: m / (m.abs().sum(-1, keepdim=True) + 1e-8)  # noqa: E731
             return share(values), share(self.signature)
-        t = self.signature
-        deviation = t.std(0, correction=0).clamp(min=1e-6)
-        return (values - self.center) / self.spread, (t - t.mean(0)) / deviation
+        mean, deviation = moments(self.signature)
+        return (values - self.center) / self.spread, (self.signature - mean) / deviation
 
     def forward(self, concepts: Concepts, z: Tensor) -> Tensor:
         v, t = self.scaled(concepts.values)

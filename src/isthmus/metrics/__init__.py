@@ -3,6 +3,7 @@
 from isthmus.metrics.concept import concept_accuracy, concept_all_right, concept_auroc, concept_error, concept_macro_f1
 from isthmus.metrics.core import Metric, interval, resamples
 from isthmus.metrics.intervention import COST, CURVE, area, bypass, smallest
+from isthmus.metrics.shift import SHIFT, shift
 from isthmus.metrics.sparsity import nec
 from isthmus.metrics.substitution import s_minus, s_plus
 from isthmus.metrics.task import accuracy, auroc, balanced_accuracy, macro_f1, mae, r2, rmse
@@ -26,6 +27,7 @@ METRICS: dict[str, Metric] = {
     "concept_ece": concept_ece,
     "s_plus": s_plus,
     "s_minus": s_minus,
+    **SHIFT,
     **CURVE,
     "bypass": bypass,
     "nec": nec,
@@ -33,4 +35,4 @@ METRICS: dict[str, Metric] = {
 }
 MAIN = {"classes": "accuracy", "labels": "macro_f1", "value": "r2"}  # the score that a task is read by
 
-__all__ = ["MAIN", "METRICS", "Metric", "area", "interval", "resamples", "smallest", *METRICS]
+__all__ = ["MAIN", "METRICS", "Metric", "area", "interval", "resamples", "shift", "smallest", *METRICS]

@@ -101,16 +101,25 @@ def tokenised(
     """For each class the ``each`` words most often among the ``near`` nearest (dot product) of its ``pool`` images.
 
     A class's pool are the images (n, d) with the highest cosine to its mean image, whatever their label. Words that no
-    image came near are never chosen; ties go to the lower index. An image's nearest words are found once.
+    image came near are never chosen, a class without images has none; ties go to the lower index. An image's nearest words
+    are found once.
     """
     counts = torch.bincount(y, minlength=classes)
     means = torch.zeros(classes, e.shape[1], dtype=torch.double).index_add_(0, y, e.double()) / counts.clamp(min=1)[:, None]
     rank = F.normalize(e.double(), dim=-1) @ F.normalize(means, dim=-1).T
-    nearest = torch.cat([(part @ words.to(part).T).topk(min(near, len(words)), dim=-1).indices for part in e.split(4096)])
+    nearest = torch.cat([_highest(part @ words.to(part).T, min(near, len(words))) for part in e.split(4096)])
     chosen: list[list[int]] = []
     for label in range(classes):
-        rows = rank[:, label].argsort(descending=True, stable=True)[:pool]
+        rows = rank[:, label].argsort(descending=True, stable=True)[: pool if counts[label] else 0]
         count = torch.bincount(nearest[rows].flatten(), minlength=len(words))
         order = count.argsort(descending=True, stable=True)[:each]
         chosen.append(order[count[order] > 0].tolist())
     return chosen
+
+
+def _highest(table: Tensor, k: int) -> Tensor:
+    """(n, k) columns of the k highest entries of each row, in ascending order; of equal entries the lowest columns."""
+    least = table.topk(k, dim=-1).values[:, -1:]
+    above, equal = table > least, table == least
+    taken = above | (equal & (equal.cumsum(-1) <= k - above.sum(-1, keepdim=True)))
+    return taken.nonzero()[:, 1].view(len(table), k)

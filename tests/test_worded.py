@@ -1,0 +1,203 @@
+"""Words as concepts: labels left out, weak where labels made the captions, and a map that no validation or test row moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from isthmus.api import fit
+from isthmus.concepts.book import Book, Phrase, merged
+from isthmus.data.table import Splits, Table
+from isthmus.errors import DataError, OptionError
+from isthmus.features import Features, build
+from isthmus.features.aligned import Aligned
+from isthmus.space import Concept, ConceptSpace, Task
+from isthmus.worded import MADE, captions_of, vectors, worded
+from tests.language import Shut, identity, scene, sealed
+
+
+class Letters(Features):
+    """A text encoder that counts letters, and then mixes them."""
+
+    dim = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mix", torch.randn(26, 6, generator=torch.Generator().manual_seed(0)))
+        self.batches: list[int] = []
+
+    def prepare(self, raw: Sequence[str]) -> Tensor:
+        self.batches.append(len(raw))
+        return torch.tensor([[float(text.lower().count(chr(97 + i))) for i in range(26)] for text in raw])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.mix
+
+
+class Weights(Features):
+    """A frozen backbone with weights of its own, of which the cache remembers the rows."""
+
+    pretrained = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim, self.map = 5, torch.nn.Linear(12, 5)
+
+    def prepare(self, raw: Any) -> Tensor:
+        return raw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.map(x)
+
+
+WORDS = merged(
+    Phrase(text, (owner,), approved="me")
+    for owner, texts in {"a": ["red wings", "long beak"], "b": ["round eyes", "red wings"], "c": ["grey tail"]}.items()
+    for text in texts
+)
+
+
+def captioned(data: Splits, **changed: Tensor) -> Splits:
+    """The rows with captions; x of validation or test, or their captions, may be ``changed``."""
+
+    def said(table: Table) -> list[str]:
+        return [f"a {'big' if size > 0 else 'small'} bird of kind {y}" for size, y in zip(table.x[:, 0], table.y, strict=True)]
+
+    parts = {}
+    for name in ("train", "validation", "test"):
+        table = getattr(data, name)
+        captions = said(table) if name not in changed else ["poison"] * len(table)
+        parts[name] = table.replace(x=changed.get(name, table.x), caption=captions)
+    return Splits(**parts)
+
+
+def test_concept_labels_are_left_out_and_words_take_their_place() -> None:
+    data = scene()
+    assert data.train.c is not None
+    found = worded(data, WORDS, text=Letters())
+    for name in ("train", "validation", "test"):
+        table, was = getattr(found.splits, name), getattr(data, name)
+        assert table.c is None and table.where is None and table.askable is None and table.caption is None
+        assert table.space == found.splits.space and torch.equal(table.x, was.x) and torch.equal(table.y, was.y)
+    assert found.splits.space.names == ("red wings", "long beak", "round eyes", "grey tail")
+    assert [c.owner for c in found.splits.space.concepts] == ["a", "a", "b", "c"], "of two classes the first"
+    torch.testing.assert_close(found.splits.space.vectors, vectors(Letters(), WORDS.texts))
+    torch.testing.assert_close(found.options["class_vectors"], vectors(Letters(), ["a", "b", "c"]))
+    assert data.train.c is not None and data.space.names[0] == "a 0", "the data that came in stays as it was"
+    assert (found.card["words"], found.card["for_classes"]) == (4, 3)
+
+
+def test_captions_made_from_labels_are_weak_and_captions_of_the_table_are_not() -> None:
+    data = scene()
+    weak, told = worded(data, WORDS, text=Letters()), worded(captioned(data), WORDS, text=Letters())
+    assert weak.weak and weak.card["aligned"]["weak"] and weak.card["aligned"]["pairs"] == MADE
+    assert not told.weak and not told.card["aligned"]["weak"] and told.card["aligned"]["pairs"] != MADE
+    assert not torch.equal(weak.features.shared.weight, told.features.shared.weight)
+    unlabelled = Splits(*(getattr(captioned(data), n).replace(c=None) for n in ("train", "validation", "test")))
+    again = worded(unlabelled, WORDS, text=Letters())
+    assert torch.equal(again.features.shared.weight, told.features.shared.weight), "with captions no concept label is read"
+    own = worded(data, WORDS, features=identity(data, 6), text=Letters())
+    assert not own.weak and own.card["aligned"] is None
+
+
+def test_labels_of_training_rows_move_a_weak_map_and_nothing_but_training_rows_does() -> None:
+    """Other features, captions and labels of validation and test rows give the same map bit for bit."""
+    data = scene()
+    junk = {n: 1e6 * torch.randn_like(getattr(data, n).x) for n in ("validation", "test")}
+    for clean, poisoned in (
+        (captioned(data), captioned(data, **junk)),
+        (data, Splits(data.train, *(getattr(data, n).replace(x=junk[n], c=1 - getattr(data, n).c) for n in junk))),
+    ):
+        a, b = (worded(each, WORDS, text=Letters()) for each in (clean, poisoned))
+        assert torch.equal(a.features.shared.weight, b.features.shared.weight)
+        assert torch.equal(a.features.shared.bias, b.features.shared.bias) and a.card == b.card
+    other = Splits(data.train.replace(c=1 - data.train.c), data.validation, data.test)
+    a, b = (worded(each, WORDS, text=Letters()).features.shared for each in (data, other))
+    assert not torch.equal(a.weight, b.weight)
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_rows_of_validation_and_test_are_not_even_looked_at(pretrained: bool) -> None:
+    data = sealed(scene())
+    data = Splits(data.train, data.validation.replace(x=Shut(data.validation.x.x)), data.test)
+    torch.manual_seed(0)
+    found = worded(data, WORDS, features=Weights() if pretrained else build("identity", dim=12), text=Letters())
+    assert isinstance(found.features, Aligned) and found.weak
+
+
+def test_what_is_fitted_on_words_runs_and_its_features_stay_frozen() -> None:
+    data = scene()
+    found = worded(data, WORDS, text=Letters())
+    before = {name: t.clone() for name, t in found.features.state_dict().items()}
+    model = fit("labo", found.splits, features=found.features, epochs=2)
+    assert bool(model(data.test.x).logits.isfinite().all())
+    assert not any(p.requires_grad for p in found.features.parameters()) and not found.features.training
+    assert all(torch.equal(t, before[name]) for name, t in found.features.state_dict().items())
+    e = data.test.x @ before["shared.weight"].T + before["shared.bias"]
+    want = e @ model.bottleneck.rows.T
+    torch.testing.assert_close(model(data.test.x).concepts.values, want, atol=1e-4, rtol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_map() -> None:
+    data = captioned(scene())
+    a, b = (worded(data, WORDS, text=Letters(), seed=1) for _ in range(2))
+    assert torch.equal(a.features.shared.weight, b.features.shared.weight) and a.card == b.card
+
+
+def test_features_without_weights_learn_the_task_first_and_then_stay() -> None:
+    """On classes alone: other concept labels give the same features, other test rows too."""
+    data = captioned(scene())
+    other = Splits(
+        *(getattr(data, n).replace(c=None) for n in ("train", "validation")), data.test.replace(c=None, x=0 * data.test.x)
+    )
+    made = [worded(each, WORDS, features="mlp", text=Letters(), training={"epochs": 2}) for each in (data, other)]
+    a, b = (each.features.backbone.state_dict() for each in made)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not any(p.requires_grad for each in made for p in each.features.parameters())
+
+
+def test_a_phrase_that_nobody_let_in_is_no_concept() -> None:
+    waiting = Book((Phrase("red wings", ("a",)),))
+    with pytest.raises(DataError, match="not approved"):
+        worded(scene(), waiting, text=Letters())
+
+
+def test_words_from_a_file_by_class(tmp_path: Path) -> None:
+    (tmp_path / "birds.json").write_text('{"a": ["red wings"], "c": ["grey tail", "red wings"]}')
+    found = worded(scene(), tmp_path / "birds.json", text=Letters())
+    assert [(c.name, c.owner) for c in found.splits.space.concepts] == [("red wings", "a"), ("grey tail", "c")]
+    assert found.card["source"] == ["file birds.json"]
+
+
+def test_a_sentence_about_a_row_is_its_class_and_what_is_known_to_be_there() -> None:
+    """Text before name, a state before its concept; an unknown label, an absent concept and a number say nothing."""
+    space = ConceptSpace.of(
+        Concept("red_wing", text="red wings"),
+        Concept("beak", "categorical", ("long", "short")),
+        Concept("weight", "continuous"),
+        Concept("in_flight"),
+    )
+    nan = torch.nan
+    c = torch.tensor([[1.0, 0, 1, 70, 1], [0, 1, 0, 9, 0], [nan, nan, nan, nan, 1], [0, 0, 1, 5, nan]])
+    table = Table(torch.zeros(4, 2), c=c, y=torch.tensor([0, 1, 1, 0]), space=space, task=Task.classes(["barn_owl", "gull"]))
+    assert captions_of(table) == [
+        "barn owl, red wings, short beak, in flight",
+        "gull, long beak",
+        "gull, in flight",
+        "barn owl, short beak",
+    ]
+    assert captions_of(table.replace(c=None)) == ["barn owl", "gull", "gull", "barn owl"]
+    number = Table(torch.zeros(4, 2), y=torch.rand(4), task=Task.value("price"))
+    with pytest.raises(OptionError, match="expected captions for the training rows"):
+        captions_of(number)
+
+
+def test_texts_are_embedded_in_parts_and_come_out_in_order() -> None:
+    texts, encoder = [f"{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(600)], Letters()
+    torch.testing.assert_close(vectors(encoder, texts), encoder(encoder.prepare(texts)))
+    assert encoder.batches[:3] == [256, 256, 88]
