@@ -189,7 +189,9 @@ def _plain_scores(traces: list[Trace], scores: dict[str, Any]) -> None:
     if traces[0].weights is not None and len(traces[0].space):
         scores["nec"] = _score([metrics.nec(made.weights) for made in traces])
     else:
-        scores["nec"] = {"not_applicable": "no concepts" if not len(traces[0].space) else "the head has a hidden layer"}
+        scores["nec"] = {
+            "not_applicable": "no concepts" if not len(traces[0].space) else "the head has no weight for each class and concept"
+        }
     seconds = [made.seconds for made in traces if made.seconds is not None]
     if seconds:
         scores["fit_seconds"] = _score(seconds)

@@ -117,7 +117,7 @@ def _shares(model: ConceptModel, z: Tensor) -> tuple[Tensor | None, Tensor | Non
     if not len(model.space):
         return None, None, "no concepts"
     if not isinstance(model.head, Contributes):
-        return None, None, "no exact contributions: the head has a hidden layer"
+        return None, None, "no exact contributions: the head is no sum over concepts"
     out = model.answer(z.to(model.device))
     at = out.logits.argmax(-1)
     every = model.head.contributions(out.concepts)

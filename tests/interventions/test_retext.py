@@ -20,6 +20,7 @@ from isthmus.errors import DataError, IsthmusError, OptionError
 from isthmus.features import build
 from isthmus.model import ConceptModel
 from isthmus.space import Concept, ConceptSpace
+from isthmus.testing import WIDTH, world
 
 Fit = tuple[ConceptModel, Splits]
 
@@ -172,3 +173,21 @@ def test_a_language_model_is_loaded_and_edited_in_a_fresh_process_without_networ
     mean = loaded.features(loaded.features.prepare(["short song"]))[0]
     assert torch.equal(loaded.bottleneck.rows[2], mean)
     assert [row["edit"] for row in im.edit.history(loaded)] == ["retext", "prune"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("pcbm", {"bank": "images"}, "learnt from labelled rows, not from texts"),
+        ("cms", {"class_vectors": torch.ones(3, WIDTH)}, "class signatures compare class names with the old text"),
+    ],
+)
+def test_a_text_is_not_written_where_it_would_mean_nothing(name: str, options: dict[str, object], said: str) -> None:
+    """A direction learnt from images, and a signature of the old text, stay what they are."""
+    data = world(("binary",), worded=True)
+    features = build("mlp", data.train.x.shape[1], hidden=(12,), dim=WIDTH)
+    model = registry.get(name).make(features, data.space, data.task, seed=0, **options).fit(data, 0)
+    before = bits(model)
+    with pytest.raises(OptionError, match=said):
+        im.edit.retext(model, data.space.names[0], "striped", vector=torch.ones(WIDTH), why="try")
+    assert same(bits(model), before)

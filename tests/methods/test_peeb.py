@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from isthmus import hub
+from isthmus import edit, hub
 from isthmus.bottlenecks.match import PartMatch
 from isthmus.data.table import Splits, Table
 from isthmus.errors import DataError
@@ -170,6 +170,20 @@ def test_a_description_that_says_nothing_counts_nought(text: str) -> None:
     assert float(made.head.weights[:, k].abs().max()) == 0
     assert float(made.head.contributions(out.concepts)[:, :, k].abs().max()) == 0
     torch.testing.assert_close(out.logits[:, 0], out.concepts.values[:, 0] + out.concepts.values[:, 1])
+
+
+def test_a_silent_description_that_is_edited_speaks_and_can_be_silenced_again() -> None:
+    data, features = patched()
+    concepts = tuple(replace(c, text="not visible" if c.name == "a 2" else c.text) for c in data.space.concepts)
+    quiet = ConceptSpace(concepts, data.space.vectors)
+    parts = [getattr(data, n).replace(space=quiet) for n in ("train", "validation", "test")]
+    made = fit("peeb", Splits(*parts), features=features, epochs=1, contrastive_epochs=1)
+    told = edit.retext(made, "a 2", "a red tail", vector=torch.ones(12), why="it can be seen")
+    out, k = told(data.test.x), told.space.names.index("a 2")
+    assert float(made.head.weights[0, k]) == 0 and float(told.head.weights[0, k]) == 1
+    torch.testing.assert_close(out.logits[:, 0] - made(data.test.x).logits[:, 0], out.concepts.values[:, k])
+    again = edit.retext(told, "a 2", "Not visible", vector=torch.ones(12), why="it cannot")
+    assert float(again.head.weights[:, k].abs().max()) == 0
 
 
 @pytest.mark.parametrize("missing", [False, True])

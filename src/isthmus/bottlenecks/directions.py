@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isthmus.errors import OptionError
 from isthmus.given import Batch, Given, hold
 from isthmus.model import Bottleneck, Concepts
 from isthmus.percentiles import Percentiles, moments
@@ -46,7 +47,7 @@ class Directions(Bottleneck):
     ) -> None:
         super().__init__(space)
         self.shared = TextSpace(dim, shared)
-        self.cosine, self.unit, self.standard = cosine, cosine or unit, standard
+        self.cosine, self.unit, self.standard, self.pointed = cosine, cosine or unit, standard, pointed
         rows = self.shared.rows(space if pointed else replace(space, vectors=None))
         self.register_buffer("rows", F.normalize(rows, dim=-1) if self.unit else rows)
         for name, value in {"bias": 0.0, "mean": 0.0, "std": 1.0}.items():
@@ -96,6 +97,8 @@ class Directions(Bottleneck):
 
     def write_text(self, columns: Tensor, vectors: Tensor) -> None:
         """Put the text vectors (len(columns), d) of new words in place of those at ``columns``; statistics stay."""
+        if not self.pointed:
+            raise OptionError("retext: these directions were learnt from labelled rows, not from texts; rename the concept")
         vectors = self.shared.place(vectors).to(self.rows)
         self.rows[columns] = F.normalize(vectors, dim=-1) if self.unit else vectors
 

@@ -64,14 +64,35 @@ class AssociationHead(Head):
 
 
 class OwnedHead(Head):
-    """The sum or mean of the values of a class's own concepts, times ``scale``: nothing is learnt (PEEB: sum over parts)."""
+    """The sum or mean of the values of a class's own concepts, times ``scale``: nothing is learnt (PEEB: sum over parts).
+
+    Concepts whose text is one of ``skip`` (lower case) say nothing of an image and count 0.
+    """
 
     owned: Tensor
 
-    def __init__(self, space: ConceptSpace, task: Task, *, pool: Literal["sum", "mean"] = "sum", scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        space: ConceptSpace,
+        task: Task,
+        *,
+        pool: Literal["sum", "mean"] = "sum",
+        scale: float = 1.0,
+        skip: tuple[str, ...] = (),
+    ) -> None:
         super().__init__()
-        self.pool, self.scale = pool, scale
-        self.register_buffer("owned", membership(space, task))
+        self.space, self.task, self.pool, self.scale, self.skip = space, task, pool, scale, skip
+        self.register_buffer("owned", self.counted())
+
+    def counted(self) -> Tensor:
+        """(Y, K) 1 where a concept that says something was written for the class."""
+        silent = [(concept.text or "").strip().lower() in self.skip for concept in self.space.concepts]
+        told = ~torch.tensor(silent, dtype=torch.bool)
+        return membership(self.space, self.task) * self.space.widen(told)
+
+    def write_text(self, columns: Tensor, vectors: Tensor) -> None:
+        """Count the concepts at ``columns`` by the texts that the space now has for them."""
+        self.owned[:, columns] = self.counted().to(self.owned)[:, columns]
 
     @property
     def weights(self) -> Tensor:
@@ -91,7 +112,7 @@ class OwnedHead(Head):
         return torch.zeros_like(concepts.values[:, :1]).expand(-1, len(self.owned))
 
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
-        self.owned = self.owned[:, index]
+        self.owned, self.space = self.owned[:, index], space
 
 
 Rule = Literal["similarity", "max"]
@@ -126,6 +147,12 @@ class SignatureHead(Head):
     def fit(self, concepts: Concepts, z: Tensor, batch: object, task: Task) -> None:
         """Read the mean and deviation of each concept over training rows, for scaling='columns'."""
         self.center, self.spread = moments(concepts.values)
+
+    def write_text(self, columns: Tensor, vectors: Tensor) -> None:
+        """Refused: the signature of a concept is its likeness to the class names' texts, which are not kept."""
+        raise OptionError(
+            "retext: class signatures compare class names with the old text; make the model anew with the new list"
+        )
 
     def scaled(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Values (B, K) and signatures (Y, K), made comparable."""

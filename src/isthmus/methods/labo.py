@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from isthmus import losses
 from isthmus.bottlenecks.directions import Directions
@@ -49,13 +50,7 @@ class Choose:
             chosen = words.choose(
                 similarity, part.rows, owned, self.each, rule=self.rule, score=self.score, beta=self.beta, scale=self.scale
             )
-            index = sorted({k for own in chosen for k in own})
-            if not index:
-                raise DataError("labo: expected concepts written for the classes, got none; give {class: [phrases]}")
-            model.keep(index)
-            owned = torch.zeros(model.task.width, len(index))
-            for y, own in enumerate(chosen):
-                owned[y, [index.index(k) for k in own]] = 1.0
+            owned = taken(model, chosen)
         head.begin(owned)
 
 
@@ -74,19 +69,24 @@ class Tokens:
         batch = data.train.batch(encode(model.features, data.train, model.device))
         e = part.embed(torch.as_tensor(batch.x))
         chosen = words.tokenised(e, part.rows, batch.y, model.task.width, near=self.near, each=self.each, pool=self.pool)
-        index = sorted({k for own in chosen for k in own})
-        model.keep(index)
-        owned = torch.zeros(model.task.width, len(index))
-        for y, own in enumerate(chosen):
-            owned[y, [index.index(k) for k in own]] = 1.0
-        head.begin(owned)
+        head.begin(taken(model, chosen))
 
 
-def _associated(
-    features: Any, space: ConceptSpace, task: Task, scale: float, start: float, unit: bool
-) -> tuple[ConceptModel, Directions]:
-    part = Directions(features.dim, space, shared=getattr(features, "shared", None), standard=False, cosine=unit)
-    return ConceptModel(features, part, AssociationHead(space, task, scale=scale, start=start), space, task), part
+def taken(model: ConceptModel, chosen: list[list[int]]) -> Tensor:
+    """Keep the concepts chosen for some class; (Y, kept) says which was chosen for which."""
+    index = sorted({k for own in chosen for k in own})
+    if not index:
+        raise DataError("expected concepts for some class, none was chosen; give more words, or {class: [phrases]}")
+    model.keep(index)
+    owned = torch.zeros(model.task.width, len(index))
+    for y, own in enumerate(chosen):
+        owned[y, [index.index(k) for k in own]] = 1.0
+    return owned
+
+
+def _associated(features: Any, space: ConceptSpace, task: Task, scale: float, start: float) -> ConceptModel:
+    part = Directions(features.dim, space, shared=getattr(features, "shared", None), standard=False)
+    return ConceptModel(features, part, AssociationHead(space, task, scale=scale, start=start), space, task)
 
 
 @method(
@@ -127,7 +127,7 @@ def labo(
     ``score_scale`` multiplies the modular score and ``beta`` the coverage (the code's submodular_weights). lr and epochs of
     the paper differ by data set (1e-5 to 1e-3, 1,000 to 20,000 with mini-batches).
     """
-    model, _ = _associated(features, space, task, scale, start, False)
+    model = _associated(features, space, task, scale, start)
     pick = Choose(select, each, score, beta, score_scale)
     learn = OnValues(losses.task, lr=lr, epochs=epochs, batch_size=batch_size, patience=patience, name="association")
     return Plan(model, [pick, Solve("bottleneck"), learn])
@@ -168,6 +168,6 @@ def v2c(
 
     Each class counts the ``pool`` images nearest to its mean image, of all training rows, labels aside (the paper's 500).
     """
-    model, _ = _associated(features, space, task, scale, start, False)
+    model = _associated(features, space, task, scale, start)
     learn = OnValues(losses.task, lr=lr, epochs=epochs, batch_size=batch_size, patience=patience, name="association")
     return Plan(model, [Tokens(near, each, pool), Solve("bottleneck"), learn])

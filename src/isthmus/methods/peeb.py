@@ -80,9 +80,7 @@ def peeb(
     once (``isthmus.edit.retext``): it is one row of texts, and nothing is trained.
     """
     part = PartMatch(features.dim, space, patches=int(getattr(features, "patches", 1)))
-    head = OwnedHead(space, task, scale=scale)
-    silent = [(concept.text or "").strip().lower() in UNSEEN for concept in space.concepts]
-    head.owned[:, torch.tensor(silent, dtype=torch.bool)] = 0.0
+    head = OwnedHead(space, task, scale=scale, skip=UNSEEN)
     model = ConceptModel(features, part, head, space, task)
     how = dict[str, Any](weight_decay=weight_decay, batch_size=batch_size, patience=patience)
     first = Learn(PartText(model), ("bottleneck",), lr=lr, epochs=max(contrastive_epochs, 1), name="parts and texts", **how)
