@@ -19,7 +19,7 @@ def test_existence_by_listing(seed: int) -> None:
     c, w = (draw.random((30, 6)) < 0.4).astype(float), draw.normal(size=(30, 6)).round(1)
     c[draw.random(c.shape) < 0.2] = np.nan
     for most in (1, 3, 5):
-        hits = [c[i, k] for i in range(30) for k in sorted(range(6), key=lambda k: -w[i, k])[:most]]  # noqa: B023
+        hits = [c[i, k] for i in range(30) for k in sorted(range(6), key=lambda k: -w[i, k])[:most]]
         want = np.nanmean(hits) if not np.isnan(hits).all() else np.nan
         assert metrics.existence(c, w, most) == pytest.approx(want, nan_ok=True)
 
