@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isthmus.compare import Comparison, provenance
+from isthmus.compare import Comparison
 from isthmus.data.table import Splits, Table
 from isthmus.errors import DataError
 from isthmus.evaluate import Evaluation, evaluate
 from isthmus.examples import choose_rows, examples
 from isthmus.files import write
 from isthmus.model import ConceptModel
+from isthmus.provenance import provenance
 from isthmus.trace import trace
 from isthmus.train import encode
 

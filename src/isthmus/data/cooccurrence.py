@@ -1,7 +1,7 @@
 """What concept labels can teach at all, read before training: which occur apart, which give the class away, which repeat.
 
 Furby et al. 2024, Can we constrain concept bottleneck models to learn semantically meaningful input features?, arXiv
-2402.00912: a bottleneck finds the right place of a concept when its labels are each row's own and concepts occur in many combinations.
+2402.00912: a bottleneck finds a concept's place when its labels are each row's own and occur in many combinations.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def _pairs(table: Table, c: Floats) -> Iterator[Finding]:
             pair, value = (columns[j], columns[i]), float(phi[i, j])
             if abs(value) > 1 - 1e-9:
                 same = "equal" if value > 0 else "opposite"
-                words = (
-                    f"{pair[0]} and {pair[1]} never occur apart ({same} on every row): no model can tell which it learnt"
-                )
+                words = f"{pair[0]} and {pair[1]} never occur apart ({same} on every row): no model can tell which it learnt"
                 yield Finding("never apart", "warning", pair, value, words)
             elif abs(value) >= NEAR:
                 words = f"{pair[0]} and {pair[1]} say nearly the same (correlation {value:.3f}, {int(n[i, j]):,} rows)"

@@ -8,6 +8,8 @@ unknown do not count for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from isthmus.errors import DataError
@@ -128,10 +130,11 @@ def importances(codes: Array, factors: Array, at: Array, *, seed: int = 0) -> tu
     return found, float(np.mean(right)) if right else float("nan")
 
 
-def cas(factors: Array, representation: Array, *, most: int = 400, points: int = 8, seed: int = 0) -> float:
+def cas(factors: Array, representation: Array | Sequence[Array], *, most: int = 400, points: int = 8, seed: int = 0) -> float:
     """Concept alignment score, 0..1, up: how pure the clusters of each concept's representation are in its label.
 
-    factors (n, M) states, NaN unknown; representation (n, M) or (n, M, E). Mean over concepts of the mean homogeneity
+    factors (n, M) states, NaN unknown; representation (n, M), (n, M, E), or a list of (n, E).
+    Mean over concepts of the mean homogeneity
     1 - H(label | cluster) / H(label) at ``points`` numbers of clusters, evenly from 2 to half of at most ``most`` rows, by
     k-medoids. Values of a constant are all it can hold: concepts of one state are left out.
     """
@@ -142,7 +145,7 @@ def cas(factors: Array, representation: Array, *, most: int = 400, points: int =
         told = np.unique(factors[rows, m], return_inverse=True)[1]
         if len(rows) < 4 or told.max() < 1:
             continue
-        x = representation[rows, m]
+        x = representation[:, m][rows] if isinstance(representation, np.ndarray) else representation[m][rows]
         x = x[:, None] if x.ndim == 1 else x
         apart = np.sqrt(np.maximum(((x[:, None] - x[None]) ** 2).sum(-1), 0)) if x.shape[1] <= 4 else _apart(x)
         counts = np.unique(np.linspace(2, len(rows) // 2, points).astype(int))
