@@ -76,7 +76,7 @@ class Audit:
 def audit(
     model: ConceptModel, data: Splits, *, sections: Sequence[str] | None = None, fail_if: Sequence[str] = (),
     by: Sequence[str] = (), target: float = 0.95, rows: int = 2000, full: bool = False, seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None, name: str | None = None,
+    say: Callable[[str], None] | None = None, name: str | None = None,
 ) -> Audit:  # fmt: skip
     """Audit a fitted model on its data: probes are fitted on training rows, chosen on validation rows, all judged on test rows.
 
@@ -102,8 +102,8 @@ def audit(
         answers.grouped(subject, group)
     made: list[dict[str, Any]] = []
     for at, key in enumerate(wanted):
-        if progress is not None:
-            progress(SECTIONS[key][0], at, len(wanted))
+        if say is not None:
+            say(f"{SECTIONS[key][0]} ({at + 1} of {len(wanted)})")
         title, ask = SECTIONS[key]
         start = time.perf_counter()
         try:
