@@ -75,7 +75,13 @@ def calibration(subject: Subject) -> Section:
             control=float(metrics.ece(_drawn(probabilities, subject, draw), probabilities)),
             control_name="labels drawn from the model's own probabilities",
         ),
-        measure.line("brier", metrics.brier, metrics.brier.weighted(test.y, probabilities)),
+        measure.line(
+            "brier",
+            metrics.brier,
+            metrics.brier.weighted(test.y, probabilities),
+            control=float(metrics.brier(test.y, np.broadcast_to(_shares(subject), probabilities.shape))),
+            control_name="training's shares for every row",
+        ),
     ]
     fair = f"perfect calibration would seem off by {lines[0].control or 0:.1%} on so few rows"
     told = f"A confidence is off by {lines[0].value or 0:.1%} on average; {fair}"
@@ -100,6 +106,12 @@ def calibration(subject: Subject) -> Section:
         lines=tuple(lines),
         meaning=f"{told}.",
     )
+
+
+def _shares(subject: Subject) -> Array:
+    """(Y,) how often each class or label is in training."""
+    y, task = subject.part("train").y, subject.model.task
+    return np.bincount(y, minlength=task.width) / len(y) if task.kind == "classes" else np.nanmean(y, axis=0)
 
 
 def _drawn(probabilities: Array, subject: Subject, draw: np.random.Generator) -> Array:

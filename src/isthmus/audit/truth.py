@@ -33,7 +33,10 @@ def concepts(subject: Subject) -> Section:
             metric = metrics.METRICS[key]
             lines.append(measure.line(key, metric, metric.weighted(c, values, kinds), control=floor, control_name=name))
     if kinds.continuous:
-        lines.append(measure.line("concept_error", metrics.concept_error, metrics.concept_error.weighted(c, values, kinds)))
+        error, train = metrics.concept_error, subject.part("train").c
+        mean = c if train is None else np.broadcast_to(np.nanmean(train, axis=0), c.shape)
+        form = error.weighted(c, values, kinds)
+        lines.append(measure.line("concept_error", error, form, control=error(c, mean, kinds), control_name="training's mean"))
     rows = [row for row in concept_rows([subject.trace]) if row["f1"] is not None]
     worst = sorted(rows, key=lambda row: row["f1"])[:8]
     below = [row for row in rows if row["accuracy"] < row["majority"] - 0.01]
