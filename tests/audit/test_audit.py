@@ -207,3 +207,16 @@ def test_the_command(tmp_path: Path) -> None:
         assert wrong.exit_code == 2 and "did you mean" in wrong.stderr
     with pytest.raises(DataError):
         html({"schema": "isthmus.audit/9"})
+
+
+def test_a_comparison_links_to_its_audits(tmp_path: Path) -> None:
+    from isthmus.pages import audited
+
+    data = plain(120)
+    result = im.compare(data, methods=["cbm:joint"], seeds=[0], budget=1, options={"epochs": 3}, out=tmp_path)
+    pages = audited(result, data, tmp_path)
+    assert [page.name for page in pages] == ["blackbox.html", "cbm-joint.html"] and all(page.is_file() for page in pages)
+    report = (tmp_path / "report.html").read_text()
+    assert 'href="audits/cbm-joint.html"' in report
+    result.data["rows"][0]["audit"] = "javascript:alert(1)"
+    assert "javascript" not in html(result.data)

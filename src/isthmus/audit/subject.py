@@ -146,7 +146,7 @@ class Subject:
         if task.kind == "labels":
             raise NotHere("probes of several labels at once are not made")
         name = metrics.MAIN[task.kind]
-        for probe in _probes(task.kind, trees):
+        for probe in probes(task.kind, trees):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 probe.fit(inputs["train"], y["train"])
@@ -171,7 +171,8 @@ class Subject:
         return found
 
 
-def _probes(kind: str, trees: bool) -> list[Any]:
+def probes(kind: str, trees: bool) -> list[Any]:
+    """Predictors of the task to choose among: linear ones of several strengths, and boosted trees."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.pipeline import make_pipeline
