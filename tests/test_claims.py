@@ -163,7 +163,7 @@ def test_maps_are_held_against_boxes_and_verdicts_follow_the_rule(claim: Any) ->
 
 def test_leakage_of_modes_and_codes_beside_concepts(claim: Any) -> None:
     leakage, codes = claim("leakage"), claim("disentangled")
-    found = leakage.leaks(im.data.load("trig", train=120, validation=60, test=80), (0,))
+    found = leakage.leaks(im.data.load("trig", rows=260), (0,))
     assert set(found) == set(leakage.MODES) and found["joint"][0].shape == (1001,)
     data = im.data.load("robot", train=60, validation=30, test=40)
     hits = codes.hits(data, 0, (30,), (1, 1))
