@@ -8,8 +8,8 @@ pictures, 60 epochs, rate .001, stopped by N/4 more labelled ones); 3 seeds, whi
 Measured on 2,000 test pictures: concept accuracy (mean over concepts) beside the commonest answer; the difference of CBM and
 VAE, points, 95 % interval paired by picture of the mean over seeds; MIG and DCI of the 16 codes and of the CBM's values.
 
-Rule, fixed before the first result: holds when with 200 and with 1,000 labels CBM's concept accuracy leads that of the codes by at least 5 points, both intervals above 0; does not hold when an interval of these two lies below 5; cannot tell here
-otherwise.
+Rule, fixed before the first result: holds when with 200 and with 1,000 labels CBM's concept accuracy leads that of the codes by
+at least 5 points, both intervals above 0; does not hold when an interval of these two lies below 5; cannot tell here otherwise.
 """
 
 from __future__ import annotations
