@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from isthmus import metrics
+from isthmus.audit.pictures import embedded, sheet
 from isthmus.audit.section import Line, Measure, NotHere, Section, number, over
 from isthmus.audit.subject import Subject
 from isthmus.errors import IsthmusError
@@ -16,7 +17,7 @@ from isthmus.metrics.core import Array
 from isthmus.metrics.importance import averages, frequencies, global_importance, top
 
 TOPS, ALPHAS = (1, 3, 5), (1, 3, 6)
-PLACED, LOOKED = 150, 6  # rows, and concepts of each, whose place is looked for
+PLACED, LOOKED, SHEETS = 150, 6, 3  # rows, and concepts of each, whose place is looked for; rows that are drawn
 
 
 def concepts(subject: Subject) -> Section:
@@ -184,9 +185,25 @@ def location(subject: Subject) -> Section:
         definition="Maps (the model's own, else integrated gradients, absolute) of present concepts against their boxes; "
         "location@l: of the l weightiest concepts with a place in the row, in the alpha twelfths of the picture marked most.",
         lines=tuple(lines),
+        pictures=_sheets(subject, rows, x, shown, here, own),
         meaning=f"A map's peak lies in the concept's own box for {lines[0].value or 0:.0%} of present concepts; boxes of "
         f"another picture would hold it for {lines[0].control or 0:.0%}.",
     )
+
+
+def _sheets(
+    subject: Subject, rows: Array, x: torch.Tensor, shown: Array, here: Array, own: Array
+) -> tuple[dict[str, str], ...]:
+    """The first pictures with where their present concepts look."""
+    if x.dtype != torch.uint8:
+        return ()
+    found: list[dict[str, str]] = []
+    for at in range(min(SHEETS, len(rows))):
+        there = np.flatnonzero(~np.isnan(own[at]).any(-1))
+        names = [subject.model.space.columns[k] for k in here[at][there]]
+        png = sheet(x[at].numpy(), shown[at][there], names, own[at][there])
+        found.append({"title": f"test row {int(rows[at])}: maps of its concepts, boxes in white", "src": embedded(png)})
+    return tuple(found)
 
 
 def _shown(subject: Subject, x: torch.Tensor, index: Array) -> Array:
