@@ -9,9 +9,11 @@ trained; ``bins`` (quantiles) sees what ranks cannot, such as |x|; vectors are p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from scipy.stats import rankdata
 
 from isthmus.errors import DataError, OptionError
 from isthmus.metrics.core import Array, Metric, Sums
@@ -21,8 +23,20 @@ BINS, RIDGE = 20, 1e-3
 
 
 def aucs(scores: Array, truth: Array) -> Array:
-    """(I, J) area under the ROC curve of scores (n, I) for labels (n, J) of 0 and 1, NaN unknown; ties half; NaN undefined."""
-    return np.stack([_areas(_placements(column, truth), np.ones((1, len(truth))))[0] for column in scores.T])
+    """(I, J) area under the ROC curve of scores (n, I) for labels (n, J) of 0 and 1, NaN unknown; ties half; NaN undefined.
+
+    Labels that are all known share one product of ranks.
+    """
+    whole = ~np.isnan(truth).any(0)
+    found = np.empty((scores.shape[1], truth.shape[1]))
+    yes = (truth[:, whole] > 0.5).astype(float)
+    up = yes.sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found[:, whole] = (rankdata(scores, axis=0).T @ yes - up * (up + 1) / 2) / (up * (len(yes) - up))
+    for j in np.flatnonzero(~whole):
+        rows = ~np.isnan(truth[:, j])
+        found[:, [j]] = aucs(scores[rows], truth[rows, j : j + 1])
+    return found
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ def _seen(representation: Array, probe: Probe, c: Array) -> tuple[list[Array], A
     if probe not in ("rank", "bins", "ridge"):
         raise OptionError(f"purity, probe: expected 'rank', 'bins' or 'ridge', got {probe!r}")
     if probe == "rank" and not vectors:
-        return [np.broadcast_to(column[:, None], c.shape) for column in representation.T], np.arange(len(c))
+        return [column[:, None] for column in representation.T], np.arange(len(c))
     _, at = halves(len(c))
     if probe == "bins" and not vectors:
         edges = np.quantile(representation, np.linspace(0, 1, BINS + 1)[1:-1], axis=0)
@@ -94,28 +108,51 @@ def _seen(representation: Array, probe: Probe, c: Array) -> tuple[list[Array], A
     return [ridge(x, c, at) for x in inputs], at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Impurity:
-    """The score as a function of row weights: AUC matrices of the representation and of the labels themselves."""
+    """The score as a function of row weights. ``scores``: for each column (rows, J) or (rows, 1) what it says of each label."""
 
-    scores: tuple[_Placed, ...]
-    oracle: tuple[_Placed, ...]
+    scores: tuple[Array, ...]
+    truth: Array  # (rows, J)
     at: Array
     n: int
 
-    def matrices(self, weights: Array) -> tuple[Array, Array]:
-        """(R, I, J) purity and (R, J, J) oracle matrix; a column that is turned over counts as it is read right."""
-        w = weights[:, self.at]
-        found = np.stack([_areas(each, w) for each in self.scores], 1)
-        oracle = np.stack([_areas(each, w) for each in self.oracle], 1)
-        return np.maximum(found, 1 - found), np.maximum(oracle, 1 - oracle)
+    @property
+    def oracle(self) -> tuple[Array, ...]:
+        """What each label says of the others; an unknown one says nothing either way."""
+        return tuple(np.where(np.isnan(column), 0.5, column)[:, None] for column in self.truth.T)
+
+    def plain(self) -> tuple[Array, Array]:
+        """(I, J) purity and (J, J) oracle matrix of all rows; a column that is turned over counts as it is read right."""
+        made: list[Array] = []
+        for said in (self.scores, self.oracle):
+            if all(each.shape[1] == 1 for each in said):
+                found = aucs(np.concatenate(said, 1), self.truth)
+            else:
+                found = np.stack([np.diagonal(aucs(each, self.truth)) for each in said])
+            made.append(np.maximum(found, 1 - found))
+        return made[0], made[1]
+
+    @cached_property
+    def placed(self) -> tuple[tuple[_Placed, ...], tuple[_Placed, ...]]:
+        """Places of the rows, which the bootstrap weighs; made when it is asked for."""
+        return tuple(_of(each, self.truth) for each in self.scores), tuple(_of(each, self.truth) for each in self.oracle)
 
     def under(self, weights: Array) -> Array:
         if not self.scores:
             return np.full(len(weights), np.nan)
-        found, oracle = self.matrices(weights)
+        w = weights[:, self.at]
+        if len(w) == 1 and (w == 1).all():
+            found, oracle = (each[None] for each in self.plain())
+        else:
+            found, oracle = (np.stack([_areas(each, w) for each in side], 1) for side in self.placed)
+            found, oracle = np.maximum(found, 1 - found), np.maximum(oracle, 1 - oracle)
         gap = np.nan_to_num(found - oracle)
         return 2 / gap.shape[1] * np.sqrt((gap**2).sum((1, 2)))
+
+
+def _of(scores: Array, truth: Array) -> _Placed:
+    return _placements(scores[:, 0], truth) if scores.shape[1] == 1 else _by_column(scores, truth)
 
 
 def _ois(c: Array, representation: Array, probe: Probe = "rank") -> Impurity:
@@ -123,16 +160,9 @@ def _ois(c: Array, representation: Array, probe: Probe = "rank") -> Impurity:
         raise DataError(f"OIS: expected a column of each concept, {c.shape}, got {representation.shape}")
     both = [k for k in range(c.shape[1]) if (c[:, k] > 0.5).any() and (c[:, k] <= 0.5).any()]
     if not both:
-        return Impurity((), (), np.arange(len(c)), len(c))
-    c, representation = c[:, both], representation[:, both]
-    scores, at = _seen(representation, probe, c)
-    truth = c[at]
-    fill = np.where(np.isnan(truth), 0.5, truth)
-    if probe == "rank" and representation.ndim == 2:
-        made = tuple(_placements(each[:, 0], truth) for each in scores)
-    else:
-        made = tuple(_by_column(each, truth) for each in scores)
-    return Impurity(made, tuple(_placements(column, truth) for column in fill.T), at, len(c))
+        return Impurity((), c, np.arange(len(c)), len(c))
+    scores, at = _seen(representation[:, both], probe, c[:, both])
+    return Impurity(tuple(scores), c[np.ix_(at, np.array(both))], at, len(c))
 
 
 def _by_column(scores: Array, truth: Array) -> _Placed:
@@ -147,9 +177,7 @@ def purity(c: Array, representation: Array, *, probe: Probe = "rank") -> tuple[A
     Labels c (n, K) of 0 and 1, NaN unknown; representation (n, K) or vectors (n, K, E). Concepts without both answers are
     left out. Off the diagonal the second is above .5 where concepts are correlated: that is expected, and subtracted.
     """
-    form = _ois(c, representation, probe)
-    found, oracle = form.matrices(np.ones((1, len(c))))
-    return found[0], oracle[0]
+    return _ois(c, representation, probe).plain()
 
 
 def _nis(c: Array, representation: Array, step: float = 0.05) -> Sums:
