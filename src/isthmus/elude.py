@@ -1,7 +1,7 @@
 """ELUDE: what of a black box's answers labelled attributes explain, and how few unlabelled directions explain the rest.
 
 Ramaswamy et al. 2022, ELUDE: Generating interpretable explanations via a decomposition into labelled and unlabelled features,
-arXiv 2206.07690. Our reconstruction from the abstract (there is no code): stage 1 a sparse linear head on the attributes, fitted
+arXiv 2206.07690. Our reconstruction from the abstract (there is no code): stage 1 a sparse linear head on attributes, fitted
 to the *model's* answers, not to the truth; stage 2 that head kept as it is, plus a remainder of low rank in the features. Both
 are convex. A result that disappoints says nothing of theirs.
 """
@@ -42,9 +42,9 @@ class Step:
 class Explanation:
     """A black box as a labelled part and a remainder.
 
-    ``weights`` (Y, K) and ``bias`` (Y,): the labelled part, on attributes as they came. ``chance``: the commonest answer's share.
+    ``weights`` (Y, K) and ``bias`` (Y,): the labelled part, on attributes as they came. ``chance``: the commonest's share.
     ``curve``: rank 0 (attributes alone), then rising ranks. ``directions`` (r, D) and ``loadings`` (Y, r): the remainder at the
-    last rank of the curve, strongest first, on features as they came, centred at ``mean`` (D,); ``top`` (r, m): rows of all those
+    last rank of the curve, strongest first, on features as they came, centred at ``mean`` (D,); ``top`` (r, m): rows of those
     given on which each direction is largest.
     """
 
@@ -82,7 +82,7 @@ def elude(
     """Explain answers ``said``, class numbers (n,) or logits (n, Y), by attributes (n, K) and features (n, D) of the same rows.
 
     Half of the rows fit, a fifth chooses, the rest is reported. Stage 1: multinomial lasso on the attributes, the sparsest of
-    the path whose agreement on the choosing rows is within ``slack`` of the best. Stage 2: cross-entropy plus a nuclear norm on M,
+    the path whose agreement on the choosing rows is within ``slack`` of the best. Stage 2: cross-entropy plus M's nuclear norm,
     logits W a + b + M f, for falling strengths; for each of ``ranks`` the weakest strength whose M has at most that rank.
     Raises ``DataError`` for shapes that differ, numbers that are not finite, or a box that always says the same.
     """

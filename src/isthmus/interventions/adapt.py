@@ -64,8 +64,9 @@ def adapt(
     over the right one, above its ``source`` mean; it is missed by how far it speaks for the right class over the others, times
     how far it lies below its source mean in that class. The m that mislead most are masked, the a of the others that are missed
     most are amplified by gamma; m, a from 0, 1, 2, 4 ... ``most`` and gamma of ``gammas`` by accuracy on the support rows, each
-    left out in turn, the smallest change among equals. A change is taken only if accuracy on the ``source`` rows (validation
-    rows, not those it was fitted on) falls by at most ``tolerance``; where none helps, weights stay and the entry says so.
+    left out in turn, the smallest change among equals, at least two rows better than none. It is taken only if accuracy on the
+    ``source`` rows (validation rows, not those it was fitted on) falls by at most ``tolerance``; else weights stay and the entry
+    says so.
     """
     _checked(model, most, gammas, tolerance)
 
@@ -79,7 +80,7 @@ def adapt(
         before, best, told = accuracy(home.logits, home.y), Change(), none
         after = before
         for plan in sorted(plans, key=lambda plan: (-score[plan], plan[0] + plan[1], plan[2])):
-            if score[plan] <= score[none]:
+            if (score[plan] - score[none]) * len(shots.y) < LEAST - 0.5:
                 break
             tried = planned(w, shots, known, plan)
             held = accuracy(moved(w, home, known, tried), home.y)
@@ -101,6 +102,7 @@ def adapt(
     return edited(model, "adapt", change, why=why, who=who, validation=validation)
 
 
+LEAST = 2  # rows that a change must win when they are left out: one more may be chance
 Plan = tuple[int, int, float]  # how many are masked, how many amplified, by how much
 
 

@@ -20,11 +20,12 @@ from torch import Tensor
 from isthmus import losses
 from isthmus.data.table import Splits, Table
 from isthmus.errors import DataError, OptionError
+from isthmus.given import Given
 from isthmus.interventions import chain
 from isthmus.interventions.handles import class_indices, weights_of
 from isthmus.interventions.record import What, edited, features_of, record
 from isthmus.metrics import METRICS, interval, resamples
-from isthmus.model import ConceptModel, Contributes, feedforward
+from isthmus.model import ConceptModel, Concepts, Contributes, feedforward
 from isthmus.train import CHUNK, Learn, encode, seeded
 
 How = Literal["head", "relabel"]
@@ -37,6 +38,7 @@ def attributions(model: ConceptModel, z: Tensor, label: int, baseline: Tensor | 
 
     ``baseline``: the rows' mean by default. Under a head that adds up they are the difference of contributions, W (c - c0),
     exactly; else midpoints of ``steps`` on the straight line. Columns sum to the logit's gain over the baseline.
+    A head that reads vectors made of the values has no such gradient: each concept is then set to the baseline alone.
     """
     concepts = model.answer(z.to(model.device)).concepts
     start = concepts.values.mean(0) if baseline is None else baseline.to(concepts.values)
@@ -45,17 +47,46 @@ def attributions(model: ConceptModel, z: Tensor, label: int, baseline: Tensor | 
         zero = deepcopy(concepts)
         zero.values = start.expand_as(concepts.values)
         return (own - model.head.contributions(zero)[:, label]).cpu()
+    if not _reads_values(model, concepts, z):
+        return _one_by_one(model, z, label, start)
     away, total = concepts.values - start, torch.zeros_like(concepts.values)
     for time_ in ((torch.arange(steps) + 0.5) / steps).tolist():
         inner = deepcopy(concepts)
         with torch.enable_grad():
             inner.values = (start + time_ * away).detach().requires_grad_()
             score = model.head(inner, z.to(model.device))[:, label].sum()
-            (gradient,) = torch.autograd.grad(score, inner.values, allow_unused=True)
-        if gradient is None:
-            raise OptionError("forget: this head reads no concept values, so no concept makes a class")
+            (gradient,) = torch.autograd.grad(score, inner.values)
         total += gradient / steps
     return (away * total).cpu()
+
+
+def _reads_values(model: ConceptModel, concepts: Concepts, z: Tensor) -> bool:
+    """Does the head's answer depend on the values themselves (and not on vectors that the bottleneck made of them)?"""
+    inner = deepcopy(concepts)
+    with torch.enable_grad():
+        inner.values = concepts.values.detach().requires_grad_()
+        score = model.head(inner, z.to(model.device)).sum()
+        if not score.requires_grad:
+            return False
+        (gradient,) = torch.autograd.grad(score, inner.values, allow_unused=True)
+    return gradient is not None
+
+
+@torch.no_grad()
+def _one_by_one(model: ConceptModel, z: Tensor, label: int, start: Tensor) -> Tensor:
+    """(n, K) what the logit loses when one concept after another is set to its neutral value, within what may be given."""
+    z = z.to(model.device)
+    neutral = model.bottleneck.read(start[None])[0]
+    neutral = torch.where(model.space.continuous.to(z.device), neutral, neutral.clamp(0, 1))
+    for index in model.space.blocks:
+        neutral[index] = neutral[index] / neutral[index].sum(-1, keepdim=True).clamp(min=1e-9)
+    whole, found = model.answer(z).logits[:, label], torch.zeros(len(z), len(model.space))
+    for part in model.space.slices:
+        mask = torch.zeros(len(z), len(model.space), dtype=torch.bool, device=z.device)
+        mask[:, part] = True
+        told = model.answer(z, Given(neutral.expand(len(z), -1), mask)).logits[:, label]
+        found[:, part] = ((whole - told) / (part.stop - part.start))[:, None].cpu()
+    return found
 
 
 def class_concepts(model: ConceptModel, rows: Table, label: str | int, most: int = 5) -> dict[str, float]:

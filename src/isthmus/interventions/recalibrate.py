@@ -51,8 +51,9 @@ def recalibrate(
         scale, shift = _affine(was, part.state_dict(), z.to(new.device), part)
         with torch.no_grad():
             for name, value in part.state_dict().items():
-                if name in ("low", "high"):
-                    value.copy_(was[name] * scale + shift)
+                if name in ("low", "high"):  # a scale below 0 turns them over
+                    ends = [was[end] * scale + shift for end in ("low", "high")]
+                    value.copy_(torch.minimum(*ends) if name == "low" else torch.maximum(*ends))
                 if value.ndim and len(value) == len(new.space):
                     value[kept] = was[name][kept]
         judged = rows if validation is None or validation.labels_for(new.space) is None else validation

@@ -1,4 +1,4 @@
-"""Repairs of what an audit finds: each returns a new model and an entry in its history, with the reason and the measured effect.
+"""Repairs of what an audit finds: each returns a new model and a history entry with reason and measured effect.
 
 A few rows of a new domain (``adapt``), forgetting a class (``forget``, ``forgotten``), removing a concept, recalibrating one,
 pinning a head weight.
