@@ -250,7 +250,8 @@ class Fixed(Ordered):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (order := counted(self.order)) is None and (isinstance(self.order, str) or len(self.order)):
+        order = counted(self.order)
+        if order is None and self.order != ():
             raise OptionError(f"Fixed: expected order as different whole numbers from 0, of units, got {self.order!r}")
         object.__setattr__(self, "order", order or ())
 
