@@ -192,8 +192,7 @@ def test_each_policy_is_set_against_random_order_of_its_own_level_rows_and_budge
 
 def test_kflip_is_set_against_the_model_without_corrections() -> None:
     """Told nothing it is the model as it is, so its gain, its harm and its distance to random order begin where theirs do."""
-    data = world(("binary",), rows=600)
-    model = registry.get("cem").make(build("identity", dim=8), data.space, data.task, epochs=15, lr=1e-2).fit(data)
+    model, data = fitted(rows=1200)
     points, told = asked([model], [trace(model, data.test)], [data], {"random": (0, 1), "kflip": (0, 1)})
     right = model.answer(data.test.x).logits.argmax(1) == data.test.y
     hard = model.answer(data.test.x, hardened(model, data.test.x)).logits.argmax(1) == data.test.y

@@ -90,7 +90,7 @@ def asked(
     it (where each look is a whole inference the first such budget; None where not all budgets were asked), ``harm`` the largest
     share of rows that corrections turned from right to wrong, ``over_random`` the area less that of random order at the same
     level with a paired interval; ``oracle`` (it looks at the truth before it asks), rows, seconds, ``sample`` if one was taken.
-    All start from budget 0, the model without corrections; what 'kflip' does by holding decisions from 1 on counts as its doing.
+    All start from budget 0, the model without corrections; what 'kflip' holds from 1 on counts as its doing.
     """
     points: dict[str, Points | dict[str, str]] = {}
     summaries: dict[str, dict[str, Any]] = {}
