@@ -115,6 +115,11 @@ def test_seeds_that_are_none(seed: Any) -> None:
         (lambda m, t: im.intervene(m, t, truth=[0, 2], budget=1), "truth, row 0, 'second high': expected a label .* got 2"),
         (lambda m, t: im.intervene(m, t, allowed=torch.ones(3).bool()), "allowed: expected 2 of True or False, got .*\\(3,\\)"),
         (lambda m, t: im.intervene(m, t, truth=torch.zeros(2), budget=-1), "a budget of at least 0, got -1"),
+        (lambda m, t: im.intervene(m, t, truth=torch.zeros(2), budget=1.5), "a budget of at least 0, got 1.5; .* whole"),
+        (lambda m, t: im.intervene(m, t, truth=torch.zeros(2), budget="1"), "a budget of at least 0, got '1'"),
+        (lambda m, t: im.intervene(m, t, truth=torch.zeros(2), budget=True), "a budget of at least 0, got True"),
+        (lambda m, t: im.intervene(m, t, allowed=[1, 0]), "allowed: expected 2 of True or False, got torch.int64"),
+        (lambda m, t: im.intervene(m, t, allowed="no"), "allowed: expected 2 of True or False, got str of other things"),
         (lambda m, t: im.intervene(m, t, truth=torch.zeros(2), budget=1, policy="upc"), "did you mean 'ucp'"),
         (lambda m, t: im.intervene(m, t, budget=1), "a budget needs truth="),
         (lambda m, t: im.intervene(m, t, {(0, 1): 1}), "unknown concept"),
@@ -255,3 +260,52 @@ def test_arguments_of_another_kind(
 def test_a_method_that_does_not_fit_the_concepts_names_those_that_do() -> None:
     with pytest.raises(DataError, match="needs binary or categorical concepts alone, got continuous .* runs .*cbm"):
         im.fit("cem", world(("binary", "continuous")))
+
+
+@pytest.mark.parametrize(
+    ("method", "policy"), [("scbm", "ucp"), ("cbm", "ectp"), ("scbm", "coop"), ("cbm", "ucp:group"), ("autoregressive", "ectp")]
+)
+def test_what_is_asked_next_is_what_a_larger_budget_adds(method: str, policy: str) -> None:
+    """Also where an answer moves the other concepts: who scores once goes on in that order."""
+    data = world(("binary",))
+    options: dict[str, Any] = {"draws": 20} if method != "cbm" else {}
+    model = im.fit(method, data, features="identity", epochs=20, lr=1e-2, **options)
+    groups, moved = list(model.space.groups.items()), False
+    total = len(groups) if ":" in policy else model.space.count
+    for row in range(16):
+        one = data.test.x[row : row + 1]
+        truth = 1 - model.answer(one).concepts.values[0].round()  # each answer is news
+        for known in ({}, {model.space.names[2]: 1.0}):
+            before = im.intervene(model, one, known, truth=truth, policy=policy)
+            for budget in range(1, total + 1):
+                after = im.intervene(model, one, known, truth=truth, policy=policy, budget=budget)
+                new = {s["concept"] for s in after.steps} - {s["concept"] for s in before.steps}
+                if not before.ask_next:
+                    assert not new
+                    continue
+                name = before.ask_next[0]
+                unit = [model.space.names[m] for m in dict(groups)[name]] if ":" in policy else [name]
+                assert new == set(unit) - set(known)
+                moved |= before.ask_next[1:] != after.ask_next[: len(before.ask_next) - 1]
+                before = after
+    assert moved == (policy == "coop")
+
+
+def test_a_budget_past_all_numbers_and_masks_of_any_kind(xor: tuple[im.ConceptModel, Splits]) -> None:
+    model, data = xor
+    one = data.test.take([0])
+    assert one.c is not None
+    for budget in (999999999999999999999, np.int64(7)):
+        assert len(im.intervene(model, one, truth=one.c[0], budget=budget).steps) == 2  # type: ignore[arg-type]
+    for can in ([True, False], np.array([True, False]), torch.tensor([[True, False]])):
+        assert im.intervene(model, one, allowed=can).ask_next == [model.space.names[0]]
+
+
+def test_why_another_policy_says_what_to_ask_next() -> None:
+    data = world(("binary", "categorical"))
+    model = im.fit("cbm", data, features="identity", epochs=3)
+    why = {"kflip": "needs binary concepts only", "lcp": "looks at the truth", "random": "no score", "learned": "learnt no"}
+    for policy, said in why.items():
+        told = im.intervene(model, data.test.x[:1], policy=policy)
+        assert told.ask_next_by == "ucp" and said in told.ask_next_why
+    assert im.intervene(model, data.test.x[:1], policy="ectp").ask_next_why == ""

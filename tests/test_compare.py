@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,8 +200,8 @@ def test_what_would_fail_at_the_end_is_refused_at_once() -> None:
     data = world(("binary",), rows=200)
     for wrong, words in (
         ({"policies": {"upc": [1]}}, "did you mean 'ucp'"),
-        ({"policies": {"ucp": [-1]}}, "budgets of at least 0"),
-        ({"policies": {"ucp": []}}, "budgets of at least 0"),
+        ({"policies": {"ucp": [-1]}}, "budgets as whole numbers of at least 0"),
+        ({"policies": {"ucp": []}}, "budgets as whole numbers of at least 0"),
         ({"seeds": [0, 0]}, "each once"),
         ({"seeds": [-1]}, "whole number of at least 0"),
     ):
@@ -307,3 +308,44 @@ def test_a_setting_that_diverges_is_not_chosen_and_said(monkeypatch: pytest.Monk
     bad = set(lrs)
     with pytest.raises(IsthmusError, match="became nan"):
         compare(data, budget=4, **options)
+
+
+def test_a_comparison_that_is_stopped_leaves_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings once a row is fitted, and each finished row as it will stand; a whole comparison leaves nothing of it."""
+    from isthmus.commands.study import _page
+
+    module = sys.modules["isthmus.compare"]
+    data = world(("binary",))
+    options: dict[str, Any] = {"methods": ["cbm:joint", "cem"], "seeds": [0], "budget": 1, "options": {"epochs": 2}}
+    options |= {"policies": {"ucp": [1]}, "out": tmp_path}
+    whole, fit = module._finished, module._fit
+
+    def stopped(done: Any, *rest: Any) -> Any:
+        if done.row.name == stop:
+            raise KeyboardInterrupt
+        return (fit if during == "fit" else whole)(done, *rest)
+
+    stop, during = "cem", "fit"
+    monkeypatch.setattr(module, "_fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compare(data, **options)
+    left = json.loads((tmp_path / "unfinished.json").read_text())
+    assert list(left["fitted"]) == ["blackbox", "cbm joint"] and left["rows"] == []
+    assert left["fitted"]["cbm joint"]["seeds"] == [0] and left["fitted"]["cbm joint"]["tuned"]
+    monkeypatch.setattr(module, "_fit", fit)
+    during = "scores"
+    monkeypatch.setattr(module, "_finished", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compare(data, **options)
+    assert [file.name for file in tmp_path.iterdir()] == ["unfinished.json"]
+    left = json.loads((tmp_path / "unfinished.json").read_text())
+    with pytest.raises(IsthmusError, match="got 'isthmus.unfinished/1'"):
+        _page(tmp_path / "unfinished.json")
+    monkeypatch.setattr(module, "_finished", whole)
+    found = compare(data, **options).data
+    assert not (tmp_path / "unfinished.json").exists() and (tmp_path / "comparison.json").exists()
+    assert [row["name"] for row in left["rows"]] == ["blackbox", "cbm joint"]
+    for before, after in zip(left["rows"], json.loads(json.dumps(found["rows"])), strict=False):
+        for each in (before, after):
+            del each["scores"]["fit_seconds"]
+        assert before["scores"] == after["scores"] and before["policies"] == after["policies"]

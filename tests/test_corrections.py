@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from isthmus.errors import OptionError, UnknownName
 from isthmus.features import build
 from isthmus.given import Given
 from isthmus.interventions import Curve, Fixed, Greedy, Learned, case
+from isthmus.interventions.policies import hardened
 from isthmus.model import ConceptModel, Output, feedforward
 from isthmus.testing import world
 from isthmus.trace import trace
@@ -50,6 +52,13 @@ def test_budgets_reach_every_concept() -> None:
         budgets_of({"ucp": []}, data)
     with pytest.raises(OptionError, match="at least 0, got .3, -1"):
         budgets_of({"ucp": [3, -1]}, data)
+    for wrong in ((0, 1.7), (float("nan"),), 3, "12", (True,), [None]):
+        with pytest.raises(OptionError, match="policy 'ucp': expected budgets as whole numbers of at least 0, got"):
+            budgets_of({"ucp": wrong}, data)  # type: ignore[dict-item]
+    for wrong in ([3], 3, {3: [1]}, [None]):
+        with pytest.raises(OptionError, match=r"policies: expected names, or \{name: budgets\}"):
+            budgets_of(wrong, data)  # type: ignore[arg-type]
+    assert budgets_of({"ucp": torch.tensor([2, 1])}, data) == {"ucp": (0, 1, 2)}  # type: ignore[dict-item]
 
 
 def test_budgets_typed_in_any_order_are_worth_what_they_are_worth_in_order() -> None:
@@ -144,3 +153,52 @@ def test_slow_looks_take_a_stated_sample_and_few_steps(monkeypatch: pytest.Monke
     assert told["coop"]["sample"] == f"{SLOW_ROWS} rows and at most {SLOW_STEPS[0]} questions"
     assert [point["k"] for point in points["coop"]] == list(range(SLOW_STEPS[0] + 1))
     assert points["ectp"][-1]["k"] == data.space.count  # scored once: all budgets
+
+
+def test_harm_counts_only_what_was_right_before() -> None:
+    """A quarter is wrong without corrections and stays wrong, a quarter turns right, a quarter turns wrong."""
+    model, data = fitted()
+    made = trace(model, data.test)
+    y = torch.from_numpy(made.y)[: len(made.y) // 4 * 4]
+    made = replace(made, y=y.numpy())
+    part, wrong = torch.arange(len(y)) % 4, (y + 1) % 3
+    before, after = torch.where(part < 2, wrong, y), torch.where((part == 0) | (part == 2), wrong, y)
+    assert _harm(made, Curve((0, 1), (0.0, 1.0), torch.stack([before, after]))) == 0.25
+    mended = torch.where(part == 0, wrong, y)
+    assert _harm(made, Curve((0, 1), (0.0, 1.0), torch.stack([before, mended]))) == 0.0
+
+
+def test_each_policy_is_set_against_random_order_of_its_own_level_rows_and_budgets() -> None:
+    """Together as alone: what was asked before, at another level, of other rows or to other budgets, is no baseline."""
+    model, data = fitted(rows=1800)
+    model.solver = opaque
+    made = trace(model, data.test)
+    budgets = {
+        "random": (0, 1, 2),
+        "ectp": (0, 1, 2),
+        "ucp": (0, 1, 2),
+        "ucp:group": (0, 1, 2),
+        "lcp": (0, 2),
+        "lcp:group": (0, 2),
+    }
+    _, together = asked([model], [made], [data], budgets)
+    assert together["ectp"]["rows"] == SLOW_ROWS < together["ucp"]["rows"]
+    for name in budgets:
+        alone = asked([model], [made], [data], {name: budgets[name]})[1][name]
+        assert together[name].get("over_random") == alone.get("over_random")
+    backwards = asked([model], [made], [data], dict(reversed(budgets.items())))[1]
+    assert all(backwards[name].get("over_random") == together[name].get("over_random") for name in budgets)
+
+
+def test_kflip_is_set_against_the_model_without_corrections() -> None:
+    """Told nothing it is the model as it is, so its gain, its harm and its distance to random order begin where theirs do."""
+    model, data = fitted(rows=1200)
+    points, told = asked([model], [trace(model, data.test)], [data], {"random": (0, 1), "kflip": (0, 1)})
+    right = model.answer(data.test.x).logits.argmax(1) == data.test.y
+    hard = model.answer(data.test.x, hardened(model, data.test.x)).logits.argmax(1) == data.test.y
+    assert not torch.equal(right, hard)
+    kflip, random = (points[name] for name in ("kflip", "random"))
+    assert isinstance(kflip, list) and isinstance(random, list) and kflip[0]["accuracy"] == random[0]["accuracy"]
+    first = float(right.float().mean())
+    assert kflip[0]["accuracy"]["value"] == pytest.approx(first, abs=1e-6)
+    assert told["kflip"]["gain"] == pytest.approx(kflip[1]["accuracy"]["value"] - first, abs=2e-6)

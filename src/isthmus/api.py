@@ -20,9 +20,10 @@ from isthmus.data.table import Splits, Table
 from isthmus.encoders import Progress, encoded, inside, learnable, resolve, train_encoder
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Batch, Given, Inputs, given
+from isthmus.interventions.checks import allowed_of, budget_of
 from isthmus.interventions.criteria import Scored, Uncertain
 from isthmus.interventions.named import policy as find_policy
-from isthmus.interventions.policies import Case, Ordered, askable, entropy, labelled, members, readings, units
+from isthmus.interventions.policies import Case, Ordered, Policy, askable, labelled, members, units
 from isthmus.model import ConceptModel, Output
 from isthmus.space import ConceptSpace
 from isthmus.trace import run
@@ -162,7 +163,10 @@ def _words(model: ConceptModel, answer: Tensor) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """What a correction did to one row: answers ``before`` and ``after``, each step, and what to ask next, by which policy."""
+    """What a correction did to one row: answers ``before`` and ``after``, each step, and what to ask next, by which policy.
+
+    ``ask_next_why``: why that is not the policy that was named; empty where it is.
+    """
 
     before: str
     after: str
@@ -171,6 +175,7 @@ class Told:
     probabilities: dict[str, tuple[float, float]]
     moved: dict[str, tuple[float, float]]
     ask_next_by: str = "ucp"
+    ask_next_why: str = ""
 
     @property
     def text(self) -> str:
@@ -192,14 +197,15 @@ def intervene(
     truth: Tensor | None = None,
     policy: str = "ucp",
     budget: int = 0,
-    allowed: Tensor | None = None,
+    allowed: Any = None,
 ) -> Told:
     """Correct concepts of one row and say what changed. ``x``: one row (1, ...) or a table of one row.
 
     ``known`` are corrections by name. ``truth`` (K,), NaN unknown, lets ``policy`` make ``budget`` more from the labels: 'ucp',
     'ectp', 'eudtp', 'cctp', 'coop', 'lcp', 'random', 'kflip', 'learned' where the model learnt one; with ':group', ':rescored'.
     ``allowed`` (M,) forbids questions, default: what the table says can be asked. ``ask_next`` lists what the policy would ask
-    then, or, where it cannot say without the truth or other rows, the least certain; ``ask_next_by`` names which of the two.
+    then, in the order of a larger budget, or, where it cannot say without the truth or other rows, the least certain;
+    ``ask_next_by`` names which of the two, ``ask_next_why`` the reason.
     Unknown names: "did you mean".
     """
     if allowed is None and isinstance(x, Table):
@@ -216,7 +222,7 @@ def intervene_on(
     truth: Tensor | None = None,
     policy: str = "ucp",
     budget: int = 0,
-    allowed: Tensor | None = None,
+    allowed: Any = None,
 ) -> Told:
     """``intervene`` on features z (1, D) computed before."""
     if len(z) != 1:
@@ -224,15 +230,15 @@ def intervene_on(
     if known is not None and not isinstance(known, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DataError(f"intervene: expected corrections as {{concept: value}}, got {type(known).__name__}")
     held, can = given(model.space, known or {}).to(z.device), _allowed(model, allowed).to(z.device)
-    corrected = model.space.narrow(held.mask)
-    if budget:
+    corrected, start = model.space.narrow(held.mask), held
+    if budget := min(budget_of(budget), model.space.count):
         held, chosen = _asked(model, z, held, truth, policy, budget, can)
         corrected = corrected | chosen
     told = Given(held.values, held.mask & model.space.widen(corrected))
     before, after = model.answer(z), model.answer(z, held)
     a, b = (_answer(model, out.logits) for out in (before, after))
     pa, pb = (model.task.probabilities(out.logits)[0].tolist() for out in (before, after))
-    ask_next, by = _next(model, z, told, policy, can)
+    ask_next, by, why = _next(model, z, start, told, policy, can)
     return Told(
         before=a,
         after=b,
@@ -241,17 +247,16 @@ def intervene_on(
         probabilities={name: (p, q) for name, p, q in zip(model.task.names, pa, pb, strict=True)},
         moved=_moved(model, before, after, held),
         ask_next_by=by,
+        ask_next_why=why,
     )
 
 
-def _allowed(model: ConceptModel, allowed: Tensor | None) -> Tensor:
+def _allowed(model: ConceptModel, allowed: Any) -> Tensor:
     """(1, M) what may be asked about at all."""
     count = model.space.count
     if allowed is None:
         return torch.ones(1, count, dtype=torch.bool)
-    if allowed.dtype != torch.bool or allowed.shape not in ((count,), (1, count)):
-        raise DataError(f"allowed: expected {count} of True or False, got {allowed.dtype} of shape {tuple(allowed.shape)}")
-    return allowed.reshape(1, count)
+    return allowed_of(allowed, (1, count), f"{count} of True or False")
 
 
 def _asked(
@@ -259,8 +264,6 @@ def _asked(
 ) -> tuple[Given, Tensor]:
     """What is given after a policy asked ``budget`` more of the concepts that it ``can`` than those held, and which (1, M)."""
     chooser, space = find_policy(name), model.space
-    if budget < 0:
-        raise OptionError(f"intervene: expected a budget of at least 0, got {budget}")
     if reason := chooser.unfit(model, budget) or chooser.unready(model):
         raise OptionError(f"policy {name!r}: {reason}; use 'ucp' or 'random'")
     if truth is None:
@@ -313,23 +316,37 @@ def steps(space: ConceptSpace, before: Tensor, held: Given) -> list[dict[str, An
     return rows
 
 
-def _next(model: ConceptModel, z: Tensor, held: Given, name: str, can: Tensor, most: int = 3) -> tuple[list[str], str]:
-    """What a policy would ask next (concepts, or groups) of what it ``can``, given what is told, and which policy that is.
+def _next(
+    model: ConceptModel, z: Tensor, start: Given, told: Given, name: str, can: Tensor, most: int = 3
+) -> tuple[list[str], str, str]:
+    """What a policy would ask next (concepts, or groups) of what it ``can``, which policy that is, and why not the one named.
 
-    Where the one that was named cannot say, the least certain: 'ucp', or 'ucp:group'.
+    ``start`` was given before its first question, ``told`` is given now: a policy that scores once goes on in the order of its
+    first look. Where the one that was named cannot say, the least certain: 'ucp', or 'ucp:group'.
     """
     space, chooser = model.space, find_policy(name)
-    if not isinstance(chooser, Scored) or chooser.oracle or chooser.unready(model) or chooser.unfit(model, 1):
+    if why := _silent(chooser, model):
         level = chooser.level if isinstance(chooser, Ordered) else "concept"
-        chooser, name = Uncertain(level=level), "ucp" if level == "concept" else "ucp:group"
+        chooser, name, start = Uncertain(level=level), "ucp" if level == "concept" else "ucp:group", told
+    assert isinstance(chooser, Scored)
     if not space.count:
-        return [], name
-    told = Case(model, z, held.values, can & ~space.narrow(held.mask))
-    sure = entropy(readings(model, z, held), space) <= 0 if space.plain else torch.zeros_like(told.askable)
-    open_ = units(told.askable & ~sure, members(space, chooser.level).to(z.device))[0]
-    score = chooser.pooled(chooser.scores(told, held), told)[0].masked_fill(~open_, -torch.inf)
+        return [], name, why
+    first = start if bool(start.mask.any()) else None
+    rows = Case(model, z, told.values, can & ~space.narrow(start.mask), held=first)
+    open_ = units(can & ~space.narrow(told.mask), members(space, chooser.level).to(z.device))[0]
+    held = told if chooser.rescored and bool(told.mask.any()) else first
+    score = chooser.pooled(chooser.scores(rows, held), rows)[0].masked_fill(~open_, -torch.inf)
     names = space.names if chooser.level == "concept" else list(space.groups)
-    return [names[u] for u in score.argsort(descending=True, stable=True).tolist()[:most] if open_[u]], name
+    return [names[u] for u in score.argsort(descending=True, stable=True).tolist()[:most] if open_[u]], name, why
+
+
+def _silent(chooser: Policy, model: ConceptModel) -> str:
+    """Why a policy cannot say what it asks next; empty where it can."""
+    if reason := chooser.unfit(model, 1) or chooser.unready(model):
+        return reason
+    if not isinstance(chooser, Scored):
+        return "it gives concepts no score"
+    return "it looks at the truth" if chooser.oracle else ""
 
 
 def _moved(model: ConceptModel, before: Output, after: Output, held: Given) -> dict[str, tuple[float, float]]:

@@ -33,6 +33,7 @@ from isthmus.train import natural
 from isthmus.worded import worded
 
 Say = Callable[[str], None]
+UNFINISHED = "unfinished.json"  # in the folder of a comparison until it is finished
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +161,8 @@ def compare(
     them, ``training`` (epochs, lr, batch_size) to encoders trained here. ``policies``: correction policies by name, with the
     budgets to score or without, or 'all'. ``words``: concepts in words instead of the
     data's own, on frozen features that share a space with texts (``worded``; ``text`` names another sentence encoder). ``out``:
-    a folder for comparison.json, table.md and report.html. Data of ours brings the features, training and policies that suit
+    a folder for comparison.json, table.md and report.html; until they are there, unfinished.json has each finished row as it
+    will stand in them. Data of ours brings the features, training and policies that suit
     it (``Splits.suggest``), where you name none.
     """
     start, say = time.perf_counter(), say or (lambda text: None)
@@ -200,15 +202,9 @@ def compare(
             say(f"seed {seed}: {row.name}")
             _fit(fitted[row.name], seen[learns[row.name]], made[learns[row.name]].module, seed, budget if number == 0 else 0)
             fitted[row.name].models[-1].features = made[learns[row.name]].module
-    say("scores")
-    scores: dict[str, Scored] = {}
-    for name, done in fitted.items():
-        scores[name] = scored(done.traces, scores.get("blackbox"))
-    chosen_rows = choose_rows({name: done.traces[0] for name, done in fitted.items()})
-    made_rows = [
-        _finished(done, scores[name], built[0][learns[name]], [each[learns[name]] for each in coded], chosen_rows, budgets, say)
-        for name, done in fitted.items()
-    ]
+            _unfinished(out, splits.name, seeds, fitted, ())
+    note = lambda made: _unfinished(out, splits.name, seeds, fitted, made)  # noqa: E731
+    scores, made_rows = _scored(fitted, learns, built, coded, budgets, say, note)
     result = {
         "schema": "isthmus.compare/1",
         "title": splits.name,
@@ -234,7 +230,36 @@ def compare(
     comparison = Comparison(result, {name: done.models[0] for name, done in fitted.items()})
     if out is not None:
         comparison.save(out)
+        (Path(out) / UNFINISHED).unlink(missing_ok=True)
     return comparison
+
+
+def _scored(
+    fitted: dict[str, Fitted], learns: dict[str, str], built: list[dict[str, Encoder]], coded: list[dict[str, Splits]],
+    budgets: dict[str, tuple[int, ...]], say: Say, note: Callable[[list[dict[str, Any]]], None],
+) -> tuple[dict[str, Scored], list[dict[str, Any]]]:  # fmt: skip
+    """Scores by row name, and the rows of the result; ``note`` is told each time that one is finished."""
+    say("scores")
+    scores: dict[str, Scored] = {}
+    for name, done in fitted.items():
+        scores[name] = scored(done.traces, scores.get("blackbox"))
+    shown, made = choose_rows({name: done.traces[0] for name, done in fitted.items()}), list[dict[str, Any]]()
+    for name, done in fitted.items():
+        inputs = [each[learns[name]] for each in coded]
+        made.append(_finished(done, scores[name], built[0][learns[name]], inputs, shown, budgets, say))
+        note(made)
+    return scores, made
+
+
+def _unfinished(
+    out: str | Path | None, title: str, seeds: list[int], fitted: dict[str, Fitted], made: Sequence[dict[str, Any]]
+) -> None:
+    """Write what there is so far, for a comparison that may be stopped: settings of what was fitted, rows that are finished."""
+    if out is None:
+        return
+    begun = {n: {"seeds": seeds[: len(d.models)], "chosen": d.chosen, "tuned": d.tuned} for n, d in fitted.items() if d.models}
+    found = {"schema": "isthmus.unfinished/1", "title": title, "seeds": seeds, "fitted": begun, "rows": list(made)}
+    write_json(Path(out) / UNFINISHED, found)
 
 
 def _check(seeds: Iterable[int], budget: int, training: dict[str, Any]) -> list[int]:

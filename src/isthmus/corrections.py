@@ -16,6 +16,7 @@ from isthmus import metrics
 from isthmus.data.table import Splits
 from isthmus.errors import OptionError
 from isthmus.evaluate import MAIN, main_form
+from isthmus.interventions.checks import counted
 from isthmus.interventions.curve import Curve, along, prepared
 from isthmus.interventions.look import composable
 from isthmus.interventions.named import POLICIES, policy, rescores
@@ -38,6 +39,8 @@ def budgets_of(asked: Asked, splits: Splits) -> dict[str, tuple[int, ...]]:
     """
     if isinstance(asked, str):
         asked = [asked]
+    if not isinstance(asked, Mapping | Sequence) or not all(isinstance(name, str) for name in asked):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"policies: expected names, or {{name: budgets}} as in {{'ucp': [1, 3]}}, got {asked!r}")
     named: dict[str, Sequence[int] | None] = dict(asked) if isinstance(asked, Mapping) else dict.fromkeys(asked)
     found: dict[str, tuple[int, ...]] = {}
     for name, budgets in named.items():
@@ -46,9 +49,14 @@ def budgets_of(asked: Asked, splits: Splits) -> dict[str, tuple[int, ...]]:
             level = getattr(policy(each), "level", "concept")
             total = len(splits.space.groups) if level == "group" else splits.space.count
             usual = budgets_to(2 if each.startswith("kflip") else total)
-            if budgets is not None and (not len(budgets) or min(budgets) < 0):
-                raise OptionError(f"policy {each!r}: expected budgets of at least 0, got {list(budgets)}")
-            found[each] = usual if budgets is None else tuple(sorted({0, *(min(int(k), total) for k in budgets)}))
+            if budgets is None:
+                found[each] = usual
+                continue
+            if (whole := counted(budgets)) is None:
+                raise OptionError(
+                    f"policy {each!r}: expected budgets as whole numbers of at least 0, got {budgets!r}; [1, 3] is 1 and 3"
+                )
+            found[each] = tuple(sorted({0, *(min(k, total) for k in whole)}))
     return found
 
 
@@ -82,6 +90,7 @@ def asked(
     it (where each look is a whole inference the first such budget; None where not all budgets were asked), ``harm`` the largest
     share of rows that corrections turned from right to wrong, ``over_random`` the area less that of random order at the same
     level with a paired interval; ``oracle`` (it looks at the truth before it asks), rows, seconds, ``sample`` if one was taken.
+    All start from budget 0, the model without corrections; what 'kflip' holds from 1 on counts as its doing.
     """
     points: dict[str, Points | dict[str, str]] = {}
     summaries: dict[str, dict[str, Any]] = {}

@@ -35,6 +35,7 @@ from isthmus.interventions import look as looking
 from isthmus.interventions.policies import NEVER, entropy, readings
 from isthmus.model import ConceptModel, Output, feedforward
 from isthmus.testing import world
+from tests.labels import gapless
 
 ROWS = 6
 MODELS: dict[str, dict[str, Any]] = {
@@ -148,7 +149,7 @@ def test_expectations_match_enumeration(name: str, kinds: tuple[str, ...], opaqu
     model, data = made(name, kinds)
     if opaque:
         model.solver = whole
-    z, c = data.test.x[:ROWS], torch.nan_to_num(data.test.c[:ROWS])
+    z, c = data.test.x[:ROWS], gapless(data.test.c[:ROWS], data.space)
     rows = case(model, z, c, y=data.test.y[:ROWS])
     assert rows.look.composes == (not opaque and name not in MOVING)
     for held, known in ((None, {}), (held_first(model, c), {1})):
@@ -169,7 +170,7 @@ def test_expectations_match_enumeration(name: str, kinds: tuple[str, ...], opaqu
 def test_what_is_read_is_read_with_what_is_told(name: str, kinds: tuple[str, ...]) -> None:
     """UCP and LCP after an answer: by the model's own values then, row by row; scored anew they ask in that order."""
     model, data = made(name, kinds)
-    z, c = data.test.x[:ROWS], torch.nan_to_num(data.test.c[:ROWS])
+    z, c = data.test.x[:ROWS], gapless(data.test.c[:ROWS], data.space)
     rows, held, space = case(model, z, c), held_first(model, c), model.space
     now = torch.cat([readings(model, z[r : r + 1], held.rows(torch.tensor([r]))) for r in range(ROWS)])
     free = [m for m in range(space.count) if m != 1]
@@ -198,7 +199,7 @@ def test_what_is_read_is_read_with_what_is_told(name: str, kinds: tuple[str, ...
 @pytest.mark.parametrize("base", ["ucp", "lcp", "coop", "ectp"])
 def test_scored_anew_each_question_follows_the_answers_so_far(name: str, base: str) -> None:
     model, data = made(name)
-    z, c = data.test.x[:ROWS], torch.nan_to_num(data.test.c[:ROWS])
+    z, c = data.test.x[:ROWS], gapless(data.test.c[:ROWS], data.space)
     place = policy(f"{base}:rescored").places(case(model, z, c), 4)  # type: ignore[union-attr]
     for r in range(ROWS):
         asked: list[int] = []
@@ -219,7 +220,7 @@ def test_scored_anew_each_question_follows_the_answers_so_far(name: str, base: s
 @pytest.mark.parametrize("level", ["concept", "group"])
 def test_greedy_matches_enumeration(name: str, level: str) -> None:
     model, data = made(name)
-    z, c, y = data.test.x[:ROWS], torch.nan_to_num(data.test.c[:ROWS]), data.test.y[:ROWS]
+    z, c, y = data.test.x[:ROWS], gapless(data.test.c[:ROWS], data.space), data.test.y[:ROWS]
     units = list(model.space.groups.values()) if level == "group" else [(m,) for m in range(model.space.count)]
     place = Greedy(level=level).places(case(model, z, c, y=y), len(units))  # type: ignore[arg-type]
     for r in range(ROWS):
@@ -247,7 +248,7 @@ def test_other_tasks_are_scored_or_refused_by_name(task: str) -> None:
         model = ConceptModel(
             build("identity", dim=8), LinearBottleneck(8, data.space), LinearHead(data.space, data.task), data.space, data.task
         ).eval()
-    rows = case(model, data.test.x, torch.nan_to_num(data.test.c), y=data.test.y)
+    rows = case(model, data.test.x, gapless(data.test.c, data.space), y=data.test.y)
     for name in ("ectp", "eudtp", "coop", "cctp", "greedy", "ucp", "lcp"):
         rule = policy(name)
         reason = rule.unfit(model, 2)
@@ -261,14 +262,14 @@ def test_contributions_decide_cctp() -> None:
     """|value x weight|, summed over classes; for logits as values, the logit's."""
     for name in ("cbm", "cbm logit"):
         model, data = made(name)
-        rows = case(model, data.test.x, torch.nan_to_num(data.test.c))
+        rows = case(model, data.test.x, gapless(data.test.c, data.space))
         want = rows.look.concepts.values.abs() * model.head.map.weight.abs().sum(0)  # type: ignore[union-attr]
         torch.testing.assert_close(Expected(criterion="cctp").scores(rows, None).float(), want)
 
 
 def test_ucp_by_margin_is_the_published_score_and_groups_take_the_mean() -> None:
     model, data = made("cbm")
-    rows = case(model, data.test.x, torch.nan_to_num(data.test.c))
+    rows = case(model, data.test.x, gapless(data.test.c, data.space))
     p = rows.look.read.double()
     got = Uncertain(measure="margin", level="group").scores(rows, None)
     torch.testing.assert_close(got, 1 / (p - 0.5).square())
@@ -290,7 +291,7 @@ def test_ucp_by_margin_is_the_published_score_and_groups_take_the_mean() -> None
 
 def test_lcp_asks_the_most_wrong_first() -> None:
     model, data = made("cbm")
-    c = torch.nan_to_num(data.test.c)
+    c = gapless(data.test.c, data.space)
     rows = case(model, data.test.x, c)
     place = Wrong().places(rows, 4)
     want = (rows.look.read - c).square().argsort(dim=1, descending=True)
@@ -303,7 +304,7 @@ def test_lcp_asks_the_most_wrong_first() -> None:
 def test_a_pooled_order_gives_some_rows_more_than_others() -> None:
     """Step t takes the next n pairs of row and concept, and no pair twice."""
     model, data = made("cbm")
-    rows = case(model, data.test.x, torch.nan_to_num(data.test.c))
+    rows = case(model, data.test.x, gapless(data.test.c, data.space))
     n, m = rows.askable.shape
     score = Uncertain().scores(rows, None)
     place = Uncertain(scope="batch").places(rows, m)
@@ -330,7 +331,7 @@ def test_a_pooled_order_gives_some_rows_more_than_others() -> None:
 def test_what_cannot_be_seen_is_left_out_at_every_step(name: str) -> None:
     """Not only at the first: the mask is never overwritten by the answers."""
     model, data = made("cbm")
-    c = torch.nan_to_num(data.test.c)
+    c = gapless(data.test.c, data.space)
     visible = torch.ones_like(c, dtype=torch.bool)
     visible[:, 2] = False
     visible[::2, 0] = False
@@ -350,7 +351,7 @@ def test_what_cannot_be_seen_is_left_out_at_every_step(name: str) -> None:
 def test_ties_are_asked_in_order_and_rows_do_not_share_their_questions() -> None:
     """Each row has its own concepts (not the union of all rows'), and of equal scores the first column comes first."""
     model, data = made("cbm")
-    rows = case(model, data.test.x, torch.nan_to_num(data.test.c))
+    rows = case(model, data.test.x, gapless(data.test.c, data.space))
     even = Random()
     place = even.placed(torch.zeros(len(rows.z), 4), rows)
     assert torch.equal(place, torch.arange(4).expand(len(rows.z), -1))
@@ -401,7 +402,7 @@ def test_composition_is_tried_not_believed() -> None:
     model.bottleneck.forward = moving  # type: ignore[method-assign]
     look = Look(model, data.test.x)
     assert not look.composes
-    c = torch.nan_to_num(data.test.c)
+    c = gapless(data.test.c, data.space)
     mask = torch.zeros_like(c, dtype=torch.bool)
     mask[:, 0] = True
     torch.testing.assert_close(look.answer(Given(c, mask)), model.answer(data.test.x, Given(c, mask)).logits)
@@ -439,7 +440,7 @@ def test_costs_are_counted_and_coop_avoids_what_is_dear() -> None:
     model, data = made("cbm")
     dear = tuple(replace(concept, cost=100.0 if m == 0 else 1.0) for m, concept in enumerate(model.space.concepts))
     model.space = replace(model.space, concepts=dear)
-    c = torch.nan_to_num(data.test.c)
+    c = gapless(data.test.c, data.space)
     rows = case(model, data.test.x, c)
     assert not bool(CooP(gamma=1.0).choose(rows, 3)[:, 0].any())
     assert bool(CooP(gamma=0.0).choose(rows, 3)[:, 0].any())
@@ -452,7 +453,7 @@ def test_the_dearest_concept_is_asked_last_and_costs_nothing_where_they_do_not_c
     from dataclasses import replace
 
     model, data = made("cbm")
-    c = torch.nan_to_num(data.test.c)
+    c = gapless(data.test.c, data.space)
     free = CooP(level=scope).places(case(model, data.test.x, c), 4)  # type: ignore[arg-type]
     dear = tuple(replace(concept, cost=1e308 if m < 2 else 1.0) for m, concept in enumerate(model.space.concepts))
     model.space = replace(model.space, concepts=dear)
@@ -467,14 +468,14 @@ def test_the_dearest_concept_is_asked_last_and_costs_nothing_where_they_do_not_c
 
 def test_a_fixed_order_and_one_found_on_validation() -> None:
     model, data = made("cbm")
-    c = torch.nan_to_num(data.test.c)
+    c = gapless(data.test.c, data.space)
     rows = case(model, data.test.x, c)
     assert torch.equal(Fixed(order=(2, 0)).places(rows, 4), torch.tensor([1, 2, 0, 3]).expand(len(c), -1))
     c[0, 2] = float("nan")
     assert Fixed(order=(2, 0)).places(case(model, data.test.x, c), 4)[0].tolist() == [0, 1, NEVER, 2]
     data = world(("binary",), rows=1500)  # so many that gains differ
     model = registry.get("cbm").make(build("identity", dim=8), data.space, data.task, epochs=15, lr=1e-2).fit(data)
-    held = (data.validation.x, torch.nan_to_num(data.validation.c), data.validation.y)
+    held = (data.validation.x, gapless(data.validation.c, data.space), data.validation.y)
     found = Fixed().fitted(model, *held, held=held)
     gains = []
     for m in range(4):
@@ -489,9 +490,9 @@ def test_a_policy_that_imitates_the_oracle_beats_chance() -> None:
     """On rows it has not seen, the imitation asks what the oracle asks far more often than one in four."""
     data = world(("binary",), rows=1500)
     model = registry.get("cbm").make(build("identity", dim=8), data.space, data.task, epochs=15, lr=1e-2).fit(data)
-    train = (data.train.x, torch.nan_to_num(data.train.c), data.train.y)
+    train = (data.train.x, gapless(data.train.c, data.space), data.train.y)
     learned = Learned(states=1500, epochs=60).fitted(model, *train, held=train)
-    rows = case(model, data.test.x, torch.nan_to_num(data.test.c), y=data.test.y)
+    rows = case(model, data.test.x, gapless(data.test.c, data.space), y=data.test.y)
     same = (learned.places(rows, 1) == 0) == (Greedy().places(rows, 1) == 0)
     assert float(same.all(1).float().mean()) > 0.5
     with pytest.raises(DataError, match="learnt none"):
@@ -514,13 +515,13 @@ def test_the_imitation_is_never_shown_as_target_what_is_told_or_cannot_be_asked(
 @pytest.mark.parametrize("name", [name for name in POLICIES if name not in ("kflip", "learned")])
 def test_places_do_not_depend_on_chunks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = made("cem")
-    held = (data.validation.x, torch.nan_to_num(data.validation.c), data.validation.y)
+    held = (data.validation.x, gapless(data.validation.c, data.space), data.validation.y)
     rule = policy(name).fitted(model, *held, held=held)
-    rows = case(model, data.test.x, torch.nan_to_num(data.test.c), y=data.test.y)
+    rows = case(model, data.test.x, gapless(data.test.c, data.space), y=data.test.y)
     want = rule.places(rows, 4)  # type: ignore[union-attr]
     monkeypatch.setattr("isthmus.interventions.criteria.ROWS", 7)
     monkeypatch.setattr("isthmus.interventions.look.ROOM", 50)
-    again = case(model, data.test.x, torch.nan_to_num(data.test.c), y=data.test.y)
+    again = case(model, data.test.x, gapless(data.test.c, data.space), y=data.test.y)
     assert torch.equal(rule.places(again, 4), want)  # type: ignore[union-attr]
 
 
@@ -531,7 +532,7 @@ def test_a_person_errs_no_matter_when_asked(seed: int) -> None:
 
     data = world(("binary",), rows=600)
     model = registry.get("cbm").make(build("identity", dim=8), data.space, data.task, epochs=1).fit(data)
-    c = torch.nan_to_num(data.train.c)
+    c = gapless(data.train.c, data.space)
     right = answers(c, data.space, 0.5, seed) == c
     place = Random(seed=seed).places(case(model, data.train.x, c), data.space.count)
     early, late = (float(right[place == k].float().mean()) for k in (0, data.space.count - 1))
@@ -563,7 +564,7 @@ def test_a_curve_that_cannot_be_asked_is_refused(name: str, counts: tuple[Any, .
 def test_a_budget_beyond_all_concepts_asks_all_and_takes_no_room(name: str, logits: bool) -> None:
     """A list with a number for each question typed would not fit any memory."""
     model, data = made("cbm")
-    c, held = data.test.c, (data.validation.x, torch.nan_to_num(data.validation.c), data.validation.y)
+    c, held = data.test.c, (data.validation.x, gapless(data.validation.c, data.space), data.validation.y)
     rule = policy(name).fitted(model, *held, held=held)
     total = 3 if "group" in name else 4
     far, near = (curve(model, data.test.x, c, rule, (0, k), y=data.test.y, logits=logits) for k in (10**15, total))
@@ -623,7 +624,7 @@ def test_what_is_held_counts_from_the_first_question(name: str) -> None:
 
     model, data = made("cem")
     for row in range(4):
-        x, c = data.test.x[row : row + 1], torch.nan_to_num(data.test.c[row])
+        x, c = data.test.x[row : row + 1], gapless(data.test.c[row : row + 1], data.space)[0]
         known = {model.space.names[0]: float(c[0])}
         told = intervene(model, x, known, policy=name)
         asked = intervene(model, x, known, truth=c, policy=name, budget=1)
@@ -635,7 +636,7 @@ def test_policies_that_share_their_rows_do_not_share_their_order() -> None:
     from isthmus.interventions.curve import along, prepared
 
     model, data = made("cbm")
-    c, y = torch.nan_to_num(data.test.c), data.test.y
+    c, y = gapless(data.test.c, data.space), data.test.y
     rows = prepared(model, data.test.x, c, y=y)
     along(rows, policy("ucp"), (0, 1, 2), logits=True)
     for name in ("coop", "random", "lcp:rescored"):

@@ -20,6 +20,7 @@ from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
 from isthmus.testing import world
 from isthmus.trace import crossed, trace
+from tests.labels import gapless
 
 
 def fitted(kinds: tuple[str, ...] = ("binary",), method: str = "cbm", **options: object) -> tuple[ConceptModel, object]:
@@ -172,7 +173,7 @@ def brute_flip(
 
 
 @pytest.mark.parametrize("method", ["cbm", "cem"])
-@pytest.mark.parametrize("budget", [0, 1, 3])
+@pytest.mark.parametrize("budget", [1, 2, 3])
 def test_kflip_agrees_with_brute_force(method: str, budget: int) -> None:
     model, data = fitted(method=method)
     z, c = data.test.x[:20], torch.nan_to_num(data.test.c[:20], 0.0)
@@ -241,8 +242,9 @@ def test_kflip_never_asks_what_cannot_help() -> None:
 def test_kflip_holds_the_rest_hard_and_needs_binary_concepts() -> None:
     model, data = fitted()
     ask = torch.ones(len(data.test), 4, dtype=torch.bool)
-    given = KFlip()(Case(model, data.test.x, torch.nan_to_num(data.test.c), ask), 0)
-    assert torch.equal(given.values, hardened(model, data.test.x).values)
+    rows = Case(model, data.test.x, gapless(data.test.c, data.space), ask)
+    given = KFlip().give(rows, torch.zeros_like(ask))
+    assert torch.equal(given.values, hardened(model, data.test.x).values) and bool(given.mask.all())
     other, mixed = fitted(("binary", "categorical"))
     assert KFlip().unfit(model, 4) is None
     wide = SimpleNamespace(space=ConceptSpace.binary([f"c{k}" for k in range(112)]))
@@ -278,6 +280,23 @@ def test_kflip_believes_no_card_that_an_option_opens() -> None:
     data = world(("binary",))
     made = registry.get("realigned").make(build("identity", dim=8), data.space, data.task, base="cem", epochs=10, lr=1e-2)
     model = made.fit(data)
-    rows = case(model, data.test.x, torch.nan_to_num(data.test.c))
+    rows = case(model, data.test.x, gapless(data.test.c, data.space))
     alone = torch.cat([KFlip().choose(rows.part(slice(i, i + 1)), 2) for i in range(len(data.test))])
     assert torch.equal(KFlip().choose(rows, 2), alone)
+
+
+def test_kflip_at_budget_0_is_the_model_without_corrections() -> None:
+    """Its concepts are held hard from 1 on, also where none is corrected; what was told before stays at 0 too."""
+    model, data = fitted(method="cem")
+    c = gapless(data.test.c, data.space)
+    rule = KFlip(threshold=1.0)
+    for logits in (False, True):
+        line = curve(model, data.test.x, c, rule, (0, 1), y=data.test.y, logits=logits)
+        assert torch.equal(line.answers[0], model.answer(data.test.x).logits.argmax(1))
+        assert torch.equal(line.answers[1], model.answer(data.test.x, hardened(model, data.test.x)).logits.argmax(1))
+        assert not torch.equal(line.answers[0], line.answers[1]) and line.shares == (0.0, 0.0)
+    ask = torch.ones(len(c), 4, dtype=torch.bool)
+    assert not bool(rule(Case(model, data.test.x, c, ask), 0).mask.any())
+    held = Given(1 - c, ask & (torch.arange(4) == 2))
+    again = rule(Case(model, data.test.x, c, ask, held=held), 0)
+    assert torch.equal(again.mask, held.mask) and torch.equal(again.values, held.values)

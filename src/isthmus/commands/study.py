@@ -16,7 +16,12 @@ from isthmus.commands.values import hints_of, loosened, pairs, typed
 from isthmus.errors import DataError, IntegrityError, OptionError, unknown
 
 Out = Annotated[
-    Path | None, typer.Option("--out", metavar="FOLDER", help="Write report.html, comparison.json and table.md here.")
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="Write report.html, comparison.json and table.md here; what is finished before that, as it goes.",
+    ),
 ]
 
 

@@ -114,6 +114,7 @@ def intervene(
             "moved": {name: {"before": p, "after": q} for name, (p, q) in told.moved.items()},
             "ask_next": told.ask_next,
             "ask_next_by": told.ask_next_by,
+            "ask_next_why": told.ask_next_why,
         }
         emit(
             {
@@ -130,7 +131,7 @@ def intervene(
     for name, (before, after) in told.moved.items():
         say(f"also moved: {name}: {before:.2f} → {after:.2f}")
     if told.ask_next:
-        by = "" if told.ask_next_by == policy else f" (by {told.ask_next_by})"
+        by = "" if told.ask_next_by == policy else f" (by {told.ask_next_by}, for {policy}: {told.ask_next_why})"
         say(f"ask next{by}: {', '.join(told.ask_next)}")
 
 

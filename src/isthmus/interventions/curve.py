@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from isthmus.errors import DataError, OptionError
 from isthmus.interventions import person
+from isthmus.interventions.checks import counts_of, share_of
 from isthmus.interventions.look import composable, everything, linear
-from isthmus.interventions.policies import NEVER, Case, Ordered, Policy, case, count_of, inverse, members
+from isthmus.interventions.policies import NEVER, Case, Ordered, Policy, case, count_of, inverse, members, unasked
 from isthmus.model import ConceptModel
 from isthmus.numerics import curves
 
@@ -44,13 +45,13 @@ def points(total: int, most: int = 21) -> tuple[int, ...]:
 @torch.no_grad()
 def curve(
     model: ConceptModel,
-    z: Tensor,
-    c: Tensor,
+    z: Any,
+    c: Any,
     policy: Policy,
-    counts: tuple[int, ...],
+    counts: Sequence[int],
     *,
-    y: Tensor | None = None,
-    allowed: Tensor | None = None,
+    y: Any = None,
+    allowed: Any = None,
     competence: float = 1.0,
     seed: int = 0,
     logits: bool = False,
@@ -60,29 +61,31 @@ def curve(
     Unknown labels are never given, and ``allowed`` (n, M) can forbid more (concepts that cannot be seen stay as the model has
     them, at every step). A row with fewer labels than the budget gives all of them, and ``shares`` count what was told. ``y``
     (n,): true answers, for the oracles that look at them, and for the quickest way under linear heads. ``competence``: chance
-    that a told label is right. With ``logits`` they are kept. Raises ``OptionError`` for budgets below 0 and for a policy that
-    does not fit the model, ``DataError`` for no rows and for labels that do not fit them. Budgets beyond all that there is
-    to ask ask all of it.
+    that a told label is right. With ``logits`` they are kept. Arrays are as good as tensors. Budgets beyond all that there is
+    to ask ask all of it, and 0 is the model without corrections. Raises ``OptionError`` for budgets that are not whole numbers
+    of at least 0 and for a policy that does not fit the model, ``DataError`` for no rows and for what does not fit them.
     """
     whole = prepared(model, z, c, y=y, allowed=allowed)
-    if competence != 1:
+    if share_of(competence, "competence") != 1:
         whole = replace(whole, answers=person.answers(whole.c, model.space, competence, seed))
     return along(whole, policy, counts, logits=logits)
 
 
-def prepared(model: ConceptModel, z: Tensor, c: Tensor, *, y: Tensor | None = None, allowed: Tensor | None = None) -> Case:
+def prepared(model: ConceptModel, z: Any, c: Any, *, y: Any = None, allowed: Any = None) -> Case:
     """Rows for ``along``, where several curves share what the model says of them; arguments as ``case``."""
     whole = case(model, z, c, y=y, allowed=allowed)
     return replace(whole, composes=composable(model, whole.z))
 
 
 @torch.no_grad()
-def along(whole: Case, policy: Policy, counts: tuple[int, ...], *, logits: bool = False) -> Curve:
+def along(whole: Case, policy: Policy, counts: Sequence[int], *, logits: bool = False) -> Curve:
     """``curve`` on prepared rows."""
-    if not counts or not all(isinstance(k, Integral) and not isinstance(k, bool) and k >= 0 for k in counts):
-        raise OptionError(f"curve: expected budgets as whole numbers of at least 0, got {counts}; 0 is without corrections")
+    if not isinstance(policy, Policy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        hint = f"isthmus.interventions.policy({policy!r}) makes it" if isinstance(policy, str) else "see isthmus.interventions"
+        raise OptionError(f"curve: expected a policy such as Random(), got {policy!r}; {hint}")
+    counts = counts_of(counts)
     total = count_of(whole.model.space, policy.level if isinstance(policy, Ordered) else "concept")
-    within = tuple(min(int(k), total) for k in counts)  # beyond all units there is nothing to ask
+    within = tuple(min(k, total) for k in counts)  # beyond all units there is nothing to ask
     if reason := policy.unfit(whole.model, max(within)):
         raise OptionError(f"curve: this policy cannot ask here: {reason}; use Uncertain() or Random()")
     if not len(whole.z):
@@ -131,7 +134,7 @@ def _asked(
         rows = slice(at, at + CHUNK)
         part = whole.part(rows)
         for number, k in enumerate(counts):
-            found = part.look.answer(policy.give(part, chosen(rows, k)))
+            found = part.look.answer(policy.give(part, chosen(rows, k)) if k else unasked(part))
             answers[number].append(whole.model.task.predict(found).cpu())
             if keep:
                 kept[number].append(found.cpu())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isthmus.errors import OptionError
 from isthmus.given import Given
+from isthmus.interventions.checks import share_of
 from isthmus.interventions.policies import Case, Policy, readings
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
@@ -26,11 +27,16 @@ class KFlip(Policy):
 
     Among all sets of at most ``budget`` concepts, in order of size, the first with the highest chance (under the model's
     own independent concept probabilities) that filling in its truth changes the answer; corrected where that chance
-    reaches ``threshold``. The other concepts stand at their decisions, 1 from .5 on; those told before at what was told, and
+    reaches ``threshold``. From a budget of 1 on the other concepts stand at their decisions, 1 from .5 on, on rows where none
+    is corrected too; a budget of 0 is the model without corrections. Those told before stand at what was told, and
     they are not asked about again. Binary concepts only.
     """
 
     threshold: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        share_of(self.threshold, "KFlip: threshold")
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         space = model.space
@@ -49,9 +55,8 @@ class KFlip(Policy):
             raise OptionError(f"policy 'kflip': {reason}; use 'ucp' or 'random'")
         p, hard = _seen(case)
         wrong = torch.where(p >= 0.5, 1 - p.double(), p.double())  # (B, K) chance that the truth is the other value
-        open_ = case.askable
         if case.held is not None:
-            wrong, open_ = wrong.masked_fill(case.held.mask, 0.0), open_ & ~case.held.mask
+            wrong = wrong.masked_fill(case.held.mask, 0.0)  # what is certain adds to no set, so none with it is chosen
         answers = self._answers(model, z, hard)
         base = answers(hard)
         moves: dict[tuple[int, ...], Tensor] = {}  # for each set of concepts turned over: where the answer changes
@@ -61,7 +66,7 @@ class KFlip(Policy):
                 at = list(subset)
                 moves[subset] = answers(_turned(hard, at)) != base
                 flip = self._flip(wrong, subset, moves)
-                better = (flip > best + MARGIN) & open_[:, at].all(1)
+                better = (flip > best + MARGIN) & case.askable[:, at].all(1)
                 best = torch.where(better, flip, best)
                 chosen[better] = False
                 chosen[better.nonzero(), torch.tensor(at, device=p.device)] = True

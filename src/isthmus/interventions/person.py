@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from isthmus.errors import OptionError
+from isthmus.interventions.checks import share_of
 from isthmus.interventions.policies import uniform
 from isthmus.space import ConceptSpace
 
@@ -18,9 +18,7 @@ def answers(c: Tensor, space: ConceptSpace, competence: float, seed: int = 0, fi
     A wrong binary answer is the other one, a wrong state any other, evenly; numbers are told as they are. Unknown stays NaN.
     Row i depends on ``seed`` and ``first + i`` alone (Espinosa Zarlenga et al. 2022, section 5.3).
     """
-    if not 0 <= competence <= 1:
-        raise OptionError(f"competence: expected a share from 0 to 1, got {competence:g}")
-    if competence == 1:
+    if share_of(competence, "competence") == 1:
         return c
     draws = uniform(seed, first, len(c), 2 * space.count, stream=ERRORS).to(c.device)
     wrong, which = draws[:, : space.count] >= competence, draws[:, space.count :]

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from isthmus.bottlenecks.linear import harden
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Given, reveal
+from isthmus.interventions.checks import allowed_of, answers_of, checked, counted, features_of, numbers
 from isthmus.interventions.look import Look
 from isthmus.model import ConceptModel
 from isthmus.numerics import curves
@@ -70,39 +71,53 @@ class Case:
 
 def case(
     model: ConceptModel,
-    z: Tensor,
-    c: Tensor,
+    z: Any,
+    c: Any,
     *,
-    y: Tensor | None = None,
-    allowed: Tensor | None = None,
+    y: Any = None,
+    allowed: Any = None,
     first: int = 0,
     answers: Tensor | None = None,
 ) -> Case:
     """Rows, on the model's device; a concept can be asked about where its label is known and ``allowed`` (B, M) says so.
 
-    Raises ``DataError`` for labels, true answers or ``allowed`` of another shape, and for labels that are none.
+    Arrays and lists of numbers are as good as tensors. Raises ``DataError`` for features, labels, true answers or ``allowed``
+    of another shape, and for labels and answers that are none.
     """
     to = lambda t: None if t is None else t.to(model.device)  # noqa: E731
+    z = features_of(z, model)
     labels = labelled(c, model.space, len(z)).to(model.device)
-    if y is not None and len(y) != len(z):
-        raise DataError(f"y: expected {len(z)} true answers, one for each row of features, got {len(y)}")
-    if allowed is not None and (allowed.dtype != torch.bool or allowed.shape != (len(z), model.space.count)):
-        got = f"{allowed.dtype} of shape {tuple(allowed.shape)}"
-        raise DataError(f"allowed: expected bool of shape ({len(z)}, {model.space.count}), rows by concepts, got {got}")
+    if y is not None:
+        y = answers_of(y, model.task, len(z))
+    if allowed is not None:
+        shape = (len(z), model.space.count)
+        allowed = allowed_of(allowed, shape, f"bool of shape {shape}, rows by concepts")
     return Case(model, z.to(model.device), labels, askable(labels, model.space, allowed), to(y), first, to(answers))
 
 
-def labelled(c: Tensor, space: ConceptSpace, rows: int, name: str = "c") -> Tensor:
-    """Concept labels (rows, K) as floats, checked: 0 to 1 (continuous: any finite number), NaN unknown; else ``DataError``."""
+def labelled(c: Any, space: ConceptSpace, rows: int, name: str = "c") -> Tensor:
+    """Concept labels (rows, K) as floats, checked: 0 to 1 (continuous: any finite number), NaN unknown; else ``DataError``.
+
+    The states of a categorical concept are all unknown, or sum to 1.
+    """
+    c = numbers(c, name, f"labels of shape ({rows}, {len(space)})")
     if c.shape != (rows, len(space)):
         raise DataError(f"{name}: expected labels of shape ({rows}, {len(space)}), rows by columns, got {tuple(c.shape)}")
-    found = c if c.is_floating_point() else c.float()
+    found = c.float()
     wrong = (found - 0.5).abs() > 0.5
     wrong = wrong if space.plain else (wrong & ~space.continuous.to(found.device)) | found.isinf()
     if bool(wrong.any()):
         row, column = wrong.nonzero()[0].tolist()
         said = f"expected a label from 0 to 1 (continuous: a finite number) or NaN, got {found[row, column].item():g}"
         raise DataError(f"{name}, row {row}, {space.columns[column]!r}: {said}")
+    for block in space.blocks:
+        states = found[:, block.to(found.device)]  # (rows, blocks, states)
+        unsure = ((states.sum(-1) - 1).abs() <= 1e-3) | states.isnan().all(-1)
+        if not bool(unsure.all()):
+            row, at = (~unsure).nonzero()[0].tolist()
+            concept, got = space.names[int(space.owner_of[block[at, 0]])], [round(v, 4) for v in states[row, at].tolist()]
+            said = f"expected states that sum to 1, or all NaN for unknown, got {got}"
+            raise DataError(f"{name}, row {row}, {concept!r}: {said}; a row of space.encode is so")
     return found
 
 
@@ -110,6 +125,9 @@ class Policy(ABC):
     """Which concepts are asked about, ``choose``, and what is given when they are told, ``give``."""
 
     oracle = False  # does it look at the truth of what it has not asked yet?
+
+    def __post_init__(self) -> None:  # of those that are dataclasses
+        checked(self)
 
     def looks(self, space: ConceptSpace) -> int:
         """How many answers of the model a row's order takes (each question's, if re-scored): more than 1 if it foresees."""
@@ -137,8 +155,13 @@ class Policy(ABC):
         return reveal(case.told, chosen, case.model.space)
 
     def __call__(self, case: Case, budget: int) -> Given:
-        """What is given after ``budget`` questions."""
-        return self.give(case, self.choose(case, budget))
+        """What is given after ``budget`` questions; after none, what was before."""
+        return self.give(case, self.choose(case, budget)) if budget > 0 else unasked(case)
+
+
+def unasked(case: Case) -> Given:
+    """What is given before the first question: what is held, else nothing."""
+    return reveal(case.told, torch.zeros_like(case.askable), case.model.space) if case.held is None else case.held
 
 
 def askable(c: Tensor, space: ConceptSpace, allowed: Tensor | None = None) -> Tensor:
@@ -166,6 +189,7 @@ class Ordered(Policy):
     def choose(self, case: Case, budget: int) -> Tensor:
         if budget <= 0:
             return torch.zeros_like(case.askable)
+        budget = min(budget, count_of(case.model.space, self.level))
         return self.places(case, budget) < budget
 
     def placed(self, score: Tensor, case: Case) -> Tensor:
@@ -223,6 +247,13 @@ class Fixed(Ordered):
     """
 
     order: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        order = counted(self.order)
+        if order is None and self.order != ():
+            raise OptionError(f"Fixed: expected order as different whole numbers from 0, of units, got {self.order!r}")
+        object.__setattr__(self, "order", order or ())
 
     def fitted(self, model: ConceptModel, z: Tensor, c: Tensor, y: Tensor, *, held: tuple[Tensor, Tensor, Tensor]) -> Fixed:
         if self.order:
