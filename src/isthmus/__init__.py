@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "isthmus.api": ("fit", "intervene", "methods", "predict"),
     "isthmus.compare": ("Comparison", "compare"),
+    "isthmus.elude": ("Explanation", "elude"),
     "isthmus.evaluate": ("Evaluation", "evaluate"),
     "isthmus.given": ("Given", "everything", "given", "nothing", "randomly", "reveal"),
     "isthmus.hub": ("card", "from_pretrained", "load", "push_to_hub", "save", "save_pretrained"),
@@ -61,7 +62,7 @@ def _call(name: str) -> property:
 
 
 class _Package(ModuleType):
-    compare, evaluate, given = _call("compare"), _call("evaluate"), _call("given")
+    compare, elude, evaluate, given = _call("compare"), _call("elude"), _call("evaluate"), _call("given")
     methods, realign, report = _call("methods"), _call("realign"), _call("report")
 
 

@@ -2,6 +2,7 @@
 
 from isthmus.metrics.concept import concept_accuracy, concept_all_right, concept_auroc, concept_error, concept_macro_f1
 from isthmus.metrics.core import Metric, interval, resamples
+from isthmus.metrics.forgetting import FORGETTING
 from isthmus.metrics.intervention import COST, CURVE, area, bypass, smallest
 from isthmus.metrics.shift import SHIFT, shift
 from isthmus.metrics.sparsity import nec
@@ -28,6 +29,7 @@ METRICS: dict[str, Metric] = {
     "s_plus": s_plus,
     "s_minus": s_minus,
     **SHIFT,
+    **FORGETTING,
     **CURVE,
     "bypass": bypass,
     "nec": nec,
