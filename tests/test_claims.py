@@ -142,3 +142,34 @@ def test_rank_correlation_and_area_within_a_concept(claim: Any) -> None:
 
 def _blocks() -> im.ConceptSpace:
     return im.ConceptSpace.of(im.Concept("a"), im.Concept("b", "categorical", ("x", "y", "z")))
+
+
+def test_maps_are_held_against_boxes_and_verdicts_follow_the_rule(claim: Any) -> None:
+    looks, there = claim("looks"), claim("existing")
+    looks.SIZES = {"train": 80, "validation": 30, "test": 30, "rotation": 5.0}
+    data = looks.world("free", 0)
+    found = looks.looked(looks.fit(data, 0, 1), data.test.take(range(6)))
+    assert found.own.shape == found.other.shape == (6,) and 0 <= found.inside <= 1 and found.distance > 0
+    far = [np.ones(40)], [np.zeros(40)]
+    assert looks.apart(*far).value == 100 and looks.apart(*far).above
+    make = claim("_fits").Difference
+    assert looks.verdict(make(20, 15, 25), make(15, 11, 20)) == "holds"
+    assert looks.verdict(make(20, 15, 25), make(5, 2, 8)) == "does not hold"
+    assert looks.verdict(make(12, -1, 25), make(15, 11, 20)) == "cannot tell here"
+    np.testing.assert_allclose(there.existing(np.array([[1.0, 0, 1]]), np.array([[3.0, 2, 1]]), 2), [0.5])
+    assert there.verdict(make(-9, -12, -6), make(-5, -9, -1)) == "holds"
+    assert there.verdict(make(-3, -4.5, -1), make(-5, -9, -1)) == "does not hold"
+
+
+def test_leakage_of_modes_and_codes_beside_concepts(claim: Any) -> None:
+    leakage, codes = claim("leakage"), claim("disentangled")
+    found = leakage.leaks(im.data.load("trig", rows=260), (0,))
+    assert set(found) == set(leakage.MODES) and found["joint"][0].shape == (1001,)
+    data = im.data.load("robot", train=60, validation=30, test=40)
+    hits = codes.hits(data, 0, (30,), (1, 1))
+    assert hits["codes", 30].shape == hits["concepts", 30].shape == (40,)
+    model = codes.VAE()
+    assert model.decoder(torch.zeros(2, codes.CODES)).shape == (2, 3, 64, 64)
+    make = claim("_fits").Difference
+    assert leakage.verdict([make(5, 1, 9)] * 6) == "holds" and leakage.verdict([make(5, -1, 9)] * 6) == "does not hold"
+    assert codes.verdict({200: make(8, 6, 9), 1000: make(7, 5, 9)}) == "holds"

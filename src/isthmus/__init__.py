@@ -9,12 +9,14 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "isthmus.api": ("fit", "intervene", "methods", "predict"),
+    "isthmus.audit": ("Audit", "audit"),
     "isthmus.compare": ("Comparison", "compare"),
     "isthmus.elude": ("Explanation", "elude"),
     "isthmus.evaluate": ("Evaluation", "evaluate"),
     "isthmus.given": ("Given", "everything", "given", "nothing", "randomly", "reveal"),
     "isthmus.hub": ("card", "from_pretrained", "load", "push_to_hub", "save", "save_pretrained"),
     "isthmus.errors": ("DataError", "IntegrityError", "IsthmusError", "OptionError", "UnknownName"),
+    "isthmus.maps": ("maps",),
     "isthmus.methods.realigned": ("realign",),
     "isthmus.model": ("Bottleneck", "ConceptModel", "Concepts", "Head", "Output"),
     "isthmus.pages": ("report",),
@@ -39,7 +41,7 @@ _MODULES = {
         "registry",
         "testing",
     )
-} | {"edit": "isthmus.interventions.edit"}
+} | {"edit": "isthmus.interventions.edit", "repair": "isthmus.interventions.repair"}
 
 __all__ = ["__version__", *_WHERE, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -62,7 +64,8 @@ def _call(name: str) -> property:
 
 
 class _Package(ModuleType):
-    compare, elude, evaluate, given = _call("compare"), _call("elude"), _call("evaluate"), _call("given")
+    audit, compare, evaluate, given = _call("audit"), _call("compare"), _call("evaluate"), _call("given")
+    elude, maps = _call("elude"), _call("maps")
     methods, realign, report = _call("methods"), _call("realign"), _call("report")
 
 

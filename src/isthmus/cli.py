@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from isthmus import __version__
 from isthmus.commands import (
+    audit,
     catalogue,
     claims,
     concepts,
@@ -24,6 +25,7 @@ from isthmus.commands import (
     edit,
     features,
     manual,
+    maps,
     predictions,
     study,
     train,
@@ -131,6 +133,8 @@ app.command("fit", rich_help_panel=_MODELS)(train.fit)
 app.command("predict", rich_help_panel=_MODELS)(predictions.predict)
 app.command("evaluate", rich_help_panel=_MODELS)(use.evaluate)
 app.command("intervene", rich_help_panel=_MODELS)(use.intervene)
+app.command("audit", rich_help_panel=_MODELS)(audit.audit)
+app.command("maps", rich_help_panel=_MODELS)(maps.maps)
 app.add_typer(edit.app, name="edit", rich_help_panel=_MODELS)
 app.command("report", rich_help_panel=_MODELS)(study.report)
 app.command("show", rich_help_panel=_ABOUT)(catalogue.show)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +26,7 @@ from isthmus.examples import choose_rows, examples, replay
 from isthmus.files import write, write_json
 from isthmus.hub import exemptions
 from isthmus.model import ConceptModel
+from isthmus.provenance import provenance
 from isthmus.registry import Method
 from isthmus.trace import Trace, run, trace
 from isthmus.train import natural
@@ -361,28 +358,3 @@ def _encoders(built: dict[str, Encoder], learns: dict[str, str]) -> list[dict[st
         )
         entry["shared"] += [name for name, wanted in learns.items() if wanted == key]
     return list(named.values())
-
-
-def provenance(command: str) -> dict[str, Any]:
-    """Who made a result: time, command, commit of the working tree, versions, threads."""
-    here = Path(__file__).resolve().parent
-    git = lambda *words: subprocess.run(  # noqa: E731
-        ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=False
-    ).stdout.strip()
-    commit = None
-    try:
-        if git("rev-parse", "--show-toplevel") == str(here.parents[1]):  # a checkout of ours, not one we are installed in
-            commit = git("describe", "--always", "--dirty", "--abbrev=9") or None
-    except (OSError, subprocess.TimeoutExpired):
-        pass
-    return {
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "commit": commit,
-        "command": command,
-        "versions": {
-            "isthmus": metadata.version("isthmus"),
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
-        "threads": torch.get_num_threads(),
-    }

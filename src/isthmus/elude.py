@@ -1,216 +1,204 @@
-"""ELUDE: a black box's decisions as a sparse labelled part plus a low-rank unlabelled rest, with the share each explains.
+"""ELUDE: what of a black box's answers labelled attributes explain, and how few unlabelled directions explain the rest.
 
-Ramaswamy, Kim, Meister, Fong, Russakovsky 2022, ELUDE: Generating Interpretable Explanations via a Decomposition into Labelled and
-Unlabelled Features (arXiv 2206.07690). Our reconstruction from the abstract: the paper's formulas were not read, so what is
-measured here says nothing against it.
+Ramaswamy et al. 2022, ELUDE: Generating interpretable explanations via a decomposition into labelled and unlabelled features,
+arXiv 2206.07690. Our reconstruction from the abstract (there is no code): stage 1 a sparse linear head on attributes, fitted
+to the *model's* answers, not to the truth; stage 2 that head kept as it is, plus a remainder of low rank in the features. Both
+are convex. A result that disappoints says nothing of theirs.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
 
+from isthmus import metrics
 from isthmus.errors import DataError, OptionError
-from isthmus.metrics import METRICS, interval, resamples
-from isthmus.model import ConceptModel
-from isthmus.numerics import elastic_net, lowrank
-from isthmus.train import CHUNK
+from isthmus.metrics import interval, resamples
+from isthmus.numerics import elastic_net
 
-CHOOSING = 0.25  # of the rows that are not held out: strength and rank are chosen on them
-POINTS, LEAST = 25, 0.01  # of either path
-RIDGE = 1e-3  # on the loadings of a rank, once its directions stand
+Array = NDArray[Any]
+PARTS = (0.5, 0.2, 0.3)  # rows that fit, that choose, that are reported
+RANKS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Step:
+    """With ``rank`` unlabelled directions: the share of answers explained on held-out rows, and its 95 % interval."""
+
+    rank: int
+    share: float
+    low: float
+    high: float
+    strength: float  # the weight of the nuclear norm that gave it
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Decisions as softmax(a @ weights.T + bias + ((f - center) / scale) @ directions.T @ loadings.T).
+    """A black box as a labelled part and a remainder.
 
-    ``weights`` (Y, K) on the attributes ``names``, sparse, and ``bias`` (Y,) for ``classes``, of strength ``l1`` (nats). ``chance``:
-    the share of held-out decisions that are the commonest class. ``curve``: for each rank the ``share`` of held-out decisions
-    reproduced, ``low`` to ``high`` its 95 % interval; rank 0 is the attributes alone (``alone``). ``rank`` is the one chosen:
-    its ``directions`` (r, D), orthonormal on standardised features, ``loadings`` (Y, r), the strongest first, and
-    ``top`` (r, T), for each the held-out rows (numbered as given) that lie farthest along it. ``held_out``: those rows.
+    ``weights`` (Y, K) and ``bias`` (Y,): the labelled part, on attributes as they came. ``chance``: the commonest's share.
+    ``curve``: rank 0 (attributes alone), then rising ranks. ``directions`` (r, D) and ``loadings`` (Y, r): the remainder at the
+    last rank of the curve, strongest first, on features as they came, centred at ``mean`` (D,); ``top`` (r, m): rows of those
+    given on which each direction is largest.
     """
 
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    weights: Tensor
-    bias: Tensor
-    l1: float
+    weights: Array
+    bias: Array
     chance: float
-    curve: tuple[dict[str, float], ...]
-    rank: int
-    directions: Tensor
-    loadings: Tensor
-    center: Tensor
-    scale: Tensor
-    top: Tensor
-    held_out: Tensor
+    curve: tuple[Step, ...]
+    directions: Array
+    loadings: Array
+    mean: Array
+    top: NDArray[np.int64]
 
     @property
-    def alone(self) -> float:
-        """Share of held-out decisions that the attributes alone reproduce."""
-        return self.curve[0]["share"]
+    def labelled(self) -> Step:
+        """What attributes alone explain."""
+        return self.curve[0]
 
-    @property
-    def share(self) -> float:
-        """Share of held-out decisions that attributes and the chosen rank reproduce."""
-        return next(row["share"] for row in self.curve if row["rank"] == self.rank)
+    def rank_for(self, share: float) -> int | None:
+        """The fewest directions with which at least ``share`` (0..1) of the answers is explained; None where none is enough."""
+        return next((step.rank for step in self.curve if step.share >= share), None)
 
-    def reaches(self, share: float) -> int | None:
-        """The smallest rank whose curve reaches a share (0 to 1), None where none does."""
-        return next((int(row["rank"]) for row in self.curve if row["share"] >= share), None)
-
-    def logits(self, attributes: Any, features: Any = None) -> Tensor:
-        """(n, Y) of attributes (n, K), and the rest where ``features`` (n, D) are given."""
-        found = torch.as_tensor(attributes).double() @ self.weights.T + self.bias
-        if features is None:
-            return found
-        return found + (torch.as_tensor(features).double() - self.center) / self.scale @ self.directions.T @ self.loadings.T
-
-    def words(self, most: int = 5) -> dict[str, dict[str, float]]:
-        """For each class its attributes of largest weight, with the weight: at most ``most``, none that is 0."""
-        found: dict[str, dict[str, float]] = {}
-        for name, row in zip(self.classes, self.weights, strict=True):
-            order = row.abs().argsort(dim=0, descending=True, stable=True)[:most].tolist()
-            found[name] = {self.names[k]: float(row[k]) for k in order if float(row[k]) != 0}
+    def named(self, attributes: Sequence[str], classes: Sequence[str], most: int = 5) -> dict[str, list[tuple[str, float]]]:
+        """For each class the attributes that speak most for or against it, with their weights."""
+        found: dict[str, list[tuple[str, float]]] = {}
+        for name, row in zip(classes, self.weights, strict=True):
+            order = np.argsort(-np.abs(row), kind="stable")[:most]
+            found[name] = [(attributes[int(k)], float(row[k])) for k in order if row[k] != 0]
         return found
 
 
 def elude(
-    decisions: Any, attributes: Any, features: Any, *, names: Sequence[str] | None = None, classes: Sequence[str] | None = None,
-    l1: float | None = None, ranks: Sequence[int] | None = None, held_out: float = 0.3, top: int = 10, seed: int = 0,
+    said: Array, attributes: Array, features: Array, *, ranks: Sequence[int] = RANKS, slack: float = 0.01, top: int = 9,
+    classes: int | None = None, seed: int = 0,
 ) -> Explanation:  # fmt: skip
-    """Explain what a model decides, not the truth: by attributes first, then by what they leave, as few directions as do.
+    """Explain answers ``said``, class numbers (n,) or logits (n, Y), by attributes (n, K) and features (n, D) of the same rows.
 
-    ``decisions``: class indices (n,), or a ``ConceptModel``, which then decides on ``features`` as it encodes them.
-    ``attributes`` (n, K) are labels from 0 to 1 without NaN, ``features`` (n, D) the black box's last ones. First W and bias
-    by cross-entropy + ``l1`` * |W|_1 (columns at deviation 1); None: the sparsest whose share on a quarter of the rows is
-    within a standard error of the best. Then, W held, M by cross-entropy + mu * |M|_*, a path in mu: for each of ``ranks``
-    (default: 0 to one less than the classes, at most 10) the span of the path's last M of no more than that rank,
-    its loadings fitted once more. ``rank`` is the least within a standard error of the best on that quarter. Shares
-    are of the ``held_out`` share of rows, drawn by ``seed``, which nothing was chosen on. ``top`` rows a direction.
+    Half of the rows fit, a fifth chooses, the rest is reported. Stage 1: multinomial lasso on the attributes, the sparsest of
+    the path whose agreement on the choosing rows is within ``slack`` of the best. Stage 2: cross-entropy plus M's nuclear norm,
+    logits W a + b + M f, for falling strengths; for each of ``ranks`` the weakest strength whose M has at most that rank.
+    Raises ``DataError`` for shapes that differ, numbers that are not finite, or a box that always says the same.
     """
-    y, a, f = _rows(decisions, attributes, features)
-    count = len(decisions.task.names) if isinstance(decisions, ConceptModel) else int(y.max()) + 1
-    given = decisions.task.names if classes is None and isinstance(decisions, ConceptModel) else classes
-    labels = tuple(given) if given is not None else tuple(str(t) for t in range(count))
-    columns = tuple(names) if names is not None else tuple(f"attribute {k}" for k in range(a.shape[1]))
-    wanted = sorted({0, *(range(min(len(labels), 11)) if ranks is None else ranks)})
-    _checked(y, a, labels, columns, wanted, held_out, l1)
-    learn, choose, test = _parts(len(y), held_out, seed)
-
-    weights, bias, strength = _labelled(a, y, learn, choose, len(labels), l1)
-    base = a @ weights.T + bias
-    center, scale = f[learn].mean(0), f[learn].std(0)
-    scale = torch.where(scale > 1e-6 * (1 + center.abs()), scale, torch.inf)  # what does not vary says nothing
-    x = (f - center) / scale
-    spans = _spans(x[learn], y[learn], base[learn], wanted)
-    hits = {r: ((base + x @ v.T @ u.T).argmax(1) == y) for r, (v, u) in spans.items()}
-    rank = _least([(r, float(hit[choose].double().mean())) for r, hit in hits.items()], len(choose))
-    directions, loadings = spans[rank]
-    along = x[test] @ directions.T
-    first = along.argsort(dim=0, descending=True)[:top].T
-    return Explanation(
-        labels, columns, weights, bias, strength, float((y[test] == y[learn].mode().values).double().mean()),
-        tuple({"rank": r, **_share(hit[test])} for r, hit in hits.items()), rank, directions, loadings, center, scale,
-        test[first], test,
-    )  # fmt: skip
+    y, a, f = _checked(said, attributes, features)
+    if not ranks or min(ranks) < 1 or not 0 <= slack < 1 or top < 1:
+        raise OptionError(
+            f"elude: expected ranks of at least 1, slack of 0..1 and top of at least 1, got {ranks}, {slack}, {top}"
+        )
+    width = int(classes or (np.asarray(said).shape[1] if np.asarray(said).ndim == 2 else y.max() + 1))
+    fit, choose, held = _cut(len(y), seed)
+    weights, bias = labelled(a[fit], y[fit], a[choose], y[choose], width, slack)
+    offset = a @ weights.T + bias
+    mean, scale = f[fit].mean(0), f[fit].std(0)
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    z = (f - mean) / scale
+    steps = [_step(0, y[held], offset[held].argmax(1), 0.0)]
+    last = np.zeros((width, f.shape[1]))
+    for rank, (strength, m) in remainders(z[fit], offset[fit], y[fit], sorted(set(ranks))).items():
+        steps.append(_step(rank, y[held], (offset[held] + z[held] @ m.T).argmax(1), strength))
+        last = m
+    u, s, v = np.linalg.svd(last, full_matrices=False)
+    kept = s > 1e-8 * max(s.max(), 1e-12)
+    order = np.argsort(-(z @ v[kept].T), axis=0, kind="stable")[:top].T
+    chance = float(np.bincount(y[held], minlength=width).max() / len(held))
+    return Explanation(weights, bias, chance, tuple(steps), v[kept] / scale, u[:, kept] * s[kept], mean, order)
 
 
-def _labelled(
-    a: Tensor, y: Tensor, learn: Tensor, choose: Tensor, count: int, l1: float | None
-) -> tuple[Tensor, Tensor, float]:
-    """Sparse weights (Y, K), bias (Y,) and strength; chosen on rows ``choose`` where ``l1`` is None."""
-    if l1 is not None:
-        found = elastic_net.fit(a[learn], y[learn], lam=l1, l1_ratio=1.0, classes=count)
-        return found.weights, found.bias, l1
-    if not bool((a[learn].std(0) > 1e-12).any()):
-        raise DataError("elude: expected attributes of which some vary, got constant ones")
-    fits = elastic_net.path(a[learn], y[learn], points=POINTS, least=LEAST, l1_ratio=1.0, classes=count, tol=1e-3)
-    scores = [
-        float(((a[choose] @ each.weights.T + each.bias).argmax(1) == y[choose]).double().mean()) for each in fits
-    ]
-    best = fits[_least(list(enumerate(scores)), len(choose))]
-    return best.weights, best.bias, best.lam
+def _checked(said: Array, attributes: Array, features: Array) -> tuple[Array, Array, Array]:
+    y, a, f = np.asarray(said), np.asarray(attributes, dtype=np.float64), np.asarray(features, dtype=np.float64)
+    y = y.argmax(1) if y.ndim == 2 else y
+    if y.ndim != 1 or a.ndim != 2 or f.ndim != 2 or not len(y) == len(a) == len(f):
+        raise DataError(
+            f"elude: expected answers (n,) or (n, Y), attributes (n, K), features (n, D), got {y.shape}, {a.shape}, {f.shape}"
+        )
+    if not (np.isfinite(a).all() and np.isfinite(f).all()):
+        raise DataError("elude: expected finite numbers; leave rows with unknown attributes out")
+    if len(y) < 20 or len(np.unique(y)) < 2:
+        raise DataError(f"elude: expected 20 rows or more with two different answers, got {len(y)} and {len(np.unique(y))}")
+    return y.astype(np.int64), a, f
 
 
-def _spans(x: Tensor, y: Tensor, base: Tensor, wanted: Sequence[int]) -> dict[int, tuple[Tensor, Tensor]]:
-    """For each rank: directions (r, D) and loadings (Y, r), r at most the rank, from one path of the nuclear norm."""
-    found: dict[int, tuple[Tensor, Tensor]] = {0: (x.new_zeros(0, x.shape[1]), x.new_zeros(base.shape[1], 0))}
-    walked = lowrank.path(x, y, base, points=POINTS, least=LEAST, most=max(wanted)) if max(wanted) else ()
-    for rank in wanted:
-        low = [each for each in walked if 0 < each.rank <= rank]
-        if not rank or not low:
-            found[rank] = found[0]
-            continue
-        _, s, v = torch.linalg.svd(low[-1].weights, full_matrices=False)
-        v = v[: int((s > 1e-10 * s[0]).sum())]
-        u = lowrank.refit(x @ v.T, y, base, l2=RIDGE)
-        # rotate so that directions stand apart, the strongest first
-        p, s, q = torch.linalg.svd(u, full_matrices=False)
-        found[rank] = (q @ v, p * s)
-    return found
+def _cut(n: int, seed: int) -> tuple[Array, Array, Array]:
+    order = np.random.default_rng(seed).permutation(n)
+    first, second = round(n * PARTS[0]), round(n * (PARTS[0] + PARTS[1]))
+    return order[:first], order[first:second], order[second:]
 
 
-def _least(scores: Sequence[tuple[int, float]], rows: int) -> int:
-    """The first whose score (a share of ``rows``) is within a standard error of the best."""
-    best = max(score for _, score in scores)
-    slack = (best * (1 - best) / rows) ** 0.5
-    return next(at for at, score in scores if score >= best - slack)
+def labelled(a: Array, y: Array, at: Array, told: Array, width: int, slack: float) -> tuple[Array, Array]:
+    """(Y, K) weights and (Y,) bias: the sparsest head of a lasso path whose agreement on rows ``at`` is nearly the best."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        heads = elastic_net.path(a, y, points=25, least=0.005, l1_ratio=1.0, classes=width)
+    agree = [float(((at @ np.asarray(head.weights).T + np.asarray(head.bias)).argmax(1) == told).mean()) for head in heads]
+    chosen = heads[next(i for i, each in enumerate(agree) if each >= max(agree) - slack)]
+    return np.asarray(chosen.weights, dtype=np.float64), np.asarray(chosen.bias, dtype=np.float64)
 
 
-def _share(hit: Tensor) -> dict[str, float]:
-    rows = np.ones(len(hit)), hit.double().numpy()
-    low, high = interval(METRICS["agreement"].weighted(*rows).under(resamples(len(hit))))
-    return {"share": float(hit.double().mean()), "low": low, "high": high}
+def remainders(
+    z: Array, offset: Array, y: Array, ranks: Sequence[int], *, points: int = 24, least: float = 0.002
+) -> dict[int, tuple[float, Array]]:
+    """For each rank that the path reaches: the weakest strength at which M (Y, D) has at most that rank, and that M."""
+    hot = np.eye(offset.shape[1])[y]
+    strongest = float(np.linalg.norm((softmax(offset, axis=1) - hot).T @ z / len(z), 2))
+    if strongest <= 1e-12:
+        return {}
+    m, found = np.zeros((offset.shape[1], z.shape[1])), dict[int, tuple[float, Array]]()
+    for strength in strongest * np.geomspace(1, least, points)[1:]:
+        m = low_rank(z, offset, hot, float(strength), m)
+        rank = int((np.linalg.svd(m, compute_uv=False) > 1e-8).sum())
+        fits = [wanted for wanted in ranks if rank <= wanted]
+        for wanted in fits:
+            if rank > 0:
+                found[wanted] = (float(strength), m.copy())
+        if not fits:
+            break
+    return {rank: found[rank] for rank in ranks if rank in found}
 
 
-def _parts(n: int, held_out: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows to learn on, to choose on, held out."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    test = round(held_out * n)
-    choose = round(CHOOSING * (n - test))
-    if min(test, choose, n - test - choose) < 2:
-        raise DataError(f"elude: expected rows to learn on, to choose on and to hold out, got {n}; give more rows")
-    return order[test + choose :], order[test : test + choose], order[:test]
+def low_rank(
+    z: Array, offset: Array, hot: Array, strength: float, start: Array, *, steps: int = 500, tol: float = 1e-6
+) -> Array:
+    """(Y, D) the M of least mean cross-entropy(offset + z M') + strength |M|_*, by accelerated proximal steps."""
+    size = 0.5 * float(np.linalg.norm(z, 2)) ** 2 / len(z)
+    m = ahead = start
+    momentum, value = 1.0, objective(z, offset, hot, strength, start)
+    for _ in range(steps):
+        slope = (softmax(offset + z @ ahead.T, axis=1) - hot).T @ z / len(z)
+        new = shrunk(ahead - slope / size, strength / size)
+        told = objective(z, offset, hot, strength, new)
+        if told > value:  # the momentum overshot: a plain step from where we were
+            momentum, ahead = 1.0, m
+            slope = (softmax(offset + z @ m.T, axis=1) - hot).T @ z / len(z)
+            new = shrunk(m - slope / size, strength / size)
+            told = objective(z, offset, hot, strength, new)
+        faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        ahead = new + (momentum - 1) / faster * (new - m)
+        done = value - told <= tol * max(abs(value), 1e-12) * 1e-2
+        m, momentum, value = new, faster, told
+        if done:
+            break
+    return m
 
 
-@torch.no_grad()
-def _rows(decisions: Any, attributes: Any, features: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Decisions (n,), attributes (n, K) and features (n, D) in float64, on the CPU."""
-    a, f = (torch.as_tensor(part).detach().cpu() for part in (attributes, features))
-    if isinstance(decisions, ConceptModel):
-        if decisions.task.kind != "classes":
-            raise OptionError(f"elude: expected a model that decides classes, got {decisions.task.kind}")
-        decisions = torch.cat([decisions.answer(z.to(decisions.device)).logits.argmax(1).cpu() for z in f.split(CHUNK)])
-    y = torch.as_tensor(decisions).detach().cpu()
-    if y.ndim != 1 or y.is_floating_point():
-        raise DataError(f"elude: expected decisions as class indices (n,), got {y.dtype} of shape {tuple(y.shape)}; take argmax")
-    f = f.flatten(1) if f.ndim > 2 else f
-    if a.ndim != 2 or f.ndim != 2 or not len(y) == len(a) == len(f):
-        shapes = [tuple(part.shape) for part in (y, a, f)]
-        raise DataError(f"elude: expected decisions (n,), attributes (n, K) and features (n, D), got {shapes}")
-    for name, part in (("attributes", a), ("features", f)):
-        if not bool(part.double().isfinite().all()):
-            raise DataError(f"elude: expected finite {name}, got NaN or infinity; leave out rows whose labels are unknown")
-    return y.long(), a.double(), f.double()
+def shrunk(m: Array, by: float) -> Array:
+    """Singular values smaller by ``by``, at least 0: the proximal step of the nuclear norm."""
+    u, s, v = np.linalg.svd(m, full_matrices=False)
+    return (u * np.maximum(s - by, 0)) @ v
 
 
-def _checked(
-    y: Tensor, a: Tensor, labels: tuple[str, ...], columns: tuple[str, ...], ranks: Sequence[int], held_out: float,
-    l1: float | None,
-) -> None:  # fmt: skip
-    if len(labels) < 2 or int(y.min()) < 0 or int(y.max()) >= len(labels):
-        raise DataError(f"elude: expected decisions 0 to {len(labels) - 1}, got {int(y.min())} to {int(y.max())}; name classes=")
-    if len(columns) != a.shape[1]:
-        raise DataError(f"elude: expected {a.shape[1]} names, one for each attribute, got {len(columns)}")
-    if any(isinstance(r, bool) or not isinstance(r, int) or r < 0 for r in ranks):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise OptionError(f"elude: expected ranks, whole numbers of at least 0, got {list(ranks)}")
-    if not 0 < held_out < 1 or (l1 is not None and not l1 > 0):
-        raise OptionError(f"elude: expected held_out between 0 and 1 and l1 above 0, got {held_out!r} and {l1!r}")
+def objective(z: Array, offset: Array, hot: Array, strength: float, m: Array) -> float:
+    """Mean cross-entropy plus ``strength`` times the nuclear norm."""
+    loss = -(hot * log_softmax(offset + z @ m.T, axis=1)).sum() / len(z)
+    return float(loss + strength * np.linalg.svd(m, compute_uv=False).sum())
+
+
+def _step(rank: int, y: Array, said: Array, strength: float) -> Step:
+    form = metrics.accuracy.weighted(y, said)
+    low, high = interval(form.under(resamples(len(y))))
+    return Step(rank, float((y == said).mean()), low, high, strength)

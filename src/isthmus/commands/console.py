@@ -32,6 +32,7 @@ class Code(IntEnum):
     USAGE = 2
     DAMAGED = 3
     EXTRA = 4
+    BROKEN = 5
     STOPPED = 130
 
 
@@ -41,6 +42,7 @@ MEANING = {
     Code.USAGE: "bad input: an option, a name, data or a file that does not fit; nothing was written",
     Code.DAMAGED: "a saved file is damaged, missing or not what its manifest says",
     Code.EXTRA: "an optional package is missing; the line says which extra brings it",
+    Code.BROKEN: "a limit set with audit --fail-if is broken, or could not be checked; the page was written all the same",
     Code.STOPPED: "stopped by Ctrl-C; an unfinished fit says where its checkpoint lies",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +11,14 @@ import typer
 from isthmus.commands.console import complain, emit, number, say, table
 from isthmus.commands.options import ConceptColumns, DataName, Json, Label, TableFile
 
-app = typer.Typer(no_args_is_help=False, help="List data sets, describe one, or write one as files.")
+app = typer.Typer(no_args_is_help=False, help="List data sets, describe one, audit its labels, or write one as files.")
 MOST = 60  # concepts shown without --all
+FEW = 5  # findings of a kind shown without --all
 
 
 @app.callback(invoke_without_command=True)
 def root(ctx: typer.Context, as_json: Json = False) -> None:
-    """Data sets: list them; [bold]show[/] one; [bold]make[/] its files."""
+    """Data sets: list them; [bold]show[/] or [bold]audit[/] one; [bold]make[/] its files."""
     if ctx.invoked_subcommand is None:
         listing(as_json)
 
@@ -98,6 +100,40 @@ def _concepts(rows: list[dict[str, object]], everything: bool) -> None:
     )
     if len(rows) > len(shown):
         say(f"and {len(rows) - len(shown)} more: --all")
+
+
+@app.command("audit")
+def audit(
+    name: DataName,
+    label: Label = None,
+    concepts: ConceptColumns = None,
+    table_file: TableFile = None,
+    everything: Annotated[bool, typer.Option("--all", help=f"Show every finding, not only {FEW} of a kind.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Before training: concepts that never occur apart, are constant, near-duplicates or the label; rows in two splits."""
+    from isthmus.commands.source import read
+    from isthmus.data.cooccurrence import audit as told_of
+
+    told = told_of(read(name, label=label, concepts=concepts, table=table_file).splits)
+    if as_json:
+        emit(told)
+        return
+    facts = told["facts"]
+    lines = [("training rows", f"{facts['rows']:,}"), ("concepts", f"{facts['concepts']} in {facts['columns']} columns")]
+    if "combinations" in facts:
+        lines.append(("combinations of concepts", f"{facts['combinations']:,} on {facts['complete_rows']:,} rows"))
+    table(("", ""), lines, title=f"{told['name']}: what its labels can teach")
+    kinds = Counter(found["kind"] for found in told["findings"])
+    shown: Counter[str] = Counter()
+    for found in told["findings"]:
+        shown[found["kind"]] += 1
+        if everything or shown[found["kind"]] <= FEW:
+            say(f"{'!' if found['level'] == 'warning' else '-'} {found['kind']}: {found['words']}")
+        elif shown[found["kind"]] == FEW + 1:
+            say(f"  and {kinds[found['kind']] - FEW} more of this kind: --all")
+    if not kinds:
+        say("nothing found that keeps a model from telling these concepts apart")
 
 
 @app.command("make")

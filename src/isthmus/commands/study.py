@@ -73,6 +73,9 @@ def compare(
         ),
     ] = None,
     out: Out = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Audit every row's first model, too; the report links to the pages. Needs --out.")
+    ] = False,
     label: Label = None,
     concepts: ConceptColumns = None,
     table_file: TableFile = None,
@@ -99,6 +102,8 @@ def compare(
     training = typed(asked, train_encoder, "the encoder")
     policies = _policies(policy or ())
     feature, feature_options = feature_choice(features)
+    if audit and out is None:
+        raise OptionError("--audit: expected --out FOLDER, where the pages go")
     if out is not None:
         writable(out)
     start, results = time.perf_counter(), []
@@ -122,6 +127,10 @@ def compare(
                 command=command_line(),
                 say=bar.say,
             )
+            if audit and place is not None:
+                from isthmus.pages import audited
+
+                audited(result, splits, place, say=bar.say)
         results.append(result.data)
         if not as_json:
             _tell(result, place)

@@ -5,6 +5,7 @@ from types import ModuleType
 
 from isthmus.data import registry
 from isthmus.data.arrays import from_arrays
+from isthmus.data.cooccurrence import audit
 from isthmus.data.folders import file, folder
 from isthmus.data.frames import from_frame
 from isthmus.data.registry import dataset, load
@@ -19,6 +20,7 @@ __all__ = [
     "Splits",
     "Table",
     "Texts",
+    "audit",
     "dataset",
     "datasets",  # pyright: ignore[reportUnsupportedDunderAll]
     "file",

@@ -1,8 +1,5 @@
 """Editing what a fitted model learnt: prune, re-weight, transfer, rename, remove, retext, fine-tune, each with an entry.
 
-Repairs are edits too, each in a file of its own: ``adapt`` to a new domain, ``recalibrate`` concepts, ``pin`` weights, ``forget``
-a class, with ``forgotten`` to score it.
-
 Yuksekgonul et al. 2023, Post-hoc CBM, section 4 (global edits; normalised pruning is that of FACT, TMLR 2024); Oikarinen et al.
 2023, Label-free CBM (weight moved for one mistake); Pham et al. 2024, PEEB (a descriptor's text replaced without training).
 
@@ -17,7 +14,7 @@ from collections.abc import Mapping
 from copy import copy, deepcopy
 from dataclasses import replace
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -25,10 +22,6 @@ from torch import Tensor
 from isthmus.data.table import Table
 from isthmus.errors import DataError, IsthmusError, OptionError, unknown
 from isthmus.interventions import chain
-from isthmus.interventions.adapt import adapt
-from isthmus.interventions.calibrate import recalibrate
-from isthmus.interventions.forget import forget
-from isthmus.interventions.forgotten import forgotten
 from isthmus.interventions.handles import (
     Encoder,
     Names,
@@ -40,34 +33,16 @@ from isthmus.interventions.handles import (
     rebuilt,
     renamed,
     respace,
-    shown,
     vector_of,
     weights_of,
 )
-from isthmus.interventions.pin import pin
 from isthmus.interventions.record import What, answers, edited, features_of, record
 from isthmus.interventions.refit import finetune
-from isthmus.model import ConceptModel
+from isthmus.model import ConceptModel, Concepts, Contributes
 from isthmus.space import ConceptSpace
 from isthmus.train import encode
 
-__all__ = [
-    "adapt",
-    "finetune",
-    "follow",
-    "forget",
-    "forgotten",
-    "history",
-    "pin",
-    "prune",
-    "recalibrate",
-    "record",
-    "remove",
-    "rename",
-    "retext",
-    "reweight",
-    "transfer",
-]
+__all__ = ["finetune", "follow", "history", "prune", "record", "remove", "rename", "retext", "reweight", "transfer"]
 
 
 def prune(
@@ -149,7 +124,7 @@ def transfer(
         (p,) = class_indices(new.task, [int(logits.argmax()) if other is None else other])
         if g == p:
             raise OptionError(f"transfer: the row is decided {new.task.names[g]!r} already; name the other class: predicted=")
-        a, gap = float(shown(new, out.concepts, "transfer")[0, k]), float(logits[p] - logits[g])
+        a, gap = _shown(new, out.concepts, k), float(logits[p] - logits[g])
         if abs(a) < 1e-6:
             raise DataError(f"transfer: {new.space.columns[k]!r} is 0 on this row, so its weight moves nothing; take another")
         step = (gap + margin) / (2 * a)
@@ -163,6 +138,16 @@ def transfer(
         return {**said, "shown": a, "step": step, "decides": new.task.names[int(now.argmax())], **beside(new)}
 
     return edited(model, "transfer", change, why=why, who=who, validation=validation)
+
+
+def _shown(model: ConceptModel, concepts: Concepts, k: int) -> float:
+    """What the head is shown of column k on the only row: its contribution under weights of 1."""
+    w, head = weights_of(model, "transfer"), cast("Contributes", model.head)
+    was = w.clone()
+    w.fill_(1.0)
+    found = float(head.contributions(concepts)[0, 0, k])
+    w.copy_(was)
+    return found
 
 
 def rename(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from isthmus import registry
 from isthmus.errors import DataError, IsthmusError, OptionError, unknown
 from isthmus.heads.residual import ResidualHead
 from isthmus.interventions.chain import plain
-from isthmus.model import ConceptModel, Concepts, Contributes
+from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace, Task
 
 Names = str | int | Iterable[str | int]
@@ -79,27 +79,6 @@ def weights_of(model: ConceptModel, edit: str) -> nn.Parameter:
             "or fit a method with such a head"
         )
     return weights
-
-
-def linear_of(model: ConceptModel, edit: str) -> nn.Linear:
-    """The head's linear layer over what it is shown of the concepts, bias included; ``OptionError`` where there is none."""
-    weights = weights_of(model, edit)
-    for part in model.head.modules():
-        if isinstance(part, nn.Linear) and part.weight is weights and isinstance(part.bias, nn.Parameter):  # pyright: ignore[reportUnnecessaryIsInstance]
-            return part
-    raise OptionError(f"{edit}: needs a linear head with a bias to write into, got {type(model.head).__name__}")
-
-
-@torch.no_grad()
-def shown(model: ConceptModel, concepts: Concepts, edit: str) -> Tensor:
-    """(B, K) what a linear head is shown of the concepts: its contributions under weights of 1."""
-    weights, head = weights_of(model, edit), cast("Contributes", model.head)
-    was = weights.data.clone()
-    weights.data.fill_(1.0)
-    try:
-        return head.contributions(concepts)[:, 0].clone()
-    finally:
-        weights.data.copy_(was)
 
 
 def beside(model: ConceptModel) -> dict[str, str]:

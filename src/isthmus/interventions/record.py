@@ -52,15 +52,15 @@ def edited(
     return record(model, new, edit, what, why=why, who=who, validation=validation)
 
 
-def features_of(model: ConceptModel, table: Table, what: str = "validation") -> Tensor:
-    """Features (n, D) of rows labelled with the model's task, or ``DataError``, which calls the rows ``what``."""
+def features_of(model: ConceptModel, table: Table) -> Tensor:
+    """Features (n, D) of rows labelled with the model's task, or ``DataError``."""
     if not isinstance(table, Table):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise DataError(f"{what}: expected one Table of rows, such as splits.validation, got {type(table).__name__}")
+        raise DataError(f"validation: expected one Table of rows, such as splits.validation, got {type(table).__name__}")
     if table.y is None or table.task is None:
-        raise DataError(f"{what}: expected task labels to score the edit against, got a table without; pass y=")
+        raise DataError("validation: expected task labels to score the edit against, got a table without; pass y=")
     if (table.task.kind, table.task.names) != (model.task.kind, model.task.names):
         want, got = (f"{task.kind} {list(task.names[:4])}" for task in (model.task, table.task))
-        raise DataError(f"{what}: the model decides {want}, got rows labelled with {got}; give its own task")
+        raise DataError(f"validation: the model decides {want}, got rows labelled with {got}; give its own task")
     return encode(model.features, table, model.device)
 
 

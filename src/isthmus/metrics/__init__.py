@@ -2,8 +2,13 @@
 
 from isthmus.metrics.concept import concept_accuracy, concept_all_right, concept_auroc, concept_error, concept_macro_f1
 from isthmus.metrics.core import Metric, interval, resamples
-from isthmus.metrics.forgetting import FORGETTING
+from isthmus.metrics.forgetting import agreement, divergence, membership
+from isthmus.metrics.importance import deletion, existence, insertion
 from isthmus.metrics.intervention import COST, CURVE, area, bypass, smallest
+from isthmus.metrics.leakage import ctl, icl
+from isthmus.metrics.location import location, mass_inside, pointing, pointing_distance
+from isthmus.metrics.purity import nis, ois
+from isthmus.metrics.selective import aurc, automated, coverage, selective_accuracy
 from isthmus.metrics.shift import SHIFT, shift
 from isthmus.metrics.sparsity import nec
 from isthmus.metrics.substitution import s_minus, s_plus
@@ -29,9 +34,26 @@ METRICS: dict[str, Metric] = {
     "s_plus": s_plus,
     "s_minus": s_minus,
     **SHIFT,
-    **FORGETTING,
     **CURVE,
     "bypass": bypass,
+    "ctl": ctl,
+    "icl": icl,
+    "ois": ois,
+    "nis": nis,
+    "deletion": deletion,
+    "insertion": insertion,
+    "existence": existence,
+    "location": location,
+    "pointing": pointing,
+    "pointing_distance": pointing_distance,
+    "mass_inside": mass_inside,
+    "coverage": coverage,
+    "selective_accuracy": selective_accuracy,
+    "aurc": aurc,
+    "automated": automated,
+    "membership": membership,
+    "agreement": agreement,
+    "divergence": divergence,
     "nec": nec,
     **COST,
 }

@@ -96,7 +96,7 @@ class Metric:
     def _rows(form: Weighted) -> int:
         while isinstance(form, Mean):
             form = form.parts[0]
-        return len(form.rows if isinstance(form, Sums) else form.scores)  # type: ignore[attr-defined]
+        return form.n if hasattr(form, "n") else len(form.rows if isinstance(form, Sums) else form.scores)  # type: ignore
 
     @cached_property
     def described(self) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from isthmus.metrics.core import Array, Metric, Sums
 
 
 def _nec(weights: Array) -> Sums:
-    return Sums((np.abs(weights) > 1e-5).sum(1)[:, None] / len(weights), lambda s: s[:, 0])
+    each = (np.abs(weights) > 1e-5).sum(1)
+    return Sums(np.c_[each, np.ones(len(each))], lambda s: s[:, 0] / s[:, 1])
 
 
 nec = Metric(

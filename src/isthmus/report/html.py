@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from isthmus.report import listing, made, panels, sections, shown
+from isthmus.report import card, listing, made, panels, sections, shown
 from isthmus.report.clean import records
 from isthmus.report.facts import facts
 from isthmus.report.numbers import count, listed
@@ -23,9 +23,13 @@ HERE = Path(__file__).parent / "templates"
 def html(data: dict[str, Any]) -> str:
     """The report of a comparison (schema ``isthmus.compare/1``) or of one model (``isthmus.evaluation/1``) as a page.
 
-    Every text of ``data`` is escaped, pictures must be embedded, and the page's own policy forbids all other loading.
+    An audit (``isthmus.audit/1``) makes its report card. Every text of ``data`` is escaped, pictures must be embedded, and the
+    page's own policy forbids all other loading.
     Raises ``DataError`` for another schema.
     """
+    if data.get("schema") == card.AUDIT:
+        style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
+        return _environment().get_template("audit.html.j2").render(style=style, **card.context(data))
     page = read(data)
     script = (HERE / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

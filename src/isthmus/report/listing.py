@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from isthmus.report.columns import Column, columns, reference, score, seal
@@ -13,6 +14,7 @@ from isthmus.report.small import strip, swatch
 from isthmus.report.svg import spanned
 
 Context = dict[str, Any]
+AUDIT = re.compile(r"audits/[a-z0-9-]+\.html")
 LAST = ("strip", "cost")  # groups of columns that end with a word: the seal, the encoder
 
 
@@ -58,6 +60,7 @@ def _line(page: Page, row: Row, order: int, shown: list[Column], low: float, hig
     mark, why = seal(row)
     return {
         "name": row.name,
+        "audit": _audit(row),
         "title": row.title,
         "order": order,
         "yardstick": row.yardstick,
@@ -127,3 +130,9 @@ def _reasons(page: Page, shown: list[Column]) -> list[Context]:
         merged.setdefault((reason, tuple(names)), []).append(head)
     entries = sorted((reason, listed(list(names)), ", ".join(heads)) for (reason, names), heads in merged.items())
     return [{"reason": reason, "names": names, "column": heads} for reason, names, heads in entries]
+
+
+def _audit(row: Row) -> str:
+    """Where the row's audit lies beside the page; only what ``pages.audited`` writes is a link."""
+    place = row.data.get("audit")
+    return place if isinstance(place, str) and AUDIT.fullmatch(place) else ""

@@ -1,0 +1,57 @@
+"""Limits that a user sets on an audit: ``bypass>0.05`` fails it; a number that could not be had fails it, too."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.errors import OptionError, unknown
+
+SIGNS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+FORM = re.compile(r"\s*([^<>=\s]+?)(?:\.(low|high))?\s*(>=|<=|>|<)\s*(\S+)\s*")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """``key``, its value or an ``end`` of its interval, and what must not be so of it."""
+
+    text: str
+    key: str
+    end: str
+    sign: str
+    edge: float
+
+
+def parse(texts: Sequence[str]) -> list[Limit]:
+    """``bypass>0.05``, ``ctl.high>=0.1``, ``task<0.9`` -> limits. Raises ``OptionError`` for what is none."""
+    found: list[Limit] = []
+    for text in texts:
+        match = FORM.fullmatch(text)
+        try:
+            edge = float(match[4]) if match else float("nan")
+        except ValueError:
+            edge = float("nan")
+        if match is None or edge != edge:
+            raise OptionError(
+                f"--fail-if {text!r}: expected a score, >, >=, < or <=, and a number, as bypass>0.05 or ctl.high>0.1"
+            )
+        found.append(Limit(text.strip(), match[1], match[2] or "value", match[3], edge))
+    return found
+
+
+def judged(limits: Sequence[Limit], sections: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Each limit with the value found, and whether it ``fails``; ``keys``: all scores that an audit can have."""
+    lines = {line["key"]: line for section in sections for line in section["lines"]}
+    made: list[dict[str, Any]] = []
+    for limit in limits:
+        known = limit.key in lines or limit.key in keys or limit.key.startswith(("gap_", "accuracy@nec"))
+        if not known:
+            raise unknown("score", limit.key, tuple(dict.fromkeys([*lines, *keys])))
+        value = lines.get(limit.key, {}).get(limit.end)
+        fails = value is None or SIGNS[limit.sign](value, limit.edge)
+        why = "not there: the section does not apply, or the score is undefined" if value is None else ""
+        made.append({"limit": limit.text, "key": limit.key, "value": value, "fails": bool(fails), "why": why})
+    return made

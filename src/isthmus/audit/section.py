@@ -1,0 +1,98 @@
+"""What an audit is made of: sections of lines, each with definition, interval, control, and a sentence on what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from isthmus.metrics.core import Array, Metric, Weighted, interval, resamples
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number: ``value`` with its 95 % interval, how to read it, and the ``control`` it is read against."""
+
+    key: str
+    title: str
+    value: float | None
+    unit: str
+    better: str
+    text: str
+    low: float | None = None
+    high: float | None = None
+    control: float | None = None
+    control_name: str = ""
+    n: int | None = None
+    k: int | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question of the audit. ``why`` says why it does not apply; then it has no lines."""
+
+    key: str
+    title: str
+    question: str
+    definition: str
+    lines: tuple[Line, ...] = ()
+    meaning: str = ""
+    why: str | None = None
+    tables: tuple[dict[str, Any], ...] = field(default=())
+    pictures: tuple[dict[str, str], ...] = field(default=())
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        made = asdict(self) | {"applies": self.why is None}
+        return made | {"lines": [asdict(line) for line in self.lines], "tables": list(self.tables)}
+
+
+class NotHere(Exception):
+    """A section does not apply; the text says why."""
+
+
+Question = Callable[[Any], Section]
+
+
+def number(value: float | None) -> float | None:
+    """Six digits, None where it is not finite."""
+    return None if value is None or not np.isfinite(value) else round(float(value), 6)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Makes lines from metrics on the same rows: ``groups`` are drawn whole by the bootstrap."""
+
+    n: int
+    groups: list[str] | None = None
+
+    def line(
+        self, key: str, metric: Metric, form: Weighted, *, title: str | None = None, control: float | None = None,
+        control_name: str = "", k: int | None = None, n: int | None = None, text: str | None = None,
+    ) -> Line:  # fmt: skip
+        """A line of one metric in its bootstrap form."""
+        value, drawn = self.drawn(metric, form)
+        low, high = interval(drawn, around=value if metric.centred else None)
+        low, high = (min(max(edge, metric.low), metric.high) for edge in (low, high))
+        return Line(
+            key, title or metric.title, number(value), metric.unit, metric.better, text or metric.text, number(low),
+            number(high), number(control), control_name if number(control) is not None else "", n or self.n, k,
+        )  # fmt: skip
+
+    def drawn(self, metric: Metric, form: Weighted) -> tuple[float, Array]:
+        """The value, and its bootstrap replicates."""
+        value = float(form.under(np.ones((1, self.n)))[0])
+        with np.errstate(all="ignore"):
+            return value, form.under(resamples(self.n, metric.replicates, groups=self.groups))
+
+
+def over(values: Array, *, seed: int = 0, times: int = 1000) -> tuple[float, float, float]:
+    """Mean of values (m,) and its 95 % interval over the m things (concepts, classes), NaN left out."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return float("nan"), float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).choice(known, (times, len(known))).mean(1)
+    low, high = interval(drawn) if len(known) > 1 else (float("nan"), float("nan"))
+    return float(known.mean()), low, high

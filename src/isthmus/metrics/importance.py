@@ -1,0 +1,99 @@
+"""Are the concepts that matter to a class those that its rows have? Global importance, existence, deletion and insertion.
+
+Aysel, Cai, Prügel-Bennett 2025, Concept-Based XAI: Metrics and Benchmarks, arXiv 2501.19271, as two readers' notes give it
+(no code was found); their "CEM" is ``existence`` here. Fel et al. 2023, CRAFT (deletion, insertion). Goyal et al. 2019 (CaCE).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isthmus.errors import DataError
+from isthmus.metrics.core import Array, Metric, Sums
+
+
+def frequencies(c: Array, y: Array, classes: int) -> Array:
+    """(K, Y) V: share of a class's training rows that have a concept; c (n, K), NaN left out; NaN where a class has none."""
+    known = ~np.isnan(c)
+    hot = np.eye(classes)[y]
+    count = known.T.astype(float) @ hot
+    return np.where(count > 0, np.nan_to_num(c).T @ hot / np.where(count > 0, count, 1), np.nan)
+
+
+def averages(values: Array, y: Array, answers: Array, classes: int) -> Array:
+    """(K, Y) mean value of each concept over the rows of a class that were decided rightly; NaN where none was."""
+    hot = np.eye(classes)[y] * (answers == y)[:, None]
+    count = hot.sum(0)
+    return np.where(count > 0, values.T @ hot / np.where(count > 0, count, 1), np.nan)
+
+
+def global_importance(weights: Array, means: Array, frequency: Array) -> dict[str, Array]:
+    """CGIM1 to 3, each (K,) in -1..1, up: cosine over classes of V with the weights, the mean values, and their product.
+
+    weights (K, Y) of a linear head, means (K, Y) as from ``averages``, frequency (K, Y) as from ``frequencies``. NaN where one
+    of the two is 0 everywhere.
+    """
+    if not weights.shape == means.shape == frequency.shape:
+        raise DataError(
+            f"global importance: expected three arrays (K, Y), got {weights.shape}, {means.shape}, {frequency.shape}"
+        )
+    return {
+        "CGIM1": cosine(weights, frequency),
+        "CGIM2": cosine(means, frequency),
+        "CGIM3": cosine(weights * means, frequency),
+    }
+
+
+def cosine(a: Array, b: Array) -> Array:
+    """(K,) cosine of the rows of a and b (K, Y), over the columns known in both."""
+    known = ~(np.isnan(a) | np.isnan(b))
+    a, b = np.where(known, a, 0), np.where(known, b, 0)
+    norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(norm > 0, (a * b).sum(1) / norm, np.nan)
+
+
+def top(importance: Array, most: int) -> Array:
+    """(n, most) columns by falling importance (n, K); the first of equals first."""
+    if not 1 <= most <= importance.shape[1]:
+        raise DataError(f"expected 1 to {importance.shape[1]} concepts of importance, got {most}")
+    return np.argsort(-importance, axis=1, kind="stable")[:, :most]
+
+
+def _existence(c: Array, importance: Array, most: int) -> Sums:
+    if c.shape != importance.shape:
+        raise DataError(f"existence: expected labels and importances of one shape (n, K), got {c.shape}, {importance.shape}")
+    present = np.take_along_axis(c, top(importance, most), 1)
+    known = ~np.isnan(present)
+    return Sums(np.c_[(np.nan_to_num(present) > 0.5).sum(1), known.sum(1)].astype(float), lambda s: s[:, 0] / s[:, 1])
+
+
+def area_under(probabilities: Array) -> Array:
+    """(n,) area under probabilities (n, P + 1) of the decided class while concepts go (or come) one step after another."""
+    return ((probabilities[:, 1:] + probabilities[:, :-1]) / 2).mean(1)
+
+
+def _areas(probabilities: Array) -> Sums:
+    area = area_under(probabilities)
+    return Sums(np.c_[area, np.ones(len(area))], lambda s: s[:, 0] / s[:, 1])
+
+
+def effects(on: Array, off: Array) -> Array:
+    """(Y,) CaCE: mean over rows of the class probabilities (n, Y) with the concept set to 1, minus with it set to 0; -1..1."""
+    if on.shape != off.shape:
+        raise DataError(f"CaCE: expected two arrays (n, Y), got {on.shape} and {off.shape}")
+    return (on - off).mean(0)
+
+
+existence = Metric(
+    _existence, "existence", "share", 0, 1, "up", "concepts",
+    "share of the l concepts that speak most for the answer that are in the row, by the row's own labels; chance: their rate",
+)  # fmt: skip
+deletion = Metric(
+    _areas, "c-deletion", "probability", 0, 1, "down", "strip",
+    "area under the decided class's probability while concepts are taken out, the weightiest first; beside random order",
+)  # fmt: skip
+insertion = Metric(
+    _areas, "c-insertion", "probability", 0, 1, "up", "strip",
+    "area under the decided class's probability while concepts are put in, the weightiest first; beside random order",
+)  # fmt: skip

@@ -1,0 +1,123 @@
+"""Purity against scikit-learn's AUC pair by pair; OIS and NIS where the answer is known; niches and MPO by listing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+from sklearn.metrics import roc_auc_score
+
+from isthmus import metrics
+from isthmus.errors import DataError, OptionError
+from isthmus.metrics import resamples
+from isthmus.metrics.core import Ranked
+from isthmus.metrics.purity import aucs, halves, mispredicted, niches, purity
+
+SEEDS = st.integers(0, 10_000)
+
+
+def world(seed: int, n: int = 300, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    z = draw.normal(size=(n, k)) + 0.5 * draw.normal(size=(n, 1))
+    return (z > 0).astype(float), z + draw.normal(size=(n, k)) * 0.5
+
+
+@given(SEEDS)
+@settings(max_examples=10, deadline=None)
+def test_matrices_are_the_auc_of_each_pair(seed: int) -> None:
+    c, v = world(seed)
+    v = v.round(1)  # ties
+    c[np.random.default_rng(seed).random(c.shape) < 0.1] = np.nan
+    found, oracle = purity(c, v)
+    for i in range(4):
+        for j in range(4):
+            rows = ~np.isnan(c[:, j])
+            want = roc_auc_score(c[rows, j], v[rows, i])
+            assert found[i, j] == pytest.approx(max(want, 1 - want), abs=1e-12)
+            want = roc_auc_score(c[rows, j], np.where(np.isnan(c[rows, i]), 0.5, c[rows, i]))
+            assert oracle[i, j] == pytest.approx(max(want, 1 - want), abs=1e-12)
+    assert metrics.ois(c, v) == pytest.approx(2 / 4 * np.linalg.norm(found - oracle), abs=1e-12)
+
+
+@given(SEEDS, st.permutations([0, 1, 2, 3]))
+@settings(max_examples=10, deadline=None)
+def test_true_concepts_are_pure_and_order_does_not_matter(seed: int, order: list[int]) -> None:
+    c, v = world(seed)
+    assert metrics.ois(c, c) == 0 and metrics.ois(c, 1 - c) == pytest.approx(0, abs=1e-12)
+    assert metrics.ois(c, v) == pytest.approx(metrics.ois(c[:, order], v[:, order]), abs=1e-12)
+    assert metrics.nis(c, v) == pytest.approx(metrics.nis(c[:, order], v[:, order]), abs=1e-9)
+
+
+def test_random_columns_tell_nothing() -> None:
+    draw = np.random.default_rng(0)
+    c = (draw.random((4000, 5)) < 0.5).astype(float)
+    noise = draw.normal(size=c.shape)
+    assert np.abs(aucs(noise, c) - 0.5).max() < 0.04
+    assert metrics.ois(c, noise) == pytest.approx(2 / 5 * (5 * 0.25) ** 0.5, abs=0.03)  # the diagonal is .5 short
+    assert metrics.nis(c, noise) == pytest.approx(0.5, abs=0.02)
+
+
+def test_one_column_that_knows_all_is_impure() -> None:
+    """Every column the same mix: the niche is empty or everything, so nothing is told outside it but by the mix itself."""
+    draw = np.random.default_rng(1)
+    c = (draw.random((3000, 4)) < 0.5).astype(float)
+    mixed = np.repeat((c @ [1, 2, 4, 8])[:, None], 4, 1)
+    assert metrics.ois(c, mixed) > 2 * metrics.ois(c, c + draw.normal(size=c.shape) * 0.3)
+    noise = draw.normal(size=c.shape) * 0.7
+    spread = c + c[:, [1, 2, 3, 0]] * 0.7  # each concept also stands in the column before it
+    assert metrics.nis(c, spread + noise) > metrics.nis(c, c + noise) + 0.05
+
+
+def test_quantiles_see_what_ranks_cannot_and_vectors_are_probed() -> None:
+    draw = np.random.default_rng(2)
+    z = draw.normal(size=(3000, 3))
+    c = (np.abs(z) > 0.67).astype(float)
+    assert metrics.ois(c, z) > 0.5 and metrics.ois(c, z, probe="bins") < 0.06
+    vectors = np.stack([draw.normal(size=z.shape), np.abs(z)], -1)
+    assert metrics.ois(c, vectors) < 0.06
+    found, _ = purity(c, vectors)
+    at = halves(len(c))[1]
+    fit = np.setdiff1d(np.arange(len(c)), at)
+    probe = Ridge(alpha=1e-3 * len(fit)).fit((vectors[fit, 1] - vectors[fit, 1].mean(0)) / vectors[fit, 1].std(0), c[fit, 1])
+    score = probe.predict((vectors[at, 1] - vectors[fit, 1].mean(0)) / vectors[fit, 1].std(0))
+    assert found[1, 1] == pytest.approx(roc_auc_score(c[at, 1], score), abs=1e-9)
+
+
+def test_the_interval_is_that_of_resampled_rows() -> None:
+    c, v = world(3, 400)
+    weights = resamples(400, 200)
+    exact = np.stack([Ranked(v[:, i], c[:, j] > 0.5, np.ones(400, bool)).under(weights) for i in range(4) for j in range(4)], 1)
+    exact = np.maximum(exact, 1 - exact)
+    oracle = np.stack(
+        [Ranked(c[:, i], c[:, j] > 0.5, np.ones(400, bool)).under(weights) for i in range(4) for j in range(4)], 1
+    )
+    want = 0.5 * np.linalg.norm(exact - np.maximum(oracle, 1 - oracle), axis=1)
+    got = metrics.ois.weighted(c, v).under(weights)
+    assert got.std() == pytest.approx(want.std(), rel=0.1) and np.abs(got - want).max() < 0.01
+
+
+def test_concepts_of_one_answer_are_left_out() -> None:
+    c, v = world(4)
+    wide = np.c_[c, np.ones(len(c))], np.c_[v, np.random.default_rng(0).normal(size=len(c))]
+    assert metrics.ois(*wide) == pytest.approx(metrics.ois(c, v), abs=1e-12)
+    assert np.isnan(metrics.ois(np.ones((20, 2)), np.zeros((20, 2)))) and np.isnan(
+        metrics.nis(np.ones((20, 2)), np.zeros((20, 2)))
+    )
+
+
+def test_niches_and_mispredictions_by_listing() -> None:
+    c, v = world(5)
+    for j in range(4):
+        for i in range(4):
+            assert niches(c, v)[i, j] == (abs(np.corrcoef(v[:, i], c[:, j])[0, 1]) > 0.5)
+    right, known = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1]], bool), np.array([[1, 1, 0], [1, 1, 1], [1, 1, 1]], bool)
+    np.testing.assert_allclose(mispredicted(right, known), [1, 2 / 3, 1 / 3, 1 / 3])
+
+
+def test_bad_input() -> None:
+    with pytest.raises(DataError, match="a column of each concept"):
+        metrics.ois(np.zeros((5, 2)), np.zeros((5, 3)))
+    with pytest.raises(OptionError, match="'rank', 'bins' or 'ridge'"):
+        purity(np.eye(4), np.eye(4), probe="mlp")  # type: ignore[arg-type]
