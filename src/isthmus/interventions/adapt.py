@@ -65,8 +65,8 @@ def adapt(
     how far it lies below its source mean in that class. The m that mislead most are masked, the a of the others that are missed
     most are amplified by gamma; m, a from 0, 1, 2, 4 ... ``most`` and gamma of ``gammas`` by accuracy on the support rows, each
     left out in turn, the smallest change among equals, at least two rows better than none. It is taken only if accuracy on the
-    ``source`` rows (validation rows, not those it was fitted on) falls by at most ``tolerance``; else weights stay and the entry
-    says so.
+    ``source`` rows (validation rows, not those it was fitted on) falls by at most ``tolerance``; else weights stay, and the
+    entry says so.
     """
     _checked(model, most, gammas, tolerance)
 

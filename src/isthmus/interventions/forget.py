@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from isthmus import losses
-from isthmus.data.table import Splits, Table
+from isthmus.data.table import Fold, Splits, Table
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Given
 from isthmus.interventions import chain
@@ -144,7 +144,7 @@ def forget(
         batch_size=batch_size, patience=0, name="forget", through="feedforward" if new.solver is feedforward else "solver",
     )  # fmt: skip
     with seeded(seed):
-        learn(new, told.fold)
+        learn(new, told)
     what: What = {
         "class": new.task.names[t], "by": by, "labels": labels, "concepts": made, "retain": retain, "epochs": epochs, "lr": lr,
         "seed": seed, "seconds": round(time.perf_counter() - began, 3),
@@ -165,8 +165,8 @@ def _emptied(model: ConceptModel, t: int) -> None:
 
 def _relabelled(
     model: ConceptModel, data: Splits, t: int, labels: Labels, retain: float, concepts: list[str], seed: int
-) -> Splits:
-    """Training rows, the class under other labels and concepts unknown, a share of the others; other splits without it."""
+) -> Fold:
+    """Training rows, the class under other labels and concepts unknown, a share of the others; validation rows without it."""
     draw = torch.Generator().manual_seed(seed)
     train, y = data.train, data.train.y
     assert y is not None
@@ -186,8 +186,9 @@ def _relabelled(
         c[: len(own)] = torch.nan
     assert rows.y is not None
     changed = rows.replace(y=torch.cat([told, rows.y[len(own) :]]), c=c)
-    held = [part.take((part.y != t).nonzero()[:, 0]) for part in (data.validation, data.test) if part.y is not None]
-    return Splits(changed, *held, name=data.name, card=data.card)
+    held = data.validation
+    assert held.y is not None
+    return Fold(changed, held.take((held.y != t).nonzero()[:, 0]))
 
 
 @torch.no_grad()
