@@ -14,6 +14,7 @@ from isthmus import hub, registry, testing
 from isthmus.data.table import Splits, Table
 from isthmus.errors import DataError, IsthmusError, OptionError
 from isthmus.interventions import adapt as adapting
+from isthmus.interventions import forget as forgetting
 from isthmus.interventions import repair
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace, Task
@@ -172,6 +173,34 @@ def test_targeted_labels_are_the_nearest_class_and_random_ones_never_the_class()
     own = int((data.train.y == 1).sum())
     assert not bool((told.train.y[:own] == 1).any()) and bool(told.train.c[:own].isnan().all())
     assert len(told.train) == own + round(0.5 * (200 - own)) and not bool((told.validation.y == 1).any())
+
+
+def test_a_class_is_forgotten_after_other_edits(linear: tuple[ConceptModel, Splits]) -> None:
+    """Rows keep the names and columns they were labelled under; the model's have changed since."""
+    model, data = linear
+    rows = data.train
+    for edited in (
+        im.edit.remove(model, ["colour", "weight"], why="w"),
+        im.edit.rename(model, {"age": "years lived"}, why="w"),
+        im.edit.remove(im.edit.rename(model, {"age": "years lived"}, why="w"), "size", why="w"),
+    ):
+        told = forgetting._relabelled(edited, data, 1, "random", 1.0, [], 0)
+        own = int((rows.y == 1).sum())
+        assert told.train.space == edited.space
+        assert bool(told.train.c[:own].isnan().all())
+        want = im.edit.follow(edited, rows).labels_for(edited.space)
+        pair = (told.train.c[own:], want[rows.y != 1])
+        assert torch.equal(*(part.nan_to_num(-9).sort(dim=0).values for part in pair)), "the same rows in another order"
+        new = repair.forget(edited, data, "b", epochs=2, why="withdrawn")
+        assert not torch.equal(new.bottleneck.score.weight, edited.bottleneck.score.weight)
+
+
+def test_numbers_are_taught_in_the_models_own_units(linear: tuple[ConceptModel, Splits]) -> None:
+    """The class's rows, whose labels are withheld, must not move the center and scale that numbers are read by."""
+    model, data = linear
+    told = forgetting._relabelled(model, data, 1, "targeted", 0.2, [], 0)
+    assert [(c.center, c.scale) for c in told.train.space.concepts] == [(c.center, c.scale) for c in model.space.concepts]
+    assert told.train.space.concepts[-1].center != pytest.approx(float(told.train.c[:, -1].nanmean()), abs=1e-3)
 
 
 # calibration and pinned weights

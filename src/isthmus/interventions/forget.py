@@ -22,10 +22,12 @@ from isthmus.data.table import Fold, Splits, Table
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Given
 from isthmus.interventions import chain
-from isthmus.interventions.handles import class_indices, weights_of
+from isthmus.interventions.edit import follow
+from isthmus.interventions.handles import bias_of, class_indices, weights_of
 from isthmus.interventions.record import What, edited, features_of, record
 from isthmus.metrics import METRICS, interval, resamples
 from isthmus.model import ConceptModel, Concepts, Contributes, feedforward
+from isthmus.space import EMPTY
 from isthmus.train import CHUNK, Learn, encode, seeded
 
 How = Literal["head", "relabel"]
@@ -154,13 +156,8 @@ def forget(
 
 def _emptied(model: ConceptModel, t: int) -> None:
     """No row is decided as class t: weights 0, a bias far below all others."""
-    w = weights_of(model, "forget")
-    w[t] = 0
-    for name, bias in model.head.named_parameters():
-        if name.endswith("bias") and bias.shape == (model.task.width,):
-            bias[t] = -1e4
-            return
-    raise OptionError("forget, by 'head': needs a linear head with a bias; use by='relabel'")
+    w, bias = weights_of(model, "forget"), bias_of(model, "forget")
+    w[t], bias[t] = 0, -1e4
 
 
 def _relabelled(
@@ -180,15 +177,22 @@ def _relabelled(
     else:
         told = torch.full((len(own),), _nearest(model, train, t, concepts))
     rows = train.take(torch.cat([own, kept]))
-    c = None
-    if rows.c is not None and rows.labels_for(model.space) is not None:
-        c = rows.c.clone()
-        c[: len(own)] = torch.nan
     assert rows.y is not None
-    changed = rows.replace(y=torch.cat([told, rows.y[len(own) :]]), c=c)
+    changed = _taught(model, rows, y=torch.cat([told, rows.y[len(own) :]]))
+    if changed.c is not None:
+        changed.c[: len(own)] = torch.nan
     held = data.validation
     assert held.y is not None
-    return Fold(changed, held.take((held.y != t).nonzero()[:, 0]))
+    return Fold(changed, _taught(model, held.take((held.y != t).nonzero()[:, 0])))
+
+
+def _taught(model: ConceptModel, rows: Table, **changes: Tensor) -> Table:
+    """Rows with the labels of the model's concepts, under the names that edits gave them; none where one has no label."""
+    rows = follow(model, rows)
+    c = rows.labels_for(model.space)
+    space = EMPTY if c is None else model.space
+    c = None if c is None else c.clone()
+    return rows.replace(c=c, space=space, task=model.task, where=None, askable=None, **changes)
 
 
 @torch.no_grad()
