@@ -1,30 +1,25 @@
-"""Recalibrating concepts on labelled rows, and pinning weights of a linear head while the rest is learnt again.
+"""Recalibrating concepts on labelled rows: 80 % means 80 %.
 
 Platt 1999, Probabilistic outputs for support vector machines (the scale and shift, folded into the bottleneck's last layer).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from isthmus import losses
 from isthmus.bottlenecks.linear import smoothed
-from isthmus.data.table import Splits, Table
+from isthmus.data.table import Table
 from isthmus.errors import DataError, OptionError
-from isthmus.heads.residual import ResidualHead
-from isthmus.interventions import chain
-from isthmus.interventions.handles import Names, beside, class_indices, columns_of, one_column, weights_of
-from isthmus.interventions.record import What, edited, features_of, record
-from isthmus.interventions.refit import Held
+from isthmus.interventions.handles import Names, columns_of
+from isthmus.interventions.record import What, edited, features_of
 from isthmus.metrics import METRICS
-from isthmus.model import ConceptModel, Concepts, feedforward
+from isthmus.model import ConceptModel, Concepts
 from isthmus.space import ConceptSpace
-from isthmus.train import CHUNK, seeded
+from isthmus.train import CHUNK
 
 
 def recalibrate(
@@ -164,38 +159,3 @@ def _ece(model: ConceptModel, rows: Table) -> float | None:
     if c is None or not discrete.any() or values[:, discrete].min() < 0 or values[:, discrete].max() > 1:
         return None
     return round(METRICS["concept_ece"](c.double().numpy()[:, discrete], values[:, discrete]), 6)
-
-
-def pin(
-    model: ConceptModel, weights: Mapping[tuple[Any, Any], float], data: Splits, *, lr: float = 1e-3, epochs: int = 100,
-    batch_size: int = 256, patience: int = 10, seed: int = 0, why: str, who: str | None = None, validation: Table | None = None,
-) -> ConceptModel:  # fmt: skip
-    """Set weights of a linear head, ``{(class, concept): weight}``, and learn the rest again around them, on training rows.
-
-    The pinned weights stay bit for bit; bottleneck and features stay. ``reweight`` sets them and learns nothing.
-    """
-    chain.line(why, "why")
-    if not weights:
-        raise OptionError("pin: expected {(class, concept): weight}, got none")
-    if (data.task.kind, data.task.names) != (model.task.kind, model.task.names):
-        raise DataError(f"pin: expected the task {list(model.task.names[:4])}, got {list(data.task.names[:4])}")
-    new = deepcopy(model)
-    w = weights_of(new, "pin")
-    free, rows = torch.ones_like(w), list[dict[str, Any]]()
-    for (label, concept), weight in weights.items():
-        (y,), k = class_indices(new.task, [label]), one_column(new.space, concept, "pin")
-        if not torch.isfinite(torch.tensor(float(weight))):
-            raise OptionError(f"pin: expected a finite weight for {new.space.columns[k]!r}, got {weight!r}")
-        row = {"class": new.task.names[y], "concept": new.space.columns[k], "from": float(w[y, k])}
-        with torch.no_grad():
-            w[y, k], free[y, k] = weight, 0
-        rows.append(row | {"to": float(w[y, k])})
-    part = "head.inner" if isinstance(new.head, ResidualHead) else "head"
-    learn = Held(
-        losses.task, (part,), lr=lr, epochs=epochs, batch_size=batch_size, patience=patience, name="pin", free=free,
-        through="feedforward" if new.solver is feedforward else "solver",
-    )  # fmt: skip
-    with seeded(seed):
-        learn(new, data.fold)
-    what: What = {"weights": rows, "data": data.name, "lr": lr, "epochs": epochs, "seed": seed, **beside(new)}
-    return record(model, new, "pin", what, why=why, who=who, validation=validation or data.validation)
