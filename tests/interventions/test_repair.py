@@ -156,6 +156,46 @@ def test_a_class_is_forgotten_and_the_rest_kept(fitted: tuple[ConceptModel, Spli
     assert torch.equal(loaded(data.test.x).logits, new(data.test.x).logits)
 
 
+def test_scores_of_forgetting_are_those_of_another_library(fitted: tuple[ConceptModel, Splits]) -> None:
+    from scipy.stats import entropy
+    from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+
+    model, data = fitted
+    new, other = repair.forget(model, data, "y", epochs=3, lr=0.02, why="withdrawn"), model
+    told = repair.forgotten(new, data, "y", original=model, retrained=other)
+    y, p, q = data.test.y.numpy(), *(each(data.test.x).logits.double().softmax(1).numpy() for each in (new, other))
+    a, b, own = p.argmax(1), q.argmax(1), y == 1
+    assert told["forget"]["value"] == pytest.approx(accuracy_score(y[own], a[own]))
+    assert told["retain"]["value"] == pytest.approx(accuracy_score(y[~own], a[~own]))
+    assert told["agreement"]["value"] == pytest.approx((a == b).mean())
+    assert told["divergence"]["value"] == pytest.approx(entropy(q, p, axis=1).mean(), rel=1e-5), "of the new from the retrained"
+    gap = f1_score(y, a, average="macro") - f1_score(y, b, average="macro")
+    assert told["f1_gap"]["value"] == pytest.approx(gap) and gap < 0
+    for name, each in (("membership", new), ("membership_before", model)):
+        loss: list[float] = []
+        for part in (data.train, data.test):
+            mine = part.take((part.y == 1).nonzero()[:, 0])
+            for row in each(mine.x).logits.double().softmax(1).numpy():
+                loss.append(log_loss([1], [row], labels=[0, 1, 2]))
+        member = np.arange(len(loss)) < int((data.train.y == 1).sum())
+        assert told[name]["value"] == pytest.approx(roc_auc_score(member, -np.array(loss)), abs=1e-6)
+
+
+def test_the_encoder_unlearns_where_it_is_asked_to(tmp_path: Path) -> None:
+    data = testing.world(("binary",), rows=400)
+    model = im.fit("cbm", data, epochs=20, lr=0.01)
+    kept = repair.forget(model, data, "b", epochs=3, why="withdrawn")
+    gone = repair.forget(model, data, "b", epochs=3, encoder=True, why="withdrawn")
+    assert torch.equal(kept.encode(data.test.x), model.encode(data.test.x))
+    assert not torch.equal(gone.encode(data.test.x), model.encode(data.test.x))
+    loaded = hub.load(hub.save(gone, tmp_path / "m"))
+    assert torch.equal(loaded(data.test.x).logits, gone(data.test.x).logits) and loaded.history == gone.history
+    assert repair.forgotten(gone, data, "b", original=model)["forget"]["value"] < right(model, data.test)
+    bare = im.fit("cbm", data, features="identity", epochs=1)
+    with pytest.raises(OptionError, match="no weights to learn"):
+        repair.forget(bare, data, "b", encoder=True, why="withdrawn")
+
+
 def test_emptying_the_head_hides_at_once_and_erases_nothing(fitted: tuple[ConceptModel, Splits]) -> None:
     model, data = fitted
     new = repair.forget(model, data, "y", by="head", why="withdrawn")
