@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,3 +213,59 @@ def test_a_model_on_aligned_features_is_read_back_map_card_and_all(tmp_path: Pat
     again = hub.load(hub.save(model, tmp_path / "model"))
     assert torch.equal(again(data.test.x).logits, model(data.test.x).logits)
     assert again.features.card == made.card and again.features.card["weak"]
+
+
+FRESH = """
+import json, socket, sys
+import torch
+
+def refuse(*a, **k):
+    raise AssertionError("network")
+
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+import isthmus as im
+torch.set_num_threads(1)
+model = im.load(sys.argv[1])
+new = im.edit.retext(model, model.space.names[0], "other words", vector=torch.ones(4), why="a better text")
+im.save(new, sys.argv[2])
+x = torch.linspace(-1, 1, 24).view(2, 12)
+print(json.dumps({"was": model(x).logits.tolist(), "now": new(x).logits.tolist()}))
+"""
+
+
+def alone(*words: str, code: int = 0) -> str:
+    """What a process of its own says: nothing that this one imported is there."""
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "error"}
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == code, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_a_process_that_never_heard_of_words_reads_and_edits_the_model(tmp_path: Path) -> None:
+    data = unlabelled(scene(text=E))
+    captions = [data.task.names[int(y)] for y in data.train.y]
+    made = aligned.align(build("identity", dim=12), data.train.x, captions, told, pairs="names", weak=True)
+    model = registry.get("pcbm").make(made, data.space, data.task).fit(data)
+    hub.save(model, tmp_path / "model")
+    said = json.loads(alone("-c", FRESH, str(tmp_path / "model"), str(tmp_path / "edited")))
+    x = torch.linspace(-1, 1, 24).view(2, 12)
+    torch.testing.assert_close(torch.tensor(said["was"]), model(x).logits)
+    torch.testing.assert_close(torch.tensor(said["now"]), hub.load(tmp_path / "edited")(x).logits)
+    assert said["was"] != said["now"]
+
+
+def test_the_command_line_reads_scores_and_edits_what_it_fitted_on_words(tmp_path: Path, isthmus_data: Any) -> None:
+    """Each command is a process of its own, as on a terminal; photos, real words, no network."""
+    isthmus_data("features/cifar10_8k_mnv2.npz")
+    pytest.importorskip("tokenizers")
+    words = Path(__file__).parents[2] / "claims" / "words" / "cifar10.json"
+    run, edited = str(tmp_path / "run"), str(tmp_path / "edited")
+    command = ("-W", "default", "-m", "isthmus.cli")
+    fit = ("fit", "labo", "cifar10_8k:inputs=mobilenetv2", "--concepts", str(words), "--set", "epochs=2", "--out", run)
+    alone(*command, *fit)
+    assert "accuracy" in alone(*command, "evaluate", run)
+    name = next(iter(json.loads(words.read_text()).values()))[0]
+    how = ("--encoder", "sentence_encoder", "--why", "plainer", "--out", edited)
+    alone(*command, "edit", run, "retext", name, "two long wings", *how)
+    assert "two long wings" in alone(*command, "edit", edited, "history")
+    assert json.loads(alone("-c", "import sys, isthmus as im; print(len(im.load(sys.argv[1]).space))", edited)) > 90
