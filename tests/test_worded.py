@@ -13,7 +13,7 @@ from torch import Tensor
 from isthmus.api import fit
 from isthmus.concepts.book import Book, Phrase, merged
 from isthmus.data.table import Splits, Table
-from isthmus.errors import DataError, OptionError
+from isthmus.errors import DataError, OptionError, UnknownName
 from isthmus.features import Features, build
 from isthmus.features.aligned import Aligned
 from isthmus.space import Concept, ConceptSpace, Task
@@ -162,11 +162,12 @@ def test_features_without_weights_learn_the_task_first_and_then_stay() -> None:
 
 
 def test_a_phrase_that_nobody_let_in_is_no_concept() -> None:
-    waiting = Book((Phrase("red wings", ("a",)),))
+    waiting = Book((Phrase("red wings"),))
     with pytest.raises(DataError, match="not approved"):
         worded(scene(), waiting, text=Letters())
 
 
+@pytest.mark.filterwarnings("ignore:.*no phrase was written for 'b':UserWarning")
 def test_words_from_a_file_by_class(tmp_path: Path) -> None:
     (tmp_path / "birds.json").write_text('{"a": ["red wings"], "c": ["grey tail", "red wings"]}')
     found = worded(scene(), tmp_path / "birds.json", text=Letters())
@@ -201,3 +202,27 @@ def test_texts_are_embedded_in_parts_and_come_out_in_order() -> None:
     texts, encoder = [f"{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(600)], Letters()
     torch.testing.assert_close(vectors(encoder, texts), encoder(encoder.prepare(texts)))
     assert encoder.batches[:3] == [256, 256, 88]
+
+
+def written(**phrases: str) -> Book:
+    return Book(tuple(Phrase(text, (owner,), approved="me") for owner, text in phrases.items()))
+
+
+def test_a_class_that_is_misspelt_is_answered_and_one_without_words_is_named() -> None:
+    """Near a class that has no phrase: an error. A class of another data set beside all of ours: a warning."""
+    data = scene()
+    task = Task.classes(["car", "bird", "airplane"])
+    data = Splits(*(getattr(data, n).replace(task=task) for n in ("train", "validation", "test")))
+    for slip, meant in (("brid", "bird"), ("Bird", "bird"), ("aeroplane", "airplane")):
+        own = {name: f"words {name}" for name in task.names if name != meant}
+        with pytest.raises(UnknownName, match=f"{slip!r}; did you mean {meant!r}"):
+            worded(data, written(**own, **{slip: "two wings"}), text=Letters())
+    whole = {name: f"words {name}" for name in task.names}
+    with pytest.warns(UserWarning, match="phrases of 'cat' count for no class") as told:
+        worded(data, written(**whole, cat="four legs"), text=Letters())
+    assert len(told) == 1
+    with pytest.warns(UserWarning, match="no phrase was written for 'bird', 'airplane'"):
+        worded(data, written(car="four wheels"), text=Letters())
+    worded(data, Book((Phrase("round", approved="me"),)), text=Letters())  # for no class: nothing to say
+    with pytest.raises(DataError, match="expected at least one phrase"):
+        worded(data, Book(()), text=Letters())

@@ -161,7 +161,8 @@ def compare(
     budgets to score or without, or 'all'. ``words``: concepts in words instead of the
     data's own, on frozen features that share a space with texts (``worded``; ``text`` names another sentence encoder). ``out``:
     a folder for comparison.json, table.md and report.html. Data of ours brings the features, training and policies that suit
-    it (``Splits.suggest``), where you name none.
+    it (``Splits.suggest``), where you name none. A row that cannot be fitted is left out with its reason (``left_out``); where
+    that is the black box, or no other row is left, its error is raised.
     """
     start, say = time.perf_counter(), say or (lambda text: None)
     splits = load(data, **(data_options or {})) if isinstance(data, str) else data
@@ -196,10 +197,15 @@ def compare(
             made = built[0]
         built.append(made)
         coded.append(seen)
-        for row in todo:
+        for row in [row for row in todo if row.name in fitted]:
             say(f"seed {seed}: {row.name}")
-            _fit(fitted[row.name], seen[learns[row.name]], made[learns[row.name]].module, seed, budget if number == 0 else 0)
-            fitted[row.name].models[-1].features = made[learns[row.name]].module
+            encoder = made[learns[row.name]].module
+            try:
+                _fit(fitted[row.name], seen[learns[row.name]], encoder, seed, budget if number == 0 else 0)
+            except IsthmusError as error:
+                left.append(_failed(row, seed, error, fitted))
+                continue
+            fitted[row.name].models[-1].features = encoder
     say("scores")
     scores: dict[str, Scored] = {}
     for name, done in fitted.items():
@@ -251,6 +257,14 @@ def _check(seeds: Iterable[int], budget: int, training: dict[str, Any]) -> list[
     return listed
 
 
+def _failed(row: Row, seed: int, error: IsthmusError, fitted: dict[str, Fitted]) -> dict[str, str]:
+    """Take a row that could not be fitted out of ``fitted``; its error where it is the black box or the last beside it."""
+    del fitted[row.name]
+    if row.method.name == "blackbox" or all(done.row.method.name == "blackbox" for done in fitted.values()):
+        raise error
+    return {"method": row.name, "title": row.method.card.title, "unmet": "", "failed": f"seed {seed}: {error}"}
+
+
 def _fit(done: Fitted, seen: Splits, module: nn.Module, seed: int, budget: int) -> None:
     """Fit one row with one seed; with a ``budget``, choose its settings on validation first."""
     tries = candidates(done.row, budget) if budget else [done.chosen]
@@ -258,12 +272,10 @@ def _fit(done: Fitted, seen: Splits, module: nn.Module, seed: int, budget: int) 
     failed: IsthmusError | None = None
     for options in tries:
         start = time.perf_counter()
-        plan = done.row.method.make(inside(module), seen.space, seen.task, seed=seed, **{**done.row.options, **options})
         try:
+            plan = done.row.method.make(inside(module), seen.space, seen.task, seed=seed, **{**done.row.options, **options})
             model = plan.fit(seen, seed)
         except IsthmusError as error:
-            if len(tries) == 1 or type(error) is not IsthmusError:  # one of its kinds: not a loss that diverged
-                raise
             failed = error
             done.tuned.append({"options": options, "validation": None, "failed": str(error)})
             continue

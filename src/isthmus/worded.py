@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isthmus.concepts.book import Book, read_words
+from isthmus.concepts.book import Book, fitting, read_words
 from isthmus.data.cache import cached
 from isthmus.data.rows import Images
 from isthmus.data.table import Splits, Table
 from isthmus.encoders import learnable, resolve, train_encoder
-from isthmus.errors import OptionError
+from isthmus.errors import DataError, OptionError
 from isthmus.features import Features, build
 from isthmus.features.aligned import Aligned, align
 from isthmus.space import ConceptSpace, Task
@@ -60,9 +60,14 @@ def worded(
     form with ``text`` (default: the MiniLM sentence encoder) by the captions of training rows; a table without captions gets
     them from its training labels, and what is learnt so is weakly supervised. No validation or test row is used for that.
     Features without weights learn the task first (``training``: epochs, lr, batch_size) and are then frozen for every method.
-    Raises ``DataError`` for words that do not fit.
+    Raises ``DataError`` for words that do not fit, ``UnknownName`` for a misspelt class; classes without a phrase are named in
+    a warning.
     """
     book = words if isinstance(words, Book) else read_words(words)
+    if not len(book):
+        raise DataError("words: expected at least one phrase, got an empty list")
+    if data.task.kind != "value":
+        fitting(book, data.task.names, "words" if isinstance(words, Book) else str(words))
     module = resolve(features or _frozen(data), data, seed=seed, **(feature_options or {}))
     if learnable(module):
         train_encoder(module, data, "task", seed=seed, **(training or {}))

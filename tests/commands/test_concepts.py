@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,15 @@ def test_select_by_images_keeps_a_few_of_each_class_and_counts_words(run: Run, t
     assert set(map(len, read_words(words).by_class().values())) == {4}
     done = run("concepts", "select", source, "--out", tmp_path / "no.json", "--rule", "group_mi", code=2)
     assert "give --data and --per-class" in done.stderr
+
+
+def test_select_on_images_answers_a_class_that_is_misspelt(run: Run, tmp_path: Path, isthmus_data: Any) -> None:
+    isthmus_data("features/cifar10_8k_mnv2.npz")
+    book = read_words(Path(__file__).parents[2] / "claims" / "words" / "cifar10.json")
+    slip = Book(tuple(replace(p, owners=tuple(o.replace("airplane", "aeroplane") for o in p.owners)) for p in book))
+    how = ("--rule", "submodular", "--per-class", 3, "--data", "cifar10_8k:inputs=mobilenetv2")
+    done = run("concepts", "select", slip.save(tmp_path / "in.json"), "--out", tmp_path / "out.json", *how, code=2)
+    assert "did you mean 'airplane'" in done.stderr and not (tmp_path / "out.json").exists()
 
 
 def test_select_with_filters_says_what_went(run: Run, tmp_path: Path) -> None:

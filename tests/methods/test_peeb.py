@@ -227,3 +227,13 @@ def test_patches_that_do_not_divide_the_columns_are_refused() -> None:
     features.patches = 7
     with pytest.raises(DataError, match="expected features of 7 patches alike, got 20 columns"):
         plan("peeb", data, features=features)
+
+
+def test_a_batch_without_a_described_class_is_no_division_by_nought() -> None:
+    """Rows of one class in batches of one; only another class has descriptions."""
+    data = unlabelled(scene())
+    kept = [k for k, concept in enumerate(data.space.concepts) if concept.owner == "a"]
+    space = data.space.keep(kept)
+    data = Splits(*(getattr(data, n).replace(space=space) for n in ("train", "validation", "test")))
+    model = fit("peeb", data, epochs=1, contrastive_epochs=1, batch_size=1)
+    assert bool(model(data.test.x).logits.isfinite().all())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from torch import Tensor
 
-from isthmus.errors import DataError, unknown
+from isthmus.errors import DataError, UnknownName, unknown
 from isthmus.files import write
 from isthmus.space import Concept, ConceptSpace
 
@@ -190,6 +192,29 @@ def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
         if owner not in classes:
             raise unknown(f"class in {name}", owner, classes)
     return book
+
+
+def fitting(book: Book, classes: Sequence[str], place: str = "words") -> None:
+    """Do the classes that phrases were written for stand in the data? ``classes`` are the data's.
+
+    A name that is none of them, but near one that has no phrase, is a slip: the error offers it. Other names, whose phrases count
+    for no class, and classes that have no phrase are named in warnings.
+    """
+    written = set(book.classes)
+    bare = [name for name in classes if name not in written]
+    if not written or not classes:
+        return
+    strange = [owner for owner in book.classes if owner not in classes]
+    told = lambda names: ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")  # noqa: E731
+    plain = {name.casefold().replace("_", " "): name for name in bare}
+    for owner in strange:
+        if near := get_close_matches(owner.casefold().replace("_", " "), plain, n=1, cutoff=0.6):
+            meant = plain[near[0]]
+            raise UnknownName(f"unknown class in {place} {owner!r}; did you mean {meant!r}? The data's are {told(classes)}")
+    if strange:
+        warnings.warn(f"{place}: phrases of {told(strange)} count for no class; the data's are {told(classes)}", stacklevel=3)
+    if bare:
+        warnings.warn(f"{place}: no phrase was written for {told(bare)}; a method that reads owners never answers so", stacklevel=3)
 
 
 def _phrases(found: Any, source: Source, place: str) -> list[Phrase]:

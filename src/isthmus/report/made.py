@@ -112,6 +112,12 @@ def encoders(page: Page) -> list[Context]:
     return found
 
 
+def absent(each: Context) -> str:
+    """Why a method is no row of a comparison: what it needs, or the error that stopped its fit."""
+    failed = each.get("failed")
+    return f"could not be fitted ({failed})" if failed else f"needs {each.get('unmet') or ''}"
+
+
 def facts(page: Page) -> list[tuple[str, str]]:
     """Command, seeds, commit, versions, time, data and licence, each in words; what is not known is left out."""
     data, about = page.data, page.about
