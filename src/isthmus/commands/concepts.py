@@ -280,6 +280,9 @@ def select(
         bool, typer.Option("--filter", help="First drop what is too long, a class name, or says the same (Label-free CBM).")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the rule random.")] = 0,
+    beta: Annotated[
+        float, typer.Option("--beta", min=0, help="Of submodular: the weight of coverage beside the score; 0 is group_mi.")
+    ] = 1.0,
     as_json: Json = False,
 ) -> None:
     """Keep approved phrases only, a few of each class; the file is a list of concepts for methods that take one."""
@@ -296,7 +299,7 @@ def select(
     if rule in ("first", "random"):
         chosen = pick(chosen, per_class=per_class, rule=rule, seed=seed)
     else:
-        chosen = _seen(chosen, rule, per_class, data, features)
+        chosen = _seen(chosen, rule, per_class, data, features, beta)
     chosen.save(out)
     counts = {owner or "no class": len(texts) for owner, texts in chosen.by_class().items()}
     if as_json:
@@ -331,7 +334,9 @@ def _filtered(book: Book) -> tuple[Book, list[tuple[Phrase, str]]]:
     return found.book, list(found.dropped)
 
 
-def _seen(book: Book, rule: str, per_class: int | None, data: str | None, features: str | None) -> Book:
+def _seen(
+    book: Book, rule: str, per_class: int | None, data: str | None, features: str | None, beta: float = 1.0
+) -> Book:
     """The phrases that a rule chooses on training images."""
     from dataclasses import replace
 
@@ -354,7 +359,7 @@ def _seen(book: Book, rule: str, per_class: int | None, data: str | None, featur
     words = vectors if shared is None else vectors - shared.center
     task = made.splits.task
     if rule != "frequency":
-        return chooser.by_class(book, words, e, train.y, task, per_class, rule=rule)  # type: ignore[arg-type]
+        return chooser.by_class(book, words, e, train.y, task, per_class, rule=rule, beta=beta)  # type: ignore[arg-type]
     found = chooser.by_frequency(book, words, e, train.y, task, per_class)
     owners = {text: tuple(owner for owner, own in found.items() if text in own) for own in found.values() for text in own}
     return Book(tuple(replace(phrase, owners=owners[phrase.text]) for phrase in book if phrase.text in owners))
