@@ -314,7 +314,12 @@ def test_a_setting_that_diverges_is_not_chosen_and_said(monkeypatch: pytest.Monk
 def test_a_row_that_cannot_be_fitted_is_left_out_with_its_reason_and_the_others_stay(tmp_path: Path) -> None:
     """labelfree keeps no concept above a cutoff of 1; it alone, or the black box, raises."""
     data = unlabelled(scene())
-    how = {"features": "identity", "seeds": [0], "options": {"similarity_cutoff": 0.9999, "steps": 2}, "training": {"epochs": 2}}
+    how = {
+        "features": "identity",
+        "seeds": [0],
+        "options": {"similarity_cutoff": 0.9999, "steps": 2},
+        "training": {"epochs": 2},
+    }
     for budget in (1, 2):
         made = compare(data, methods=["labelfree", "describe"], budget=budget, out=tmp_path / str(budget), **how)
         assert [row["method"] for row in made.data["rows"]] == ["blackbox", "describe"]

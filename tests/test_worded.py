@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from isthmus.api import fit
-from isthmus.concepts.book import Book, Phrase, merged
+from isthmus.concepts.book import Book, Measured, Phrase, merged
 from isthmus.data.table import Splits, Table
 from isthmus.errors import DataError, OptionError, UnknownName
 from isthmus.features import Features, build
@@ -226,3 +226,17 @@ def test_a_class_that_is_misspelt_is_answered_and_one_without_words_is_named() -
     worded(data, Book((Phrase("round", approved="me"),)), text=Letters())  # for no class: nothing to say
     with pytest.raises(DataError, match="expected at least one phrase"):
         worded(data, Book(()), text=Letters())
+
+
+def test_labels_of_captions_are_those_of_training_and_validation_rows_alone() -> None:
+    data = captioned(scene())
+    labels = {text: (1.0, 0.0, None, 1.0) for text in set(data.train.caption or ()) if "big" in text}
+    book = Book(WORDS.phrases, Measured(labels, {"a": {"red wings": 1}, "elsewhere": {"red wings": -1}}))
+    found = worded(data, book, text=Letters())
+    big = torch.tensor(["big" in text for text in data.train.caption or ()])
+    want = torch.where(big[:, None], torch.tensor([1.0, 0.0, torch.nan, 1.0]), torch.nan)
+    torch.testing.assert_close(found.splits.train.c, want, equal_nan=True)
+    assert not bool(found.splits.validation.c.isnan().all()) and bool(found.splits.test.c.isnan().all())
+    assert found.options["prior"] == {"a": {"red wings": 1}}
+    with pytest.raises(DataError, match="expected labels of the captions of these rows, got none"):
+        worded(data, Book(WORDS.phrases, Measured({"another": (1.0, 1.0, 1.0, 1.0)}, {})), text=Letters())

@@ -197,15 +197,8 @@ def compare(
             made = built[0]
         built.append(made)
         coded.append(seen)
-        for row in [row for row in todo if row.name in fitted]:
-            say(f"seed {seed}: {row.name}")
-            encoder = made[learns[row.name]].module
-            try:
-                _fit(fitted[row.name], seen[learns[row.name]], encoder, seed, budget if number == 0 else 0)
-            except IsthmusError as error:
-                left.append(_failed(row, seed, error, fitted))
-                continue
-            fitted[row.name].models[-1].features = encoder
+        inputs = {row.name: (seen[learns[row.name]], made[learns[row.name]].module) for row in todo}
+        left += _fit_all(fitted, inputs, seed, budget if number == 0 else 0, say)
     say("scores")
     scores: dict[str, Scored] = {}
     for name, done in fitted.items():
@@ -255,6 +248,23 @@ def _check(seeds: Iterable[int], budget: int, training: dict[str, Any]) -> list[
         if name not in TRAINING:
             raise unknown("training option", name, TRAINING)
     return listed
+
+
+def _fit_all(
+    fitted: dict[str, Fitted], inputs: dict[str, tuple[Splits, nn.Module]], seed: int, budget: int, say: Say
+) -> list[dict[str, str]]:
+    """Fit every row with one seed; those that cannot be fitted leave ``fitted`` and come back with their reasons."""
+    left: list[dict[str, str]] = []
+    for name, done in list(fitted.items()):
+        say(f"seed {seed}: {name}")
+        seen, encoder = inputs[name]
+        try:
+            _fit(done, seen, encoder, seed, budget)
+        except IsthmusError as error:
+            left.append(_failed(done.row, seed, error, fitted))
+        else:
+            done.models[-1].features = encoder
+    return left
 
 
 def _failed(row: Row, seed: int, error: IsthmusError, fitted: dict[str, Fitted]) -> dict[str, str]:
@@ -341,7 +351,7 @@ def _row(done: Fitted, result: Scored, encoder: Encoder) -> dict[str, Any]:
         "encoder": encoder.name,
         "sealed": 5 not in exempt,
         "exempt": {str(law): reason for law, reason in exempt.items()},
-        "notes": card.notes,
+        "notes": " ".join([card.notes, *(f"Here: {row['note']}." for row in model.history if "note" in row)]).strip(),
         "tuned": done.tuned,
         "scores": result.scores,
         "curves": result.curves,

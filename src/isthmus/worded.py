@@ -59,6 +59,7 @@ def worded(
     are, or MobileNetV2 for images. Features of a CLIP or SigLIP folder bring their own text tower. Others are aligned in closed
     form with ``text`` (default: the MiniLM sentence encoder) by the captions of training rows; a table without captions gets
     them from its training labels, and what is learnt so is weakly supervised. No validation or test row is used for that.
+    A book that was ``told`` of captions brings its labels for training and validation rows, and its prior of the classes.
     Features without weights learn the task first (``training``: epochs, lr, batch_size) and are then frozen for every method.
     Raises ``DataError`` for words that do not fit, ``UnknownName`` for a misspelt class; classes without a phrase are named in
     a warning.
@@ -79,7 +80,7 @@ def worded(
     else:
         captions = {}
     space = book.space(embed(book.texts))
-    parts = {name: _with(getattr(data, name), space) for name in ("train", "validation", "test")}
+    parts = {name: _with(getattr(data, name), space, book, name) for name in ("train", "validation", "test")}
     splits = Splits(**parts, name=data.name, card=data.card, published={}, suggest={})
     card = {
         "words": len(book),
@@ -88,7 +89,10 @@ def worded(
         "text_encoder": "" if encoder.recipe is None else encoder.recipe.name,
         "aligned": captions or getattr(module, "card", None) or None,
     }
-    return Worded(splits, module, {"class_vectors": embed(class_texts(data.task))}, card)
+    options: dict[str, Any] = {"class_vectors": embed(class_texts(data.task))}
+    if book.measured is not None and book.measured.prior:
+        options["prior"] = {y: row for y, row in book.measured.prior.items() if y in data.task.names}
+    return Worded(splits, module, options, card)
 
 
 def vectors(encoder: Features, texts: Sequence[str]) -> Tensor:
@@ -101,6 +105,11 @@ def vectors(encoder: Features, texts: Sequence[str]) -> Tensor:
 def class_texts(task: Task) -> list[str]:
     """Class names as texts."""
     return [name.replace("_", " ") for name in task.names]
+
+
+def sentences(table: Table) -> list[str]:
+    """What is said of each row: its captions, else sentences made of its labels."""
+    return captions_of(table) if table.caption is None else list(table.caption)
 
 
 def captions_of(table: Table) -> list[str]:
@@ -127,16 +136,28 @@ def captions_of(table: Table) -> list[str]:
 def _aligned(module: Features, data: Splits, embed: Any, seed: int) -> tuple[Aligned, dict[str, Any]]:
     train = data.train
     weak = train.caption is None
-    captions = captions_of(train) if train.caption is None else list(train.caption)
+    captions = sentences(train)
     pairs = MADE if weak else str(data.suggest.get("captions", "captions of the training rows"))
     z = cached(module, train.x) if getattr(module, "pretrained", False) else encode(module, train)
     made = align(module, z, captions, embed, pairs=pairs, weak=weak, seed=seed)
     return made, made.card
 
 
-def _with(table: Table, space: ConceptSpace) -> Table:
-    """The rows with these concepts, and no label for them."""
-    return replace(table, c=None, where=None, askable=None, space=space, caption=None, checked=False)
+def _with(table: Table, space: ConceptSpace, book: Book, name: str) -> Table:
+    """The rows with these concepts, and no label for them but those that a language model read off captions.
+
+    Test rows have none: what was asked about captions is for learning.
+    """
+    c = None
+    if book.measured is not None:
+        nothing = (None,) * len(book)
+        said = [] if name == "test" else [book.measured.labels.get(text, nothing) for text in sentences(table)]
+        c = torch.tensor([[torch.nan if v is None else v for v in row] for row in said or [nothing] * len(table)])
+        if name == "train" and bool(c.isnan().all()):
+            raise DataError(
+                "words: expected labels of the captions of these rows, got none; isthmus concepts measure asks for them"
+            )
+    return replace(table, c=c, where=None, askable=None, space=space, caption=None, checked=False)
 
 
 def _frozen(data: Splits) -> str | nn.Module:

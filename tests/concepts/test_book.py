@@ -13,7 +13,9 @@ from isthmus.errors import DataError, UnknownName
 
 def test_a_text_file_is_a_phrase_a_line(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
-    path.write_text("# my list\nlong tail\n\n  striped coat\n  # of a tiger\nLong Tail\nC# logo\nwing #2 stripe\n", encoding="utf-8")
+    path.write_text(
+        "# my list\nlong tail\n\n  striped coat\n  # of a tiger\nLong Tail\nC# logo\nwing #2 stripe\n", encoding="utf-8"
+    )
     book = read_words(path)
     assert book.texts == ["long tail", "striped coat", "C# logo", "wing #2 stripe"]
     assert book.space().names == ("long tail", "striped coat", "C# logo", "wing #2 stripe")
@@ -89,7 +91,9 @@ def test_types_are_checked_when_a_book_is_read(changed: dict[str, object], said:
         Book.from_json((tmp_path / "book.json").read_text(), "book.json")
 
 
-@pytest.mark.parametrize("changed", [{"text": "<script>"}, {"text": "cat"}, {"owners": ["dog"]}, {"part": "tail"}, {"seal": ""}])
+@pytest.mark.parametrize(
+    "changed", [{"text": "<script>"}, {"text": "cat"}, {"owners": ["dog"]}, {"part": "tail"}, {"seal": ""}]
+)
 def test_an_approval_holds_for_what_was_approved(changed: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "book.json"
     book = approve(Book((Phrase("long tail", ("cat",)), Phrase("whiskers", ("cat",)))), [0, 1], "ana")

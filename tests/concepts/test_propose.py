@@ -285,8 +285,17 @@ def test_questions_stand_in_their_documents() -> None:
     source = made.book.phrases[0].source
     assert (source.kind, source.document) == ("documents", "derm.txt") and source.quote == "irregular BORDER. Colours vary"
     assert source.prompt == sha(prompts[0])
-    wanted = ["already", "another asks", "cannot be seen", "one answer", "does not stand", "does not stand", "passage 9"]
-    wanted += ["names the class 'melanoma'", "instruction", "no passage was found for it"]
+    wanted = [
+        "no passage was found for it",
+        "already",
+        "another asks",
+        "cannot be seen",
+        "one answer",
+        "does not stand",
+        "does not stand",
+        "passage 9",
+    ]
+    wanted += ["names the class 'melanoma'", "instruction"]
     assert len(made.refused) == len(wanted)
     assert all(part in r.reason for part, r in zip(wanted, made.refused, strict=True))
     subjects = [text.split("subject is: ")[1].split("\n")[0] for text in prompts if "subject is" in text]
@@ -490,7 +499,7 @@ def test_plurals_are_found_and_documents_about_no_class_are_an_error_that_asks_n
 
 
 def test_what_a_model_says_of_captions_and_classes_goes_with_the_book(tmp_path: Path) -> None:
-    """Each caption once; a phrase of no class is then written for those that usually have it; kept in the file and in a subset."""
+    """Each caption once; a phrase of no class is then written for those that usually have it; so it stays in a file."""
 
     def answer(prompt: str) -> str:
         said = ["yes", "no", "unknown"] if 'Class: "cat"' in prompt or "tabby" in prompt else ["no", "yes", "yes"]

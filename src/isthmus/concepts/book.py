@@ -38,7 +38,9 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Origin) or not all(isinstance(each, str) for each in vars(self).values()):
-            raise DataError(f"source: expected texts, and a kind of {', '.join(get_args(Origin))}, got {str(vars(self))[:80]!r}")
+            raise DataError(
+                f"source: expected texts, and a kind of {', '.join(get_args(Origin))}, got {str(vars(self))[:80]!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,6 @@ class Phrase:
             raise DataError(f"phrase {str(self.text)[:40]!r}: expected text, part, owners and approval as texts")
         if not self.text.strip() or not self.text.isprintable():
             raise DataError(f"phrase {self.text[:40]!r}: expected a printable text of one line, not empty")
-
 
     @property
     def seal(self) -> str:
@@ -220,8 +221,8 @@ def merged(phrases: Iterable[Phrase]) -> Book:
 def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
     """A list of concepts from a file that a person wrote, and so approved.
 
-    ``.txt``: a phrase on each line; a line that begins with '#' is a comment. ``.json``: a list of phrases; ``{class: [phrases]}``, as LaBo's
-    lists; ``{class: {part: phrase}}``, or ``{class: ["part: phrase"]}`` with the same parts in each class, as PEEB's; or a
+    ``.txt``: a phrase on each line; a line that begins with '#' is a comment. ``.json``: a list of phrases;
+    ``{class: [phrases]}``, as LaBo's lists; ``{class: {part: phrase}}``, or ``{class: ["part: phrase"]}`` with the same parts in each class, as PEEB's; or a
     saved ``Book`` (its approved phrases). Classes not among ``classes`` (where given) are answered with 'did you mean'.
     """
     path = Path(path)
@@ -255,15 +256,18 @@ def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
 def fitting(book: Book, classes: Sequence[str], place: str = "words") -> None:
     """Do the classes that phrases were written for stand in the data? ``classes`` are the data's.
 
-    A name that is none of them, but near one that has no phrase, is a slip: the error offers it. Other names, whose phrases count
-    for no class, and classes that have no phrase are named in warnings.
+    A name that is none of them, but near one that has no phrase, is a slip: the error offers it. Other names, whose phrases
+    count for no class, and classes that have no phrase are named in warnings.
     """
+
+    def told(names: Sequence[str]) -> str:
+        return ", ".join(map(repr, names[:10])) + (" ..." if len(names) > 10 else "")
+
     written = set(book.classes)
     bare = [name for name in classes if name not in written]
     if not written or not classes:
         return
     strange = [owner for owner in book.classes if owner not in classes]
-    told = lambda names: ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")  # noqa: E731
     plain = {name.casefold().replace("_", " "): name for name in bare}
     for owner in strange:
         if near := get_close_matches(owner.casefold().replace("_", " "), plain, n=1, cutoff=0.6):
@@ -272,7 +276,9 @@ def fitting(book: Book, classes: Sequence[str], place: str = "words") -> None:
     if strange:
         warnings.warn(f"{place}: phrases of {told(strange)} count for no class; the data's are {told(classes)}", stacklevel=3)
     if bare:
-        warnings.warn(f"{place}: no phrase was written for {told(bare)}; a method that reads owners never answers so", stacklevel=3)
+        warnings.warn(
+            f"{place}: no phrase was written for {told(bare)}; a method that reads owners never answers so", stacklevel=3
+        )
 
 
 def _phrases(found: Any, source: Source, place: str) -> list[Phrase]:
@@ -307,7 +313,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parts(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parts that every class describes as 'part: phrase', in the same order; else none, with a warning if all but a few do."""
+    """The parts that every class describes as 'part: phrase', in the same order; else none, with a warning if most do."""
     lists = [cast("list[Any]", own) if isinstance(own, list) else [] for own in found.values()]
     every: set[tuple[str, ...]] = set()
     for own in lists:

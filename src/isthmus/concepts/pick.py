@@ -20,7 +20,8 @@ Rule = Callable[[Book, int, int], Book]
 def approve(book: Book, index: Collection[int], who: str) -> Book:
     """The book with the phrases at ``index`` (from 0) let in by ``who``.
 
-    Each text and part, and the classes' names, are checked again, for the file may have been changed since; ``DataError`` names the first that is not safe.
+    Each text and part, and the classes' names, are checked again, for the file may have been changed since; ``DataError`` names
+    the first that is not safe.
     """
     if not who.strip() or not who.isprintable() or len(who) > 80:
         raise OptionError(f"who {shown(who)!r}: expected the name of the person who lets them in, at most 80 characters")

@@ -74,16 +74,15 @@ def questions(
     if min(most, rounds, best, new) < 1:
         raise OptionError("most, rounds, best, new: expected at least 1 each")
     model, library = model_of(ask), Library(documents)
-    queue, found, refused = deque((name, name) for name in names), list[Phrase](), list[Refused]()
+    known = _spoken_of(names, library)
+    queue, found = deque((name, name) for name in known), list[Phrase]()
+    refused = [Refused("", "no passage was found for it", name) for name in names if name not in known]
     asked = failed = 0
     last: ReplyError | None = None
     for _ in range(rounds):
         if not queue or len(found) >= most:
             break
         query, owner = queue.popleft()
-        if query == owner and not library.about(query):
-            refused.append(Refused("", "no passage was found for it", query))
-            continue
         some = library.search(f"{query} visual findings, criteria of diagnosis, appearance", best=best, new=new)
         if not some:
             continue
@@ -109,12 +108,18 @@ def questions(
             queue.append((made.text, owner))
         if progress is not None:
             progress("questions", min(len(found), most), most, {"refused": len(refused), "queue": len(queue)})
-    if not asked:
-        listed = ", ".join(shown(name, 40) for name in names[:5])
-        raise DataError(f"documents: no passage was found for any class ({listed}); do the texts name them as the classes do?")
     if last is not None and failed == asked:
         raise last
     return Proposal(Book(tuple(found)), tuple(refused))
+
+
+def _spoken_of(names: Sequence[str], library: Library) -> list[str]:
+    """The classes that some passage is about; ``DataError`` where there is none."""
+    known = [name for name in names if library.about(name)]
+    if not known:
+        listed = ", ".join(shown(name, 40) for name in names[:5])
+        raise DataError(f"documents: no passage was found for any class ({listed}); do the texts name them as the classes do?")
+    return known
 
 
 def _prompt(query: str, some: Sequence[Passage], domain: str, longest: int) -> str:

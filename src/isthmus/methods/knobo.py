@@ -45,6 +45,22 @@ class Best:
         return kept
 
 
+@dataclass(frozen=True)
+class Believed:
+    """Before a fit: is each concept of the prior one of the space's, and is anything known? A prior of nothing is said."""
+
+    concepts: tuple[str, ...]
+    anything: bool
+
+    def __call__(self, model: ConceptModel, data: Fold) -> None:
+        for name in self.concepts:
+            if name not in model.space.names:
+                raise unknown("concept of the prior", name, model.space.names)
+        if not self.anything:
+            note = "no concept was written for a class and no prior was given: the head learns without one"
+            model.history.append({"stage": "prior", "note": note})
+
+
 @method(
     Card(
         title="Knowledge-enhanced bottleneck (KnoBo)",
@@ -77,17 +93,20 @@ def knobo(
     """P(concept | image) by logistic regressions, then CE + ``strength`` * mean |tanh(W) - prior|.
 
     ``prior``: {class: {concept: -1, 0 or 1}}, what is usually so; what it leaves out is 0, unknown. None takes 1 where a
-    concept was written for the class. ``most`` concepts are kept. ``strength`` 0 is the same head without the prior.
+    concept was written for the class. Where nothing is known of any class the rule is off, for 0 would pull every weight to 0.
+    ``most`` concepts are kept. ``strength`` 0 is the same head without the prior.
     """
-    head = PriorHead(space, task, strength=strength)
-    head.believe(membership(space, task) if prior is None else told(prior, space, task))
+    believed = membership(space, task) if prior is None else told(prior, space, task)
+    head = PriorHead(space, task, strength=strength if bool(believed.any()) else 0.0)
+    head.believe(believed)
     model = ConceptModel(features, Grounded(features.dim, space, c=c), head, space, task)
     how = dict[str, Any](lr=lr, epochs=epochs, batch_size=batch_size, patience=patience)
-    return Plan(model, [Solve("bottleneck"), Keep(Best(most)), OnValues(losses.task, name="head", **how)])
+    known = Believed(tuple(dict.fromkeys(c for row in (prior or {}).values() for c in row)), bool(believed.any()))
+    return Plan(model, [known, Solve("bottleneck"), Keep(Best(most)), OnValues(losses.task, name="head", **how)])
 
 
 def told(prior: dict[str, dict[str, int]], space: ConceptSpace, task: Task) -> Tensor:
-    """(Y, K) the prior of the concepts in the space; names of concepts that were dropped are passed over."""
+    """(Y, K) the prior of the concepts in the space; those that a fit dropped are passed over (``Believed`` looks before)."""
     made = torch.zeros(task.width, len(space))
     for name, row in prior.items():
         if name not in task.names:

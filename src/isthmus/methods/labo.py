@@ -56,8 +56,8 @@ class Choose:
                 similarity, part.rows, owned, self.each, rule=self.rule, score=self.score, beta=self.beta, scale=scale
             )
             row = {"stage": "choice", "rule": self.rule, "score_scale": scale, "candidates": len(part.rows)}
-            row["keeps_all"] = bool(((owned.sum(1) <= self.each) | (owned.sum(1) == 0)).all())  # nothing was chosen among
-            row["shifted"] = float((similarity <= 0).float().mean())  # the share that was not above 0, so all were shifted
+            row["keeps_all"] = bool((owned.sum(1) <= self.each).all())  # there was nothing to choose
+            row["shifted"] = float((similarity <= 0).float().mean())  # the share not above 0, for which all were shifted
             model.history.append(row)
             owned = taken(model, chosen)
         head.begin(owned)
@@ -111,9 +111,10 @@ def _associated(features: Any, space: ConceptSpace, task: Task, scale: float, st
         tune={"beta": (1.0, 0.1, 10.0), "lr": (1e-2, 1e-3)},
         notes="Similarities are raw dot products, times 100, as its code has them. Its score is a mutual-information share, "
         "the paper's a negative entropy: score='mi' or 'neg_entropy'. Coverage is facility location on cosines, as the paper "
-        "says; the code runs it on feature columns. beta and lr differ for each data set there: validation chooses here. On aligned "
-        "features scores are scaled to coverage's size, not by 1e7, and where a similarity is not above 0 all are shifted until "
-        "each is: the history says both, and whether a class had more phrases than it keeps (else beta decides nothing).",
+        "says; the code runs it on feature columns. beta and lr differ for each data set there: validation chooses here. On "
+        "aligned features scores are scaled to coverage's size, not by 1e7, and where a similarity is not above 0 all are "
+        "shifted until each is: the history says both, and whether a class had more phrases than it keeps (else beta decides "
+        "nothing).",
     )
 )
 def labo(
@@ -135,9 +136,9 @@ def labo(
 ) -> Plan:
     """Choose ``each`` phrases a class, then logits = ``scale`` * x E' softmax(W)', with W from ``start`` on own phrases.
 
-    ``score_scale`` multiplies the modular score and ``beta`` the coverage (the code's submodular_weights); None takes the code's
-    1e7 where features are raw CLIP products, all above 0, and else one over the scores' median distance from their median: 1e7
-    leaves nothing to coverage there. lr and epochs of the paper differ by data set (1e-5 to 1e-3, 1,000 to 20,000).
+    ``score_scale`` multiplies the modular score and ``beta`` the coverage (the code's submodular_weights); None takes the
+    code's 1e7 where features are raw CLIP products, all above 0, else one over the scores' median distance from their
+    median: 1e7 leaves nothing to coverage there. lr and epochs of the paper differ by data set (1e-5 to 1e-3, 1,000 to 20,000).
     """
     model = _associated(features, space, task, scale, start)
     pick = Choose(select, each, score, beta, score_scale)

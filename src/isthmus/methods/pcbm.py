@@ -115,7 +115,7 @@ class Spread:
 
 
 def best_known(gate: float) -> Keep:
-    """Keep the concepts whose vector is right on at least ``gate`` of validation rows, and those that these rows cannot judge."""
+    """Keep the concepts whose vector is right on at least ``gate`` of validation rows, and those that these cannot judge."""
 
     def choose(model: ConceptModel, data: Fold) -> list[int]:
         found: dict[str, float | None] = next(row for row in reversed(model.history) if "known" in row)["known"]
