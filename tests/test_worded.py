@@ -228,6 +228,7 @@ def test_a_class_that_is_misspelt_is_answered_and_one_without_words_is_named() -
         worded(data, Book(()), text=Letters())
 
 
+@pytest.mark.filterwarnings("ignore:concept:UserWarning")
 def test_labels_of_captions_are_those_of_training_and_validation_rows_alone() -> None:
     data = captioned(scene())
     labels = {text: (1.0, 0.0, None, 1.0) for text in set(data.train.caption or ()) if "big" in text}

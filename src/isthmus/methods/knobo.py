@@ -93,15 +93,16 @@ def knobo(
     """P(concept | image) by logistic regressions, then CE + ``strength`` * mean |tanh(W) - prior|.
 
     ``prior``: {class: {concept: -1, 0 or 1}}, what is usually so; what it leaves out is 0, unknown. None takes 1 where a
-    concept was written for the class. Where nothing is known of any class the rule is off, for 0 would pull every weight to 0.
+    concept was written for the class. Where no concept was, the rule is off: 0 would pull every weight to 0.
     ``most`` concepts are kept. ``strength`` 0 is the same head without the prior.
     """
     believed = membership(space, task) if prior is None else told(prior, space, task)
-    head = PriorHead(space, task, strength=strength if bool(believed.any()) else 0.0)
+    anything = prior is not None or bool(believed.any())
+    head = PriorHead(space, task, strength=strength if anything else 0.0)
     head.believe(believed)
     model = ConceptModel(features, Grounded(features.dim, space, c=c), head, space, task)
     how = dict[str, Any](lr=lr, epochs=epochs, batch_size=batch_size, patience=patience)
-    known = Believed(tuple(dict.fromkeys(c for row in (prior or {}).values() for c in row)), bool(believed.any()))
+    known = Believed(tuple(dict.fromkeys(c for row in (prior or {}).values() for c in row)), anything)
     return Plan(model, [known, Solve("bottleneck"), Keep(Best(most)), OnValues(losses.task, name="head", **how)])
 
 
