@@ -14,7 +14,9 @@ import torch
 
 import isthmus as im
 from isthmus import registry
+from isthmus.api import fit
 from isthmus.compare import Comparison, candidates, compare, rows
+from isthmus.concepts.book import Phrase, merged
 from isthmus.data import Splits
 from isthmus.errors import DataError, IsthmusError, OptionError, UnknownName
 from isthmus.evaluate import class_level, describe_data
@@ -24,6 +26,7 @@ from isthmus.report import html, markdown
 from isthmus.testing import world
 from isthmus.train import Plan
 from tests.language import scene, unlabelled
+from tests.test_worded import Letters, captioned
 
 
 @pytest.fixture(scope="module")
@@ -329,6 +332,28 @@ def test_a_row_that_cannot_be_fitted_is_left_out_with_its_reason_and_the_others_
         assert told in html(made.data) and f"left out: labelfree {told}" in markdown(made.data)
     with pytest.raises(DataError, match="lower similarity_cutoff"):
         compare(data, methods=["labelfree"], budget=1, **how)
+
+
+def test_a_row_that_only_the_map_taught_says_that_it_saw_the_classes_and_peeb_needs_patches() -> None:
+    data = captioned(scene())
+    parts = merged(
+        Phrase(f"{owner} {part}", (owner,), part, approved="me") for owner in data.task.names for part in ("beak", "tail")
+    )
+    how = {"seeds": [0], "budget": 1, "options": {"epochs": 2}, "training": {"epochs": 1}}
+    asked = ["zeroshot", "describe", "labo", "peeb"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("isthmus.worded._tower", lambda module, text: Letters())
+        made = compare(data, methods=asked, words=parts, **how)
+        with pytest.raises(DataError, match="'peeb' needs features with patches"):
+            fit("peeb", data, words=parts)
+    names = [row["name"] for row in made.data["rows"]]
+    seen = {f"{name} (classes seen by the map)" for name in ("describe", "zeroshot")}
+    assert set(names) == {"blackbox", "labo", *seen}
+    assert [(each["method"], each["unmet"]) for each in made.data["left_out"]] == [
+        ("peeb", "features with patches (--features cells)")
+    ]
+    text = markdown(made.data)
+    assert "120 pairs of" in text and "once for all seeds" in text and "which chose its strength, too" in text
 
 
 def test_a_black_box_that_cannot_be_fitted_stops_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:

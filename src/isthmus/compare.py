@@ -81,11 +81,12 @@ class Comparison:
 
 
 def rows(
-    names: Sequence[str] | None, data: Splits, common: dict[str, Any], weak: str = ""
+    names: Sequence[str] | None, data: Splits, common: dict[str, Any], weak: str = "", seen: str = "", features: object = None
 ) -> tuple[list[Row], list[dict[str, str]]]:
     """The rows that the data allows, black box first, and the methods left out with the unmet need.
 
-    ``weak`` is written behind the names of methods that read texts.
+    ``weak`` is written behind the names of methods that read texts, ``seen`` behind those that learn nothing but from the map
+    into the text space. ``features``: the module, where it is known.
     """
     labelled = data.train.c is not None
     found = registry.methods()
@@ -98,7 +99,7 @@ def rows(
     kept: dict[str, Row] = {}
     left: list[dict[str, str]] = []
     for name, method in asked.items():
-        unmet = needs.unmet(method, data.space, data.task, common, labelled=labelled)
+        unmet = needs.unmet(method, data.space, data.task, common, labelled=labelled, features=features)
         if unmet:
             left.append({"method": name, "title": method.card.title, "unmet": unmet})
             continue
@@ -106,7 +107,8 @@ def rows(
         for label, options in _variants(method, name.split(":")[1] if ":" in name else None, shared).items():
             row = f"{method.name} {label}".strip()
             own = {k: v for k, v in data.suggest.get("rows", {}).get(row, {}).items() if k not in shared}
-            named = row + (weak if any("vectors" in need for need in method.card.needs) else "")
+            untaught = "class_vectors" in method.card.needs or method.card.title.startswith("Zero-shot")
+            named = row + (weak if any("vectors" in need for need in method.card.needs) else "") + (seen if untaught else "")
             kept[named] = Row(named, method, method.checked({**options, **own, **shared}))
     return sorted(kept.values(), key=lambda r: (r.method.name != "blackbox", r.method.card.family != "yardstick")), left
 
@@ -179,7 +181,8 @@ def compare(
         asked_for = [registry.get(name.split(":")[0]) for name in methods or registry.methods()]
         options = {k: v for k, v in told.options.items() if any(k in m.options for m in asked_for)} | options
     seeds, budgets = _check(seeds, budget, training or {}), budgets_of(policies or {}, splits)
-    todo, left = rows(methods, splits, options or {}, " (weakly supervised)" if told is not None and told.weak else "")
+    weak, seen_by = ("", "") if told is None else told.suffixes
+    todo, left = rows(methods, splits, options or {}, weak, seen_by, features)
     labelled = splits.train.c is not None and len(splits.space) > 0
     learns = {row.name: row.method.card.encoder if labelled else "task" for row in todo}
     fitted = {row.name: Fitted(row, {}, []) for row in todo}

@@ -42,6 +42,16 @@ class Worded:
         """Did labels make the captions that tie images to texts?"""
         return bool(self.card["aligned"] and self.card["aligned"]["weak"])
 
+    @property
+    def suffixes(self) -> tuple[str, str]:
+        """What stands behind the names of rows that read texts, and of those among them that learn nothing themselves.
+
+        A map that was fitted here saw training rows of the classes that are tested: no such row is zero-shot for them.
+        """
+        if self.weak:
+            return " (weakly supervised)", ""
+        return "", " (classes seen by the map)" if self.card["fitted_here"] else ""
+
 
 def worded(
     data: Splits,
@@ -87,6 +97,7 @@ def worded(
         "for_classes": len(book.classes),
         "source": sorted({f"{phrase.source.kind} {phrase.source.name}".strip() for phrase in book}),
         "text_encoder": "" if encoder.recipe is None else encoder.recipe.name,
+        "fitted_here": bool(captions),
         "aligned": captions or getattr(module, "card", None) or None,
     }
     options: dict[str, Any] = {"class_vectors": embed(class_texts(data.task))}

@@ -116,8 +116,9 @@ def describe(features: Any, space: ConceptSpace, task: Task, *, scale: Rate = 10
         family="language",
         needs=("class_vectors",),
         tasks=("classes",),
-        notes="The texts of the class names are its concepts, one for each class; nothing is learnt. On aligned features it is "
-        "the zero-shot classifier of Text-to-concept.",
+        notes="The texts of the class names are its concepts, one for each class; nothing is learnt here. On aligned features it "
+        "is the zero-shot classifier of Text-to-concept, but where the map was fitted on training rows of the same classes "
+        "(compare does) it has seen them, and the row's name says so.",
     )
 )
 def zeroshot(
