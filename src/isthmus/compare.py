@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,7 +254,7 @@ def _check(seeds: Iterable[int], budget: int, training: dict[str, Any]) -> list[
 
 
 def _fit_all(
-    fitted: dict[str, Fitted], inputs: dict[str, tuple[Splits, nn.Module]], seed: int, budget: int, say: Say
+    fitted: dict[str, Fitted], inputs: Mapping[str, tuple[Splits, nn.Module]], seed: int, budget: int, say: Say
 ) -> list[dict[str, str]]:
     """Fit every row with one seed; those that cannot be fitted leave ``fitted`` and come back with their reasons."""
     left: list[dict[str, str]] = []

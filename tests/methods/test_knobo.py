@@ -194,7 +194,7 @@ def test_a_misspelt_concept_of_the_prior_is_answered_and_dropped_ones_are_not(tm
     data = textless(scene())
     with pytest.raises(UnknownName, match="unknown concept of the prior 'a O'; did you mean"):
         fit("knobo", data, prior={"a": {"a O": 1}}, **QUICK)
-    model = fit("knobo", data, prior={"a": {name: 1 for name in data.space.names}}, most=3, **QUICK)
+    model = fit("knobo", data, prior={"a": dict.fromkeys(data.space.names, 1)}, most=3, **QUICK)
     assert len(model.space) == 3
     again = hub.load(hub.save(model, tmp_path / "model"))
     assert torch.equal(again(data.test.x).logits, model(data.test.x).logits)

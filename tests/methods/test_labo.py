@@ -16,7 +16,7 @@ import isthmus as im
 from isthmus import registry
 from isthmus.data.table import Splits
 from isthmus.encoders import encoded, inside
-from isthmus.errors import DataError
+from isthmus.errors import DataError, OptionError
 from isthmus.heads.association import AssociationHead, membership
 from isthmus.methods.labo import Choose
 from isthmus.model import Concepts
@@ -242,3 +242,14 @@ def test_v2c_finds_words_in_images_whatever_class_they_were_written_for() -> Non
 def test_texts_of_another_width_are_refused_by_name(name: str) -> None:
     with pytest.raises(DataError, match=r"concept vectors: expected shape \(K, 12\), .*got \(9, 5\)"):
         plan(name, unlabelled(scene(text=5)))
+
+
+def test_words_that_are_no_numbers_are_refused_in_one_line() -> None:
+    y, e, texts = torch.tensor([0, 1]), torch.ones(2, 3), torch.ones(4, 3)
+    with pytest.raises(DataError, match="expected finite embeddings"):
+        words.tokenised(e * torch.nan, texts, y, 2)
+    with pytest.raises(OptionError, match="expected at least 1, got 0"):
+        words.tokenised(e, texts, y, 2, each=0)
+    for rule in ("group_mi", "submodular"):
+        with pytest.raises(DataError, match="expected finite embeddings"):
+            words.choose(torch.full((4, 2), torch.nan), texts, torch.ones(2, 4), 1, rule=rule)

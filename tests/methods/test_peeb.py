@@ -172,6 +172,7 @@ def test_a_description_that_says_nothing_counts_nought(text: str) -> None:
     torch.testing.assert_close(out.logits[:, 0], out.concepts.values[:, 0] + out.concepts.values[:, 1])
 
 
+@pytest.mark.filterwarnings("ignore:retext:UserWarning")
 def test_a_silent_description_that_is_edited_speaks_and_can_be_silenced_again() -> None:
     data, features = patched()
     concepts = tuple(replace(c, text="not visible" if c.name == "a 2" else c.text) for c in data.space.concepts)

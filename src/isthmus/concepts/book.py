@@ -222,8 +222,9 @@ def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
     """A list of concepts from a file that a person wrote, and so approved.
 
     ``.txt``: a phrase on each line; a line that begins with '#' is a comment. ``.json``: a list of phrases;
-    ``{class: [phrases]}``, as LaBo's lists; ``{class: {part: phrase}}``, or ``{class: ["part: phrase"]}`` with the same parts in each class, as PEEB's; or a
-    saved ``Book`` (its approved phrases). Classes not among ``classes`` (where given) are answered with 'did you mean'.
+    ``{class: [phrases]}``, as LaBo's lists; ``{class: {part: phrase}}``, or ``{class: ["part: phrase"]}`` with the same parts
+    in each class, as PEEB's; or a saved ``Book`` (its approved phrases). Classes not among ``classes`` (where given) are
+    answered with 'did you mean'.
     """
     path = Path(path)
     try:

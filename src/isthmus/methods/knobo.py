@@ -72,8 +72,9 @@ class Believed:
         tasks=("classes",),
         tune={"lr": (1e-3, 1e-2), "strength": (1.0, 0.1)},
         notes="Labels of the concepts come from reports or captions that a language model reads; where the table has them "
-        "already they are taken. Rows of the larger side are cut, which is the paper's balancing. The head keeps the epoch of "
-        "least validation loss (the code: highest accuracy). Concepts stand in the order of their validation accuracy.",
+        "already they are taken. Rows of the larger side are cut, which is the paper's balancing; up to 2,000 of each side "
+        "are taken, where the paper samples 2,000 in all and then cuts. The head keeps the epoch of least validation loss "
+        "(the code: highest accuracy). Concepts stand in the order of their validation accuracy.",
     )
 )
 def knobo(

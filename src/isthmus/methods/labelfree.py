@@ -15,6 +15,7 @@ from isthmus.bottlenecks.projection import Projection, cos_cubed
 from isthmus.errors import DataError
 from isthmus.heads.linear import LinearHead
 from isthmus.model import ConceptModel
+from isthmus.numerics import words
 from isthmus.registry import Card, Rate, Share, Whole, method
 from isthmus.space import ConceptSpace, Task
 from isthmus.stages import Keep, Sparse
@@ -83,8 +84,7 @@ def activated(cutoff: float | None) -> Keep:
         part = model.bottleneck
         assert isinstance(part, Projection)
         p = part.target(encode(model.features, data.train, model.device).to(part.rows))
-        mean = p.topk(min(5, len(p)), dim=0).values.mean(0)
-        return above(mean, cutoff, "activation_cutoff", "concepts with high similarities on training rows")
+        return above(words.highest(p), cutoff, "activation_cutoff", "concepts with high similarities on training rows")
 
     return Keep(choose)
 

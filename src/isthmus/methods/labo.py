@@ -159,7 +159,8 @@ def labo(
         tune={"lr": (1e-2, 1e-3)},
         notes="Words come from a common vocabulary and are found in images; no language model is asked. The vocabulary, the "
         "classifier's settings and its start are not published: LaBo's head, started from the words' classes. Training images "
-        "stand for the unlabelled pool. Ties go to the lower index.",
+        "stand for the unlabelled pool. Words are embedded as they are, where the paper averages 86 prompts without dividing "
+        "by the length. Ties go to the lower index.",
     )
 )
 def v2c(

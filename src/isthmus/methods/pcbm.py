@@ -38,10 +38,10 @@ CARD = Card(
     kinds=("binary",),
     tune={"strength": (2e-4, 1e-5), "l1_ratio": (0.99, 0.5)},
     notes="Concept vectors are support vector machines on sets of training rows with and without the concept, or the texts "
-    "where there are no labels. Projections use raw, not normalised, features, as the paper. The head is one logistic "
-    "regression for each class on the projections as they are, which its code fits by stochastic steps and this solves to a "
-    "certificate; the paper divides the strength by concepts times classes (from memory of the dossier), which tuning covers. "
-    "Its CUB test rows were resampled.",
+    "wherever concepts have vectors (bank='auto'; 'images' takes rows). Projections use raw, not normalised, features, as the "
+    "paper. The head is one logistic regression for each class on the projections as they are, which its code fits by "
+    "stochastic steps and this solves to a certificate; the paper divides the strength by concepts times classes (not checked "
+    "against the text), which tuning covers. Its CUB test rows were resampled.",
 )
 
 

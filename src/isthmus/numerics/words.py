@@ -84,8 +84,7 @@ def choose(
     'group_mi': highest information; 'group_clip': highest similarity with any class; 'random'. A word of several classes is a
     candidate of the first alone, as in LaBo. A class with no more words than ``each`` keeps all. ``scale`` None: ``unit_of``.
     """
-    if each < 1:
-        raise OptionError(f"each: expected at least 1 word for a class, got {each}")
+    _sound(similarity, each)
     first = owned.argmax(0)
     index = owned.any(0).nonzero().flatten()
     if not len(index):
@@ -118,6 +117,7 @@ def tokenised(
     image came near are never chosen, a class without images has none; ties go to the lower index. An image's nearest words
     are found once.
     """
+    _sound(e, min(each, near, pool))
     counts = torch.bincount(y, minlength=classes)
     means = torch.zeros(classes, e.shape[1], dtype=torch.double).index_add_(0, y, e.double()) / counts.clamp(min=1)[:, None]
     rank = F.normalize(e.double(), dim=-1) @ F.normalize(means, dim=-1).T
@@ -129,6 +129,18 @@ def tokenised(
         order = count.argsort(descending=True, stable=True)[:each]
         chosen.append(order[count[order] > 0].tolist())
     return chosen
+
+
+def highest(similarity: Tensor, count: int = 5) -> Tensor:
+    """(K,) mean of the ``count`` highest similarities (n, K) of each column (Label-free CBM's filter)."""
+    return similarity.topk(min(count, len(similarity)), dim=0).values.mean(0)
+
+
+def _sound(values: Tensor, least: int) -> None:
+    if least < 1:
+        raise OptionError(f"each, near, pool: expected at least 1, got {least}")
+    if not bool(values.isfinite().all()):
+        raise DataError("words: expected finite embeddings and similarities, got NaN or infinity")
 
 
 def _highest(table: Tensor, k: int) -> Tensor:

@@ -154,8 +154,9 @@ def _words(data: Context) -> str:
         kind = "weakly supervised: " if aligned.get("weak") else ""
         told.append(
             f"features aligned with texts by {aligned.get('rows')} pairs of {aligned.get('captions')} captions ({kind}"
-            f"{aligned.get('pairs')}), once for all seeds; on {aligned.get('held_out')} held out, which chose its strength, too, "
-            f"R² {aligned.get('r2')}, own caption nearest {aligned.get('retrieval')} (chance {aligned.get('chance')})"
+            f"{aligned.get('pairs')}), once for all seeds; on {aligned.get('held_out')} held out, which chose its "
+            f"strength, too, R² {aligned.get('r2')}, own caption nearest {aligned.get('retrieval')} "
+            f"(chance {aligned.get('chance')})"
         )
     return "; ".join(told)
 
