@@ -232,7 +232,7 @@ def intervene_on(
     before, after = model.answer(z), model.answer(z, held)
     a, b = (_answer(model, out.logits) for out in (before, after))
     pa, pb = (model.task.probabilities(out.logits)[0].tolist() for out in (before, after))
-    ask_next, by = _next(model, z, told, policy, can)
+    ask_next, by = _next(model, z, told, given(model.space, known or {}).to(z.device), policy, can)
     return Told(
         before=a,
         after=b,
@@ -259,8 +259,9 @@ def _asked(
 ) -> tuple[Given, Tensor]:
     """What is given after a policy asked ``budget`` more of the concepts that it ``can`` than those held, and which (1, M)."""
     chooser, space = find_policy(name), model.space
-    if budget < 0:
-        raise OptionError(f"intervene: expected a budget of at least 0, got {budget}")
+    if isinstance(budget, bool) or not hasattr(budget, "__index__") or budget < 0:
+        raise OptionError(f"intervene: expected a budget as a whole number of at least 0, got {budget!r}")
+    budget = min(int(budget), space.count)  # beyond all concepts there is nothing to ask
     if reason := chooser.unfit(model, budget) or chooser.unready(model):
         raise OptionError(f"policy {name!r}: {reason}; use 'ucp' or 'random'")
     if truth is None:
@@ -313,10 +314,13 @@ def steps(space: ConceptSpace, before: Tensor, held: Given) -> list[dict[str, An
     return rows
 
 
-def _next(model: ConceptModel, z: Tensor, held: Given, name: str, can: Tensor, most: int = 3) -> tuple[list[str], str]:
+def _next(
+    model: ConceptModel, z: Tensor, held: Given, first: Given, name: str, can: Tensor, most: int = 3
+) -> tuple[list[str], str]:
     """What a policy would ask next (concepts, or groups) of what it ``can``, given what is told, and which policy that is.
 
-    Where the one that was named cannot say, the least certain: 'ucp', or 'ucp:group'.
+    One that computes its order once goes on with it (from what was known at ``first``), one that is re-scored looks anew. Where
+    the one that was named cannot say, the least certain: 'ucp', or 'ucp:group'.
     """
     space, chooser = model.space, find_policy(name)
     if not isinstance(chooser, Scored) or chooser.oracle or chooser.unready(model) or chooser.unfit(model, 1):
@@ -325,9 +329,12 @@ def _next(model: ConceptModel, z: Tensor, held: Given, name: str, can: Tensor, m
     if not space.count:
         return [], name
     told = Case(model, z, held.values, can & ~space.narrow(held.mask))
+    looked = held if chooser.rescored else first
     sure = entropy(readings(model, z, held), space) <= 0 if space.plain else torch.zeros_like(told.askable)
     open_ = units(told.askable & ~sure, members(space, chooser.level).to(z.device))[0]
-    score = chooser.pooled(chooser.scores(told, held), told)[0].masked_fill(~open_, -torch.inf)
+    score = chooser.pooled(chooser.scores(told, looked if bool(looked.mask.any()) else None), told)[0].masked_fill(
+        ~open_, -torch.inf
+    )
     names = space.names if chooser.level == "concept" else list(space.groups)
     return [names[u] for u in score.argsort(descending=True, stable=True).tolist()[:most] if open_[u]], name
 

@@ -38,6 +38,8 @@ def budgets_of(asked: Asked, splits: Splits) -> dict[str, tuple[int, ...]]:
     """
     if isinstance(asked, str):
         asked = [asked]
+    if not isinstance(asked, Mapping) and not all(isinstance(name, str) for name in asked):
+        raise OptionError(f"policies: expected names, or {{name: budgets}}, got {asked!r}")
     named: dict[str, Sequence[int] | None] = dict(asked) if isinstance(asked, Mapping) else dict.fromkeys(asked)
     found: dict[str, tuple[int, ...]] = {}
     for name, budgets in named.items():
@@ -46,10 +48,17 @@ def budgets_of(asked: Asked, splits: Splits) -> dict[str, tuple[int, ...]]:
             level = getattr(policy(each), "level", "concept")
             total = len(splits.space.groups) if level == "group" else splits.space.count
             usual = budgets_to(2 if each.startswith("kflip") else total)
-            if budgets is not None and (not len(budgets) or min(budgets) < 0):
-                raise OptionError(f"policy {each!r}: expected budgets of at least 0, got {list(budgets)}")
+            if budgets is not None and not _whole(budgets):
+                raise OptionError(f"policy {each!r}: expected budgets as whole numbers of at least 0, got {budgets!r}")
             found[each] = usual if budgets is None else tuple(sorted({0, *(min(int(k), total) for k in budgets)}))
     return found
+
+
+def _whole(budgets: Any) -> bool:
+    """Are these budgets, at least one?"""
+    if isinstance(budgets, str) or not hasattr(budgets, "__iter__") or not len(budgets):
+        return False
+    return all(hasattr(k, "__index__") and not isinstance(k, bool) and k >= 0 for k in budgets)
 
 
 def _every(splits: Splits) -> list[str]:

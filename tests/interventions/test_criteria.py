@@ -54,6 +54,14 @@ MOVING: dict[str, dict[str, Any]] = {  # an answer moves the concepts nobody gav
 MODELS |= MOVING
 
 
+def filled(c: Tensor, space: ConceptSpace) -> Tensor:
+    """Labels with the unknown as absent, an unknown state as the first."""
+    c = torch.nan_to_num(c)
+    for index in space.blocks:
+        c[:, index[:, 0]] += 1 - c[:, index].sum(-1)
+    return c
+
+
 def whole(model: ConceptModel, z: Tensor, given: Given | None) -> Output:
     """A solver that is feedforward and does not say so: nothing may be put together."""
     return feedforward(model, z, given)
@@ -148,7 +156,7 @@ def test_expectations_match_enumeration(name: str, kinds: tuple[str, ...], opaqu
     model, data = made(name, kinds)
     if opaque:
         model.solver = whole
-    z, c = data.test.x[:ROWS], torch.nan_to_num(data.test.c[:ROWS])
+    z, c = data.test.x[:ROWS], filled(data.test.c[:ROWS], model.space)
     rows = case(model, z, c, y=data.test.y[:ROWS])
     assert rows.look.composes == (not opaque and name not in MOVING)
     for held, known in ((None, {}), (held_first(model, c), {1})):
@@ -169,7 +177,7 @@ def test_expectations_match_enumeration(name: str, kinds: tuple[str, ...], opaqu
 def test_what_is_read_is_read_with_what_is_told(name: str, kinds: tuple[str, ...]) -> None:
     """UCP and LCP after an answer: by the model's own values then, row by row; scored anew they ask in that order."""
     model, data = made(name, kinds)
-    z, c = data.test.x[:ROWS], torch.nan_to_num(data.test.c[:ROWS])
+    z, c = data.test.x[:ROWS], filled(data.test.c[:ROWS], model.space)
     rows, held, space = case(model, z, c), held_first(model, c), model.space
     now = torch.cat([readings(model, z[r : r + 1], held.rows(torch.tensor([r]))) for r in range(ROWS)])
     free = [m for m in range(space.count) if m != 1]
@@ -198,7 +206,7 @@ def test_what_is_read_is_read_with_what_is_told(name: str, kinds: tuple[str, ...
 @pytest.mark.parametrize("base", ["ucp", "lcp", "coop", "ectp"])
 def test_scored_anew_each_question_follows_the_answers_so_far(name: str, base: str) -> None:
     model, data = made(name)
-    z, c = data.test.x[:ROWS], torch.nan_to_num(data.test.c[:ROWS])
+    z, c = data.test.x[:ROWS], filled(data.test.c[:ROWS], model.space)
     place = policy(f"{base}:rescored").places(case(model, z, c), 4)  # type: ignore[union-attr]
     for r in range(ROWS):
         asked: list[int] = []
@@ -219,7 +227,7 @@ def test_scored_anew_each_question_follows_the_answers_so_far(name: str, base: s
 @pytest.mark.parametrize("level", ["concept", "group"])
 def test_greedy_matches_enumeration(name: str, level: str) -> None:
     model, data = made(name)
-    z, c, y = data.test.x[:ROWS], torch.nan_to_num(data.test.c[:ROWS]), data.test.y[:ROWS]
+    z, c, y = data.test.x[:ROWS], filled(data.test.c[:ROWS], model.space), data.test.y[:ROWS]
     units = list(model.space.groups.values()) if level == "group" else [(m,) for m in range(model.space.count)]
     place = Greedy(level=level).places(case(model, z, c, y=y), len(units))  # type: ignore[arg-type]
     for r in range(ROWS):

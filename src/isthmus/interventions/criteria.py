@@ -8,6 +8,7 @@ percentile of a number. A group scores the mean of its members that can be asked
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
@@ -15,10 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from isthmus.errors import DataError
+from isthmus.errors import DataError, OptionError
 from isthmus.given import Given, reveal
 from isthmus.interventions.look import Look, everything, linear
-from isthmus.interventions.policies import NEVER, Case, Ordered, count_of, entropy, members, spread, units
+from isthmus.interventions.policies import NEVER, Case, Ordered, count_of, entropy, members, one_of, spread, units
 from isthmus.model import ConceptModel
 from isthmus.numerics import curves
 from isthmus.space import ConceptSpace, Task
@@ -33,6 +34,10 @@ class Scored(Ordered):
 
     rescored: bool = False
     pool: Literal["mean", "max"] = "mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self, pool=("mean", "max"))
 
     @abstractmethod
     def scores(self, case: Case, held: Given | None) -> Tensor:
@@ -96,6 +101,10 @@ class Uncertain(Scored):
 
     measure: Literal["entropy", "margin"] = "entropy"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self, measure=("entropy", "margin"))
+
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         if self.measure == "margin" and not model.space.plain:
             return "measure 'margin' is of binary concepts only"
@@ -136,6 +145,10 @@ class Expected(Scored):
     """
 
     criterion: Literal["cctp", "ectp", "eudtp"] = "ectp"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self, criterion=("cctp", "ectp", "eudtp"))
 
     def looks(self, space: ConceptSpace) -> int:
         return states(space)
@@ -220,6 +233,11 @@ class CooP(Scored):
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(math.isfinite(weight) for weight in (self.alpha, self.beta, self.gamma)):
+            raise OptionError(f"CooP: expected finite weights, got alpha {self.alpha}, beta {self.beta}, gamma {self.gamma}")
 
     def looks(self, space: ConceptSpace) -> int:
         return states(space)

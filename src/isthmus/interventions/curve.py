@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -65,6 +65,8 @@ def curve(
     to ask ask all of it.
     """
     whole = prepared(model, z, c, y=y, allowed=allowed)
+    if not isinstance(competence, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"curve, competence: expected a chance of 0 to 1, got {competence!r}")
     if competence != 1:
         whole = replace(whole, answers=person.answers(whole.c, model.space, competence, seed))
     return along(whole, policy, counts, logits=logits)
@@ -79,6 +81,11 @@ def prepared(model: ConceptModel, z: Tensor, c: Tensor, *, y: Tensor | None = No
 @torch.no_grad()
 def along(whole: Case, policy: Policy, counts: tuple[int, ...], *, logits: bool = False) -> Curve:
     """``curve`` on prepared rows."""
+    if not isinstance(policy, Policy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"curve: expected a policy, got {policy!r}; isthmus.interventions.policy('ucp') finds one by name")
+    if isinstance(counts, str) or not isinstance(counts, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"curve: expected budgets such as (0, 1, 2), got {type(counts).__name__}")
+    counts = tuple(counts)
     if not counts or not all(isinstance(k, Integral) and not isinstance(k, bool) and k >= 0 for k in counts):
         raise OptionError(f"curve: expected budgets as whole numbers of at least 0, got {counts}; 0 is without corrections")
     total = count_of(whole.model.space, policy.level if isinstance(policy, Ordered) else "concept")
@@ -131,7 +138,7 @@ def _asked(
         rows = slice(at, at + CHUNK)
         part = whole.part(rows)
         for number, k in enumerate(counts):
-            found = part.look.answer(policy.give(part, chosen(rows, k)))
+            found = part.look.answer(policy.give(part, chosen(rows, k))) if k else part.look.at(part.held)[1]
             answers[number].append(whole.model.task.predict(found).cpu())
             if keep:
                 kept[number].append(found.cpu())

@@ -26,11 +26,16 @@ class KFlip(Policy):
 
     Among all sets of at most ``budget`` concepts, in order of size, the first with the highest chance (under the model's
     own independent concept probabilities) that filling in its truth changes the answer; corrected where that chance
-    reaches ``threshold``. The other concepts stand at their decisions, 1 from .5 on; those told before at what was told, and
-    they are not asked about again. Binary concepts only.
+    reaches ``threshold``. From the first question on the other concepts stand at their decisions, 1 from .5 on, also on rows
+    where no set reaches it; without a question (budget 0) nothing is held. Those told before stand at what was told, and are
+    not asked about again. Binary concepts only.
     """
 
     threshold: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise OptionError(f"KFlip, threshold: expected a chance of 0 to 1, got {self.threshold!r}")
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         space = model.space
@@ -51,7 +56,7 @@ class KFlip(Policy):
         wrong = torch.where(p >= 0.5, 1 - p.double(), p.double())  # (B, K) chance that the truth is the other value
         open_ = case.askable
         if case.held is not None:
-            wrong, open_ = wrong.masked_fill(case.held.mask, 0.0), open_ & ~case.held.mask
+            wrong = wrong.masked_fill(case.held.mask, 0.0)  # known for sure: turning it over flips nothing
         answers = self._answers(model, z, hard)
         base = answers(hard)
         moves: dict[tuple[int, ...], Tensor] = {}  # for each set of concepts turned over: where the answer changes

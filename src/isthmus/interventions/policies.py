@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -83,13 +83,37 @@ def case(
     Raises ``DataError`` for labels, true answers or ``allowed`` of another shape, and for labels that are none.
     """
     to = lambda t: None if t is None else t.to(model.device)  # noqa: E731
+    z, c = _tensor(z, "z"), _tensor(c, "c")
+    z = z.to(dtype=next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32))
+    y, allowed = (None if t is None else _tensor(t, name) for t, name in ((y, "y"), (allowed, "allowed")))
     labels = labelled(c, model.space, len(z)).to(model.device)
-    if y is not None and len(y) != len(z):
-        raise DataError(f"y: expected {len(z)} true answers, one for each row of features, got {len(y)}")
+    if y is not None:
+        y = _answers(y, model, len(z))
     if allowed is not None and (allowed.dtype != torch.bool or allowed.shape != (len(z), model.space.count)):
         got = f"{allowed.dtype} of shape {tuple(allowed.shape)}"
         raise DataError(f"allowed: expected bool of shape ({len(z)}, {model.space.count}), rows by concepts, got {got}")
     return Case(model, z.to(model.device), labels, askable(labels, model.space, allowed), to(y), first, to(answers))
+
+
+def _tensor(value: Any, name: str) -> Tensor:
+    """A tensor as it is, an array or a list as one; anything else is refused by name."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(f"{name}: expected a tensor or an array of numbers, got {type(value).__name__}") from None
+
+
+def _answers(y: Tensor, model: ConceptModel, rows: int) -> Tensor:
+    """True answers (n,) or (n, Y), checked: class numbers as int64."""
+    if len(y) != rows:
+        raise DataError(f"y: expected {rows} true answers, one for each row of features, got {len(y)}")
+    if model.task.kind != "classes":
+        return y
+    if y.ndim != 1 or bool((y != y.long()).any()) or bool(((y < 0) | (y >= model.task.width)).any()):
+        raise DataError(f"y: expected class numbers 0 to {model.task.width - 1}, one a row, got others")
+    return y.long()
 
 
 def labelled(c: Tensor, space: ConceptSpace, rows: int, name: str = "c") -> Tensor:
@@ -103,7 +127,28 @@ def labelled(c: Tensor, space: ConceptSpace, rows: int, name: str = "c") -> Tens
         row, column = wrong.nonzero()[0].tolist()
         said = f"expected a label from 0 to 1 (continuous: a finite number) or NaN, got {found[row, column].item():g}"
         raise DataError(f"{name}, row {row}, {space.columns[column]!r}: {said}")
+    for index in space.blocks:
+        block = found[:, index.to(found.device)]
+        unknown, total = block.isnan(), block.nan_to_num().sum(-1)
+        bad = (unknown.any(-1) & ~unknown.all(-1)) | (~unknown.any(-1) & ((total - 1).abs() > 1e-3))
+        if bool(bad.any()):
+            row, which = bad.nonzero()[0].tolist()
+            concept = space.names[int(space.owner_of[index[which, 0]])]
+            got = (
+                f"states that sum to {float(total[row, which]):g}"
+                if not bool(unknown[row, which].any())
+                else "some of them NaN"
+            )
+            raise DataError(f"{name}, row {row}, {concept!r}: expected one state (or all NaN, unknown), got {got}")
     return found
+
+
+def one_of(policy: object, **allowed: tuple[str, ...]) -> None:
+    """Refuse a policy's field that is none of its words: it would silently be another policy."""
+    for field, words in allowed.items():
+        if getattr(policy, field) not in words:
+            kind = type(policy).__name__
+            raise OptionError(f"{kind}, {field}: expected {' or '.join(map(repr, words))}, got {getattr(policy, field)!r}")
 
 
 class Policy(ABC):
@@ -157,6 +202,9 @@ class Ordered(Policy):
 
     level: Level = "concept"
     scope: Scope = "single"
+
+    def __post_init__(self) -> None:
+        one_of(self, level=("concept", "group"), scope=("single", "batch"))
 
     @abstractmethod
     def places(self, case: Case, steps: int) -> Tensor:
@@ -235,6 +283,11 @@ class Fixed(Ordered):
 
     def unready(self, model: ConceptModel) -> str | None:
         return None if self.order else "its order is found on validation rows"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(hasattr(unit, "__index__") for unit in self.order):
+            raise OptionError(f"Fixed, order: expected numbers of concepts or groups, got {self.order}")
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
         count = count_of(model.space, self.level)
