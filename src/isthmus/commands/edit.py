@@ -387,6 +387,7 @@ def _what(edit: str, what: dict[str, Any]) -> str:
     if edit == "remove":
         return f"remove {', '.join(what['concepts'])}"
     if edit == "retext":
-        return f"retext {what['concept']}: {what['text']['from'] or 'no text'} → {what['text']['to']}"
+        said = f"; its statistics are {what['statistics']}" if what.get("statistics") else ""
+        return f"retext {what['concept']}: {what['text']['from'] or 'no text'} → {what['text']['to']}{said}"
     said = ", ".join(f"{key} {value}" for key, value in what.items() if key != "beside" and value not in (None, [], ""))
     return f"{edit} ({said})" if said else edit
