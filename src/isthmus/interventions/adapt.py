@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.data.table import Table
-from isthmus.errors import OptionError
+from isthmus.errors import DataError, OptionError
 from isthmus.given import Given
 from isthmus.interventions.handles import beside, bias_of, weights_of
 from isthmus.interventions.record import What, edited, features_of
@@ -124,6 +124,8 @@ def counts(most: int) -> list[int]:
 @torch.no_grad()
 def shown(model: ConceptModel, w: nn.Parameter, table: Table) -> Rows:
     """What the head is shown of each row: its contributions under weights of 1."""
+    if not len(table):
+        raise DataError("adapt: expected at least one row of the new domain and of the source, got none")
     z, head = features_of(model, table), cast("Contributes", model.head)
     parts: list[Tensor] = []
     logits: list[Tensor] = []
