@@ -173,3 +173,16 @@ def test_leakage_of_modes_and_codes_beside_concepts(claim: Any) -> None:
     make = claim("_fits").Difference
     assert leakage.verdict([make(5, 1, 9)] * 6) == "holds" and leakage.verdict([make(5, -1, 9)] * 6) == "does not hold"
     assert codes.verdict({200: make(8, 6, 9), 1000: make(7, 5, 9)}) == "holds"
+
+
+def test_repairs_are_measured_and_never_refute_what_is_reconstructed(claim: Any) -> None:
+    mending, forgetting = claim("repair"), claim("forgetting")
+    images = torch.full((1, 3, 8, 8), 100, dtype=torch.uint8)
+    assert mending.shifted(images, "red stain")[0, :, 0, 0].tolist() == [140, 100, 100]
+    assert int(mending.shifted(images, "dim lamp").max()) == 60 and torch.equal(mending.shifted(images, "soft focus"), images)
+    make = claim("_fits").Difference
+    assert mending.verdict(make(3, 1, 5), make(0, -0.5, 0.5)) == "holds"
+    assert mending.verdict(make(-3, -5, -1), make(0, -0.5, 0.5)) == "cannot tell here"
+    row = {"membership": 0.5, "membership_retrained": 0.51, "forget": 0.0, "faster": 5.0}
+    assert forgetting.verdict(row, make(0, -1, 1)) == "holds"
+    assert forgetting.verdict({**row, "forget": 0.9}, make(-30, -31, -29)) == "cannot tell here"

@@ -11,6 +11,7 @@ _NAMES = {
     "isthmus.api": ("fit", "intervene", "methods", "predict"),
     "isthmus.audit": ("Audit", "audit"),
     "isthmus.compare": ("Comparison", "compare"),
+    "isthmus.elude": ("Explanation", "elude"),
     "isthmus.evaluate": ("Evaluation", "evaluate"),
     "isthmus.given": ("Given", "everything", "given", "nothing", "randomly", "reveal"),
     "isthmus.hub": ("card", "from_pretrained", "load", "push_to_hub", "save", "save_pretrained"),
@@ -40,7 +41,7 @@ _MODULES = {
         "registry",
         "testing",
     )
-} | {"edit": "isthmus.interventions.edit"}
+} | {"edit": "isthmus.interventions.edit", "repair": "isthmus.interventions.repair"}
 
 __all__ = ["__version__", *_WHERE, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -64,7 +65,7 @@ def _call(name: str) -> property:
 
 class _Package(ModuleType):
     audit, compare, evaluate, given = _call("audit"), _call("compare"), _call("evaluate"), _call("given")
-    maps = _call("maps")
+    elude, maps = _call("elude"), _call("maps")
     methods, realign, report = _call("methods"), _call("realign"), _call("report")
 
 

@@ -210,3 +210,36 @@ def test_a_text_is_replaced_by_a_vector_or_an_encoder(run: Any, tmp_path: Path) 
         assert not made.bottleneck.rows[1:].any()
         assert made.space.concepts[0].text == "cold wet"
         assert made.space.names[0] == "damp"
+
+
+def test_repairs_are_the_calls_they_stand_for(run: Any, linear: Path, tmp_path: Path) -> None:
+    model, data = hub.load(linear), load("tabular_toy", rows=400)
+    shots = tmp_path / "shots.csv"
+    rows = data.test.take(range(12))
+    names = [f"x{k}" for k in range(rows.x.shape[1])]
+    lines = [",".join([*names, "label"])]
+    lines += [
+        ",".join([*(f"{v:.6f}" for v in x), data.task.names[y]]) for x, y in zip(rows.x.tolist(), rows.y.tolist(), strict=True)
+    ]
+    shots.write_text("\n".join(lines))
+    calls = {
+        ("pin", "no", "second positive", "--weight", "-1.5"): im.repair.pin(
+            model, {("no", "second positive"): -1.5}, data, why="a test", validation=data.validation
+        ),
+        ("recalibrate", "first positive"): im.repair.recalibrate(model, data.validation, ["first positive"], why="a test"),
+        ("forget", "no", "--epochs", "2"): im.repair.forget(
+            model, data, "no", epochs=2, why="a test", validation=data.validation
+        ),
+        ("forget", "no", "--by", "head"): im.repair.forget(
+            model, data, "no", by="head", why="a test", validation=data.validation
+        ),
+    }
+    for at, (words, expected) in enumerate(calls.items()):
+        out = tmp_path / f"{words[0]}{at}"
+        told = json.loads(run("edit", linear, *words, *WHY, "--out", out, "--json").stdout)
+        assert told["entry"]["after"] == expected.history[-1]["after"], words
+    out = tmp_path / "adapted"
+    told = json.loads(run("edit", linear, "adapt", shots, "--label", "label", *WHY, "--out", out, "--json").stdout)
+    assert told["entry"]["edit"] == "adapt" and told["entry"]["what"]["support"]["rows"] == 12
+    shown = run("edit", out, "history").stdout
+    assert "adapt" in shown and "the chain holds" in shown

@@ -39,7 +39,7 @@ def sheet(picture: Array, shown: Array, names: Sequence[str], boxes: Array | Non
             x0, y0, x1, y1 = (float(edge) * scale for edge in boxes[p])
             ImageDraw.Draw(panel).rectangle((x0, y0, x1 - 1, y1 - 1), outline=(255, 255, 255), width=2)
         panels.append((name, panel))
-    across = min(len(panels), max(1, 1300 // (size[0] + 12)))
+    across = min(len(panels), max(1, 1400 // (size[0] + 12)))
     rows = -(-len(panels) // across)
     whole = Image.new("RGB", (across * (size[0] + 12) - 12, rows * (size[1] + 26)), (255, 255, 255))
     draw = ImageDraw.Draw(whole)

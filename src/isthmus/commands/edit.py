@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from isthmus.commands.console import complain, emit, number, one_line, say
-from isthmus.commands.options import Json, Plugins, RunFolder
+from isthmus.commands.options import ConceptColumns, Json, Label, Plugins, RunFolder, TableFile
 from isthmus.errors import DataError, IsthmusError, OptionError, unknown
 
 if TYPE_CHECKING:
     from isthmus.commands.runs import Run
-    from isthmus.data.table import Table
+    from isthmus.data.table import Splits, Table
     from isthmus.model import ConceptModel
 
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it stands in the history of the new model.")]
@@ -161,6 +161,107 @@ def retext(
 
 
 @app.command()
+def pin(
+    run: RunFolder,
+    label: Annotated[str, typer.Argument(metavar="CLASS", help="A class by name.")],
+    concept: OneConcept,
+    weight: Annotated[float, typer.Option("--weight", metavar="NUMBER", help="The weight that stays.")],
+    why: Why,
+    out: Out,
+    who: Who = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Set the weight of one concept for one class, and learn the rest of the head again around it."""
+    from isthmus.interventions import repair
+
+    pairs = {(label, concept): weight}
+    _run(
+        run, out, plugin, as_json,
+        lambda model, rows: repair.pin(model, pairs, _splits(run, plugin), why=why, who=who, validation=rows),
+    )  # fmt: skip
+
+
+@app.command()
+def recalibrate(
+    run: RunFolder,
+    why: Why,
+    out: Out,
+    concepts: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONCEPT...]", help="Concepts by name. Default: all.")
+    ] = None,
+    who: Who = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Scale and shift concepts' logits on validation rows, so that 80 % means 80 %."""
+    from isthmus.interventions import repair
+
+    _run(
+        run, out, plugin, as_json,
+        lambda model, rows: repair.recalibrate(model, _needed(rows, "recalibrate"), concepts or None, why=why, who=who),
+    )  # fmt: skip
+
+
+@app.command()
+def adapt(
+    run: RunFolder,
+    support: Annotated[
+        str, typer.Argument(metavar="DATA", help="A few labelled rows of the new domain; all its rows are used.")
+    ],
+    why: Why,
+    out: Out,
+    most: Annotated[int, typer.Option("--most", min=1, help="At most so many concepts are masked, and amplified.")] = 8,
+    tolerance: Annotated[float, typer.Option("--tolerance", help="Accuracy that the source may lose.")] = 0.01,
+    label: Label = None,
+    concepts: ConceptColumns = None,
+    table_file: TableFile = None,
+    who: Who = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Repair a model for a new domain by a few of its rows: mask concepts that mislead, amplify those missed."""
+    from isthmus.commands.source import read
+    from isthmus.interventions import repair
+
+    shots = read(support, label=label, concepts=concepts, table=table_file).splits
+    _run(
+        run, out, plugin, as_json,
+        lambda model, rows: repair.adapt(
+            model, joined(shots), source=_needed(rows, "adapt"), most=most, tolerance=tolerance, why=why, who=who
+        ),
+    )  # fmt: skip
+
+
+@app.command()
+def forget(
+    run: RunFolder,
+    label: Annotated[str, typer.Argument(metavar="CLASS", help="The class to forget.")],
+    why: Why,
+    out: Out,
+    by: Annotated[
+        Literal["relabel", "head"], typer.Option("--by", help="Go on learning under other labels, or empty its row.")
+    ] = ("relabel"),
+    labels: Annotated[Literal["random", "targeted"], typer.Option("--labels", help="Any other class, or the nearest one.")] = (
+        "random"
+    ),
+    epochs: Annotated[int, typer.Option("--epochs", min=1)] = 5,
+    who: Who = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Make a model forget a class, by the concepts that make it; isthmus.repair.forgotten scores how well."""
+    from isthmus.interventions import repair
+
+    _run(
+        run, out, plugin, as_json,
+        lambda model, rows: repair.forget(
+            model, _splits(run, plugin), label, by=by, labels=labels, epochs=epochs, why=why, who=who, validation=rows
+        ),
+    )  # fmt: skip
+
+
+@app.command()
 def history(run: RunFolder, plugin: Plugins = None, as_json: Json = False) -> None:
     """Print the edits of a model, oldest first, after checking their chain."""
     from isthmus.commands.runs import open_run
@@ -195,6 +296,34 @@ def _run(
         emit({"schema": "isthmus.edit/1", "run": str(folder), "out": str(out), "entry": entry})
         return
     say(*map(one_line, _told(sum("edit" in row for row in new.history), entry)), f"saved in {out}")
+
+
+def _splits(folder: Path, plugin: Sequence[Path] | None) -> Splits:
+    """The data that a run was fitted on."""
+    from isthmus.commands.runs import open_run
+
+    return open_run(folder, plugin or ()).data(None).splits
+
+
+def _needed(rows: Table | None, edit: str) -> Table:
+    if rows is None:
+        raise DataError(f"{edit}: needs validation rows of the data that the run was fitted on; see the note above")
+    return rows
+
+
+def joined(splits: Splits) -> Table:
+    """All rows of a few: a file of shots is cut into splits when it is read."""
+    import torch
+
+    parts = [splits.train, splits.validation, splits.test]
+    x = [part.read() for part in parts]
+    if not all(isinstance(each, torch.Tensor) for each in x):
+        raise DataError("adapt: expected rows of numbers or pictures of one size")
+    y = torch.cat([part.y for part in parts if part.y is not None])
+    return splits.train.replace(
+        x=torch.cat(x), y=y, c=None, space=type(splits.space)(), where=None, askable=None, weight=None, group=None, ids=None,
+        facts=None, caption=None,
+    )  # fmt: skip
 
 
 def _rows(run: Run) -> Table | None:

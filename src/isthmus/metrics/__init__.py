@@ -2,6 +2,7 @@
 
 from isthmus.metrics.concept import concept_accuracy, concept_all_right, concept_auroc, concept_error, concept_macro_f1
 from isthmus.metrics.core import Metric, interval, resamples
+from isthmus.metrics.forgetting import agreement, divergence, membership
 from isthmus.metrics.importance import deletion, existence, insertion
 from isthmus.metrics.intervention import COST, CURVE, area, bypass, smallest
 from isthmus.metrics.leakage import ctl, icl
@@ -50,6 +51,9 @@ METRICS: dict[str, Metric] = {
     "selective_accuracy": selective_accuracy,
     "aurc": aurc,
     "automated": automated,
+    "membership": membership,
+    "agreement": agreement,
+    "divergence": divergence,
     "nec": nec,
     **COST,
 }

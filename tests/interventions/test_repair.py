@@ -1,0 +1,251 @@
+"""Repairs: what they change is known, they save and load, histories hold, and each refuses what it cannot do."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import isthmus as im
+from isthmus import hub, registry, testing
+from isthmus.data.table import Splits, Table
+from isthmus.errors import DataError, IsthmusError, OptionError
+from isthmus.interventions import adapt as adapting
+from isthmus.interventions import repair
+from isthmus.model import ConceptModel
+from isthmus.space import ConceptSpace, Task
+
+NAMES = ("a", "b", "c", "stain")
+SPACE, TASK = ConceptSpace.binary(NAMES), Task.classes(("x", "y", "z"))
+
+
+def rows(n: int, seed: int, *, stain: str = "with", weak: float = 0.0) -> Table:
+    """Three concepts that make three classes, and a stain that goes 'with' class x, or is 'everywhere'; 'c' read ``weak``."""
+    draw = np.random.default_rng(seed)
+    y = draw.integers(0, 3, n)
+    c = (draw.random((n, 4)) < 0.1).astype(np.float32)
+    c[np.arange(n), y] = 1
+    c[:, 3] = (draw.random(n) < np.where(y == 0, 0.97, 0.03)) if stain == "with" else 1
+    x = 2 * c - 1 + np.array([0.9, 0.6, 0.6, 0.2], np.float32) * draw.normal(size=c.shape).astype(np.float32)
+    x[:, 2] -= weak
+    return Table(torch.from_numpy(x).float(), torch.from_numpy(c), torch.from_numpy(y), SPACE, TASK)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[ConceptModel, Splits]:
+    data = Splits(rows(600, 0), rows(300, 1), rows(300, 2), name="stained")
+    return im.fit("cbm", data, mode="sequential", features="identity", epochs=80, lr=0.02), data
+
+
+def right(model: ConceptModel, table: Table) -> float:
+    return float((model(table.x).logits.argmax(1) == table.y).float().mean())
+
+
+# test-time repair
+
+
+def test_a_concept_that_misleads_out_of_domain_is_masked(fitted: tuple[ConceptModel, Splits], tmp_path: Path) -> None:
+    model, data = fitted
+    support, away = rows(24, 7, stain="everywhere"), rows(600, 8, stain="everywhere")
+    how = {"gammas": (1.0001,), "tolerance": 0.05}  # masks alone
+    new = repair.adapt(model, support, source=data.validation, why="another stain", validation=away, **how)
+    entry = new.history[-1]["what"]
+    assert "stain" in entry["masked"] and entry["found"] == "a change"
+    assert right(new, away) > right(model, away) + 0.02
+    assert right(new, data.validation) >= right(model, data.validation) - 0.05
+    assert entry["source"]["after"] == pytest.approx(right(new, data.validation), abs=1e-6)
+    k = NAMES.index("stain")
+    assert float(new.head.weights[:, k].abs().max()) == 0
+    loaded = hub.load(hub.save(new, tmp_path / "m"))
+    assert torch.equal(loaded(away.x).logits, new(away.x).logits) and loaded.history == new.history
+
+
+def test_what_is_folded_is_what_was_planned(fitted: tuple[ConceptModel, Splits]) -> None:
+    """Masked: the logits with the concept at its source mean; amplified: at neutral + gamma (value - neutral)."""
+    model, data = fitted
+    new = deepcopy(model)
+    w, bias = new.head.map.weight, new.head.map.bias
+    home = adapting.shown(new, w, data.validation)
+    known = adapting.of_source(new, home)
+    change = adapting.Change((3,), (1,), 2.0)
+    adapting.fold(w, bias, known, change)
+    values = model(data.test.x).concepts.values.clone()
+    values[:, 3] = known.mean[3]
+    values[:, 1] = 2 * values[:, 1] - known.neutral[1]
+    want = values @ model.head.map.weight.T + model.head.map.bias
+    torch.testing.assert_close(new(data.test.x).logits, want, atol=1e-5, rtol=1e-5)
+    planned = adapting.moved(model.head.map.weight, home, known, change)
+    torch.testing.assert_close(planned, new(data.validation.x).logits, atol=1e-4, rtol=1e-4)
+    assert float(known.neutral.abs().max()) == 0
+
+
+def test_concepts_that_are_missed_are_amplified(fitted: tuple[ConceptModel, Splits]) -> None:
+    model, data = fitted
+    support, away = rows(48, 9, weak=1.5), rows(600, 10, weak=1.5)
+    w = adapting.weights_of(model, "adapt")
+    known = adapting.of_source(model, adapting.shown(model, w, data.validation))
+    assert int(adapting.misleading(w, adapting.shown(model, w, support), known)[1].sum(0).argmax()) == NAMES.index("c")
+    new = repair.adapt(model, support, source=data.validation, gammas=(2.0, 4.0, 8.0), tolerance=0.1, why="weak stain")
+    assert "c" in new.history[-1]["what"]["amplified"]
+    mine = away.take((away.y == 2).nonzero()[:, 0])
+    assert right(new, mine) > right(model, mine)
+
+
+def test_where_nothing_helps_the_model_stays_as_it_is(fitted: tuple[ConceptModel, Splits]) -> None:
+    model, data = fitted
+    new = repair.adapt(model, rows(12, 11), source=data.validation, why="the same domain")
+    assert new.history[-1]["what"]["found"].startswith("nothing")
+    for a, b in zip(model.state_dict().values(), new.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    strict = repair.adapt(model, rows(12, 7, stain="everywhere"), source=data.validation, tolerance=0.0, why="no loss at all")
+    assert right(strict, data.validation) >= right(model, data.validation)
+
+
+def test_a_row_that_is_left_out_chooses_nothing(fitted: tuple[ConceptModel, Splits]) -> None:
+    model, data = fitted
+    w = adapting.weights_of(model, "adapt")
+    known = adapting.of_source(model, adapting.shown(model, w, data.validation))
+    shots = adapting.shown(model, w, rows(6, 7, stain="everywhere"))
+    hits = 0
+    for row in range(6):
+        rest = [i for i in range(6) if i != row]
+        change = adapting.planned(w, adapting.Rows(shots.shown[rest], shots.logits[rest], shots.y[rest]), known, (1, 1, 2.0))
+        one = adapting.Rows(shots.shown[[row]], shots.logits[[row]], shots.y[[row]])
+        hits += int(adapting.moved(w, one, known, change).argmax(1)[0] == shots.y[row])
+    assert adapting.left_out(w, shots, known, (1, 1, 2.0)) == pytest.approx(hits / 6)
+
+
+# forgetting
+
+
+def test_attributions_are_closed_under_a_linear_head_and_add_up_under_any() -> None:
+    data = testing.world(("binary",))
+    for head in ("linear", "mlp"):
+        model = testing._fit("cbm", data, {"head": head}, 0).fit(data)
+        z = model.encode(data.test.x)
+        out = model.answer(z)
+        found = repair.attributions(model, z, 1, torch.zeros(len(model.space)), steps=200)
+        zero = im.Concepts(torch.zeros_like(out.concepts.values))
+        gained = out.logits[:, 1] - model.head(zero, z)[:, 1]
+        torch.testing.assert_close(found.sum(1), gained, atol=1e-3, rtol=1e-2)
+        if head == "linear":
+            torch.testing.assert_close(found, out.concepts.values * model.head.map.weight[1])
+
+
+def test_a_class_is_its_concept(fitted: tuple[ConceptModel, Splits]) -> None:
+    model, data = fitted
+    assert next(iter(repair.class_concepts(model, data.train, "y"))) == "b"
+
+
+@pytest.mark.parametrize("labels", ["random", "targeted"])
+def test_a_class_is_forgotten_and_the_rest_kept(fitted: tuple[ConceptModel, Splits], labels: str, tmp_path: Path) -> None:
+    model, data = fitted
+    new = repair.forget(model, data, "y", labels=labels, epochs=12, lr=0.02, why="withdrawn")  # type: ignore[arg-type]
+    told = repair.forgotten(new, data, "y", original=model, retrained=model, seconds={"forget": 1.0, "retrain": 3.0})
+    assert told["forget"]["value"] < 0.3 and told["retain"]["value"] > right(model, data.test) - 0.15
+    assert told["speed_up"]["value"] == 3 and 0 <= told["membership"]["value"] <= 1
+    assert told["agreement"]["value"] < 0.9 and told["divergence"]["value"] > 0
+    assert told["forget"]["low"] <= told["forget"]["value"] <= told["forget"]["high"]
+    entry = new.history[-1]
+    assert entry["edit"] == "forget" and "b" in entry["what"]["concepts"] and entry["why"] == "withdrawn"
+    loaded = hub.load(hub.save(new, tmp_path / "m"))
+    assert torch.equal(loaded(data.test.x).logits, new(data.test.x).logits)
+
+
+def test_emptying_the_head_hides_at_once_and_erases_nothing(fitted: tuple[ConceptModel, Splits]) -> None:
+    model, data = fitted
+    new = repair.forget(model, data, "y", by="head", why="withdrawn")
+    told = repair.forgotten(new, data, "y")
+    assert told["forget"]["value"] == 0 and told["probe_concepts"]["value"] > 0.95
+    assert torch.equal(new(data.test.x).concepts.values, model(data.test.x).concepts.values)
+
+
+def test_targeted_labels_are_the_nearest_class_and_random_ones_never_the_class() -> None:
+    from isthmus.interventions.forget import _relabelled
+
+    data = Splits(rows(200, 0), rows(60, 1), rows(60, 2), name="r")
+    model = im.fit("cbm", data, features="identity", epochs=5)
+    told = _relabelled(model, data, 1, "random", 0.5, [], 0)
+    own = int((data.train.y == 1).sum())
+    assert not bool((told.train.y[:own] == 1).any()) and bool(told.train.c[:own].isnan().all())
+    assert len(told.train) == own + round(0.5 * (200 - own)) and not bool((told.validation.y == 1).any())
+
+
+# calibration and pinned weights
+
+
+def test_recalibrated_concepts_err_less_on_other_rows_and_others_stay(fitted: tuple[ConceptModel, Splits]) -> None:
+    model, data = fitted
+    broken = deepcopy(model)
+    with torch.no_grad():
+        broken.bottleneck.score.weight[:2] *= 6
+        broken.bottleneck.score.bias[:2] += 12
+    new = repair.recalibrate(broken, data.validation, ["a", "b"], why="overconfident", validation=data.test)
+    told = new.history[-1]["what"]["concept_ece"]
+    assert told["after"] < told["before"] - 0.005
+    assert torch.equal(new(data.test.x).concepts.values[:, 2:], broken(data.test.x).concepts.values[:, 2:])
+    given = im.given(model.space, {"a": 1})
+    assert float(new(data.test.x[:1], given).concepts.values[0, 0]) == 1.0
+
+
+def test_percentiles_of_logits_move_with_the_scale() -> None:
+    data = Splits(rows(300, 0), rows(200, 1), rows(100, 2), name="r")
+    model = im.fit("cbm", data, features="identity", mode="sequential", reading="logit", epochs=20)
+    new = repair.recalibrate(model, data.validation, why="w")
+    before, after = (part.bottleneck.score(model.encode(data.train.x)) for part in (model, new))
+    for part, logits in ((model, before), (new, after)):
+        want = torch.stack([column.quantile(0.95) for column in logits.T])
+        torch.testing.assert_close(part.bottleneck.high, want, atol=2e-3, rtol=2e-3)
+
+
+def test_pinned_weights_stay_and_the_rest_learns(fitted: tuple[ConceptModel, Splits]) -> None:
+    model, data = fitted
+    new = repair.pin(model, {("x", "stain"): 0.0, ("y", "stain"): 0.0}, data, epochs=5, why="no property of a cell")
+    k = NAMES.index("stain")
+    assert new.head.weights[:2, k].tolist() == [0.0, 0.0]
+    moved = new.head.weights != model.head.weights
+    assert bool(moved[2].any()) and torch.equal(new(data.test.x).concepts.values, model(data.test.x).concepts.values)
+    assert new.history[-1]["what"]["weights"][0]["from"] == pytest.approx(float(model.head.weights[0, k]))
+
+
+def test_refusals(fitted: tuple[ConceptModel, Splits]) -> None:
+    model, data = fitted
+    wide = im.fit("cbm", data, features="identity", head="mlp", epochs=2)
+    for call, said in (
+        (lambda: repair.adapt(wide, data.validation, source=data.validation, why="w"), "linear head"),
+        (lambda: repair.adapt(model, data.validation, source=data.validation, gammas=(0.5,), why="w"), "gammas above 1"),
+        (lambda: repair.adapt(model, data.validation.replace(y=None), source=data.validation, why="w"), "labels"),
+        (lambda: repair.forget(model, data, "q", why="w"), "known: x, y, z|did you mean"),
+        (lambda: repair.forget(model, data, "x", by="magic", why="w"), "'head' or 'relabel'"),  # type: ignore[arg-type]
+        (lambda: repair.forget(wide, data, "x", by="head", why="w"), "linear head"),
+        (lambda: repair.forget(model, data, "x", why=" "), "why"),
+        (lambda: repair.recalibrate(model, data.validation.replace(c=None, space=ConceptSpace()), why="w"), "labels"),
+        (lambda: repair.pin(model, {}, data, why="w"), "got none"),
+        (lambda: repair.pin(model, {("x", "a"): float("nan")}, data, why="w"), "finite"),
+    ):
+        with pytest.raises(IsthmusError, match=said):
+            call()
+
+
+@pytest.mark.parametrize("name", sorted(registry.methods()))
+def test_every_method_is_repaired_or_refuses_and_stays_as_it_was(name: str) -> None:
+    data = testing.world(("binary",), worded=True)
+    model = testing._fit(name, data, {}, 0).fit(data)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    first = data.task.names[0]
+    for call in (
+        lambda: repair.adapt(model, data.validation, source=data.validation, why="w"),
+        lambda: repair.forget(model, data, first, epochs=1, why="w"),
+        lambda: repair.recalibrate(model, data.validation, why="w"),
+    ):
+        said, new = "", None
+        try:
+            new = call()
+        except (OptionError, DataError) as error:
+            said = str(error)
+        assert "\n" not in said and (new is None or len(new.history) > len(model.history))
+    after = model.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
