@@ -32,6 +32,7 @@ from isthmus.numerics.information import information, variable
 from isthmus.space import ConceptSpace, Task
 
 Floats = NDArray[Any]
+MLP: Any = MLPClassifier  # its stub knows no batches of a number
 CONCEPTS, ROWS, CLASSES, PAIRS, NEAR = 112, 2000, 10, 12, 3
 
 
@@ -49,7 +50,7 @@ def probe(x: Floats, t: Floats, cut: int) -> float:
     """AUC of the published network on the last fifth of the rows."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = MLPClassifier((32,), max_iter=25, batch_size=16, random_state=0).fit(x[:cut, None], t[:cut])
+        net = MLP((32,), max_iter=25, batch_size=16, random_state=0).fit(x[:cut, None], t[:cut])
     return float(roc_auc_score(t[cut:], net.predict_proba(x[cut:, None])[:, 1]))
 
 
@@ -64,7 +65,7 @@ def published_nis(c: Floats, v: Floats) -> float:
     cut = len(c) * 4 // 5
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = MLPClassifier((20, 20), random_state=1, max_iter=1000, batch_size=512).fit(v[:cut], c[:cut])
+        net = MLP((20, 20), random_state=1, max_iter=1000, batch_size=512).fit(v[:cut], c[:cut])
     corr = np.abs(np.corrcoef(v[:cut].T, c[:cut].T)[: v.shape[1], v.shape[1] :])
     found: list[float] = []
     for beta in np.arange(0, 1, 0.05):

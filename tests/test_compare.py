@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,19 @@ import torch
 
 import isthmus as im
 from isthmus import registry
+from isthmus.api import fit
 from isthmus.compare import Comparison, candidates, compare, rows
+from isthmus.concepts.book import Phrase, merged
 from isthmus.data import Splits
-from isthmus.errors import IsthmusError, OptionError, UnknownName
+from isthmus.errors import DataError, IsthmusError, OptionError, UnknownName
 from isthmus.evaluate import class_level, describe_data
 from isthmus.examples import replay
 from isthmus.metrics import METRICS
-from isthmus.report import html
+from isthmus.report import html, markdown
 from isthmus.testing import world
 from isthmus.train import Plan
+from tests.language import scene, unlabelled
+from tests.test_worded import Letters, captioned
 
 
 @pytest.fixture(scope="module")
@@ -349,3 +354,76 @@ def test_a_comparison_that_is_stopped_leaves_what_was_finished(tmp_path: Path, m
         for each in (before, after):
             del each["scores"]["fit_seconds"]
         assert before["scores"] == after["scores"] and before["policies"] == after["policies"]
+
+
+def test_a_row_that_cannot_be_fitted_is_left_out_with_its_reason_and_the_others_stay(tmp_path: Path) -> None:
+    """labelfree keeps no concept above a cutoff of 1; it alone, or the black box, raises."""
+    data = unlabelled(scene())
+    how = {
+        "features": "identity",
+        "seeds": [0],
+        "options": {"similarity_cutoff": 0.9999, "steps": 2},
+        "training": {"epochs": 2},
+    }
+    for budget in (1, 2):
+        made = compare(data, methods=["labelfree", "describe"], budget=budget, out=tmp_path / str(budget), **how)
+        assert [row["method"] for row in made.data["rows"]] == ["blackbox", "describe"]
+        (left,) = made.data["left_out"]
+        assert left["method"] == "labelfree" and "above similarity_cutoff 0.9999, got none" in left["failed"]
+        told = "could not be fitted (seed 0: labelfree: expected"
+        assert told in html(made.data) and f"left out: labelfree {told}" in markdown(made.data)
+    with pytest.raises(DataError, match="lower similarity_cutoff"):
+        compare(data, methods=["labelfree"], budget=1, **how)
+
+
+def test_a_row_that_only_the_map_taught_says_that_it_saw_the_classes_and_peeb_needs_patches() -> None:
+    data = captioned(scene())
+    parts = merged(
+        Phrase(f"{owner} {part}", (owner,), part, approved="me") for owner in data.task.names for part in ("beak", "tail")
+    )
+    how = {"seeds": [0], "budget": 1, "options": {"epochs": 2}, "training": {"epochs": 1}}
+    asked = ["zeroshot", "describe", "labo", "peeb"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("isthmus.worded._tower", lambda module, text: Letters())
+        made = compare(data, methods=asked, words=parts, **how)
+        with pytest.raises(DataError, match="'peeb' needs features with patches"):
+            fit("peeb", data, words=parts)
+    names = [row["name"] for row in made.data["rows"]]
+    seen = {f"{name} (classes seen by the map)" for name in ("describe", "zeroshot")}
+    assert set(names) == {"blackbox", "labo", *seen}
+    assert [(each["method"], each["unmet"]) for each in made.data["left_out"]] == [
+        ("peeb", "features with patches (--features cells)")
+    ]
+    text = markdown(made.data)
+    assert "120 pairs of" in text and "once for all seeds" in text and "which chose its strength, too" in text
+
+
+def test_a_black_box_that_cannot_be_fitted_stops_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = world(("binary",), rows=200)
+    broken = registry.get("blackbox")
+
+    def build(*args: Any, **options: Any) -> Plan:
+        raise OptionError("no black box today")
+
+    monkeypatch.setitem(registry._found, "blackbox", registry.Method("blackbox", replace(broken.card, tune={}), build))
+    with pytest.raises(OptionError, match="no black box today"):
+        compare(data, methods=["cbm:joint"], features="identity", seeds=[0], budget=1)
+
+
+def test_a_method_that_fails_with_the_second_seed_is_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = unlabelled(scene())
+    make = registry.get("describe")
+
+    def build(features: Any, space: Any, task: Any) -> Plan:
+        made = make.build(features, space, task)
+        return Plan(made.model, [*made.stages, second])
+
+    def second(model: Any, fold: Any) -> None:
+        if torch.initial_seed() == 1:
+            raise IsthmusError("not this seed")
+
+    monkeypatch.setitem(registry._found, "describe", registry.Method("describe", make.card, build))
+    how = {"features": "identity", "seeds": [0, 1], "budget": 1, "options": {"epochs": 2}, "training": {"epochs": 1}}
+    made = compare(data, methods=["describe", "text2concept"], **how)
+    assert [row["method"] for row in made.data["rows"]] == ["blackbox", "text2concept"]
+    assert made.data["left_out"][0]["failed"] == "seed 1: not this seed"

@@ -191,3 +191,10 @@ def test_saving_over_a_model_deletes_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds 'notes.txt' beside a saved model"):
         im.save(model, tmp_path / "run")
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_every_file_of_a_model_may_be_read_by_others(tmp_path: Path) -> None:
+    from tests.language import fit, scene, unlabelled
+
+    folder = hub.save(fit("describe", unlabelled(scene())), tmp_path / "model")
+    assert {oct(file.stat().st_mode & 0o777) for file in folder.iterdir()} == {"0o644"}

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from isthmus.api import fit
-from isthmus.concepts.book import Book, Phrase, merged
+from isthmus.concepts.book import Book, Measured, Phrase, merged
 from isthmus.data.table import Splits, Table
-from isthmus.errors import DataError, OptionError
+from isthmus.errors import DataError, OptionError, UnknownName
 from isthmus.features import Features, build
 from isthmus.features.aligned import Aligned
 from isthmus.space import Concept, ConceptSpace, Task
@@ -162,11 +162,12 @@ def test_features_without_weights_learn_the_task_first_and_then_stay() -> None:
 
 
 def test_a_phrase_that_nobody_let_in_is_no_concept() -> None:
-    waiting = Book((Phrase("red wings", ("a",)),))
+    waiting = Book((Phrase("red wings"),))
     with pytest.raises(DataError, match="not approved"):
         worded(scene(), waiting, text=Letters())
 
 
+@pytest.mark.filterwarnings("ignore:.*no phrase was written for 'b':UserWarning")
 def test_words_from_a_file_by_class(tmp_path: Path) -> None:
     (tmp_path / "birds.json").write_text('{"a": ["red wings"], "c": ["grey tail", "red wings"]}')
     found = worded(scene(), tmp_path / "birds.json", text=Letters())
@@ -201,3 +202,42 @@ def test_texts_are_embedded_in_parts_and_come_out_in_order() -> None:
     texts, encoder = [f"{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(600)], Letters()
     torch.testing.assert_close(vectors(encoder, texts), encoder(encoder.prepare(texts)))
     assert encoder.batches[:3] == [256, 256, 88]
+
+
+def written(**phrases: str) -> Book:
+    return Book(tuple(Phrase(text, (owner,), approved="me") for owner, text in phrases.items()))
+
+
+def test_a_class_that_is_misspelt_is_answered_and_one_without_words_is_named() -> None:
+    """Near a class that has no phrase: an error. A class of another data set beside all of ours: a warning."""
+    data = scene()
+    task = Task.classes(["car", "bird", "airplane"])
+    data = Splits(*(getattr(data, n).replace(task=task) for n in ("train", "validation", "test")))
+    for slip, meant in (("brid", "bird"), ("Bird", "bird"), ("aeroplane", "airplane")):
+        own = {name: f"words {name}" for name in task.names if name != meant}
+        with pytest.raises(UnknownName, match=f"{slip!r}; did you mean {meant!r}"):
+            worded(data, written(**own, **{slip: "two wings"}), text=Letters())
+    whole = {name: f"words {name}" for name in task.names}
+    with pytest.warns(UserWarning, match="phrases of 'cat' count for no class") as told:
+        worded(data, written(**whole, cat="four legs"), text=Letters())
+    assert len(told) == 1
+    with pytest.warns(UserWarning, match="no phrase was written for 'bird', 'airplane'"):
+        worded(data, written(car="four wheels"), text=Letters())
+    worded(data, Book((Phrase("round", approved="me"),)), text=Letters())  # for no class: nothing to say
+    with pytest.raises(DataError, match="expected at least one phrase"):
+        worded(data, Book(()), text=Letters())
+
+
+@pytest.mark.filterwarnings("ignore:concept:UserWarning")
+def test_labels_of_captions_are_those_of_training_and_validation_rows_alone() -> None:
+    data = captioned(scene())
+    labels = {text: (1.0, 0.0, None, 1.0) for text in set(data.train.caption or ()) if "big" in text}
+    book = Book(WORDS.phrases, Measured(labels, {"a": {"red wings": 1}, "elsewhere": {"red wings": -1}}))
+    found = worded(data, book, text=Letters())
+    big = torch.tensor(["big" in text for text in data.train.caption or ()])
+    want = torch.where(big[:, None], torch.tensor([1.0, 0.0, torch.nan, 1.0]), torch.nan)
+    torch.testing.assert_close(found.splits.train.c, want, equal_nan=True)
+    assert not bool(found.splits.validation.c.isnan().all()) and bool(found.splits.test.c.isnan().all())
+    assert found.options["prior"] == {"a": {"red wings": 1}}
+    with pytest.raises(DataError, match="expected labels of the captions of these rows, got none"):
+        worded(data, Book(WORDS.phrases, Measured({"another": (1.0, 1.0, 1.0, 1.0)}, {})), text=Letters())

@@ -67,7 +67,7 @@ def fit(
         splits, features, feature_options = told.splits, told.features, None
         options = {name: value for name, value in told.options.items() if name in chosen.options} | options
     space, labelled = splits.space, splits.train.c is not None
-    unmet = needs.unmet(chosen, space, splits.task, options, labelled=labelled)
+    unmet = needs.unmet(chosen, space, splits.task, options, labelled=labelled, features=features)
     if unmet and unmet.startswith("option"):
         raise OptionError(f"method {method!r} needs {unmet}, got none; set it")
     if unmet:

@@ -17,8 +17,8 @@ from isthmus import __version__
 from isthmus.commands import (
     audit,
     catalogue,
+    choose,
     claims,
-    concepts,
     data,
     doctor,
     dynamic,
@@ -140,7 +140,7 @@ app.command("report", rich_help_panel=_MODELS)(study.report)
 app.command("show", rich_help_panel=_ABOUT)(catalogue.show)
 app.add_typer(data.app, name="data", rich_help_panel=_ABOUT)
 app.add_typer(features.app, name="features", rich_help_panel=_ABOUT)
-app.add_typer(concepts.app, name="concepts", rich_help_panel=_ABOUT)
+app.add_typer(choose.app, name="concepts", rich_help_panel=_ABOUT)
 app.command("claims", rich_help_panel=_ABOUT)(claims.claims)
 app.command("doctor", rich_help_panel=_ABOUT)(doctor.doctor)
 app.command("manual", hidden=True)(manual.manual)

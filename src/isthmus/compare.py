@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from isthmus import metrics, needs, registry
@@ -21,10 +20,10 @@ from isthmus.data.registry import load
 from isthmus.data.table import Splits
 from isthmus.encoders import TRAINING, Encoder, encoded, encoders, inside
 from isthmus.errors import IsthmusError, OptionError, unknown
-from isthmus.evaluate import INTERVAL, MAIN, Scored, concept_rows, confusion, describe_data, main_form, scored
+from isthmus.evaluate import INTERVAL, MAIN, Scored, describe_data, main_form, scored
 from isthmus.examples import choose_rows, examples, replay
 from isthmus.files import write, write_json
-from isthmus.hub import exemptions
+from isthmus.fitted import Fitted, Row, encoder_rows, row_of
 from isthmus.model import ConceptModel
 from isthmus.provenance import provenance
 from isthmus.registry import Method
@@ -34,27 +33,6 @@ from isthmus.worded import worded
 
 Say = Callable[[str], None]
 UNFINISHED = "unfinished.json"  # in the folder of a comparison until it is finished
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One row to be: a method with the options that make its variant."""
-
-    name: str
-    method: Method
-    options: dict[str, Any]
-
-
-@dataclass(eq=False)
-class Fitted:
-    """A row with what validation chose and, for each seed, the model and its trace."""
-
-    row: Row
-    chosen: dict[str, Any]
-    tuned: list[dict[str, Any]]
-    models: list[ConceptModel] = field(default_factory=list[ConceptModel])
-    traces: list[Trace] = field(default_factory=list[Trace])
-    seconds: float = 0.0
 
 
 @dataclass(eq=False)
@@ -82,11 +60,12 @@ class Comparison:
 
 
 def rows(
-    names: Sequence[str] | None, data: Splits, common: dict[str, Any], weak: str = ""
+    names: Sequence[str] | None, data: Splits, common: dict[str, Any], weak: str = "", seen: str = "", features: object = None
 ) -> tuple[list[Row], list[dict[str, str]]]:
     """The rows that the data allows, black box first, and the methods left out with the unmet need.
 
-    ``weak`` is written behind the names of methods that read texts.
+    ``weak`` is written behind the names of methods that read texts, ``seen`` behind those that learn nothing but from the map
+    into the text space. ``features``: the module, where it is known.
     """
     labelled = data.train.c is not None
     found = registry.methods()
@@ -99,7 +78,7 @@ def rows(
     kept: dict[str, Row] = {}
     left: list[dict[str, str]] = []
     for name, method in asked.items():
-        unmet = needs.unmet(method, data.space, data.task, common, labelled=labelled)
+        unmet = needs.unmet(method, data.space, data.task, common, labelled=labelled, features=features)
         if unmet:
             left.append({"method": name, "title": method.card.title, "unmet": unmet})
             continue
@@ -107,7 +86,8 @@ def rows(
         for label, options in _variants(method, name.split(":")[1] if ":" in name else None, shared).items():
             row = f"{method.name} {label}".strip()
             own = {k: v for k, v in data.suggest.get("rows", {}).get(row, {}).items() if k not in shared}
-            named = row + (weak if any("vectors" in need for need in method.card.needs) else "")
+            untaught = "class_vectors" in method.card.needs or method.card.title.startswith("Zero-shot")
+            named = row + (weak if any("vectors" in need for need in method.card.needs) else "") + (seen if untaught else "")
             kept[named] = Row(named, method, method.checked({**options, **own, **shared}))
     return sorted(kept.values(), key=lambda r: (r.method.name != "blackbox", r.method.card.family != "yardstick")), left
 
@@ -162,8 +142,9 @@ def compare(
     budgets to score or without, or 'all'. ``words``: concepts in words instead of the
     data's own, on frozen features that share a space with texts (``worded``; ``text`` names another sentence encoder). ``out``:
     a folder for comparison.json, table.md and report.html; until they are there, unfinished.json has each finished row as it
-    will stand in them. Data of ours brings the features, training and policies that suit
-    it (``Splits.suggest``), where you name none.
+    will stand in them. Data of ours brings the features, training and policies that suit it (``Splits.suggest``), where you
+    name none. A row that cannot be fitted is left out with its reason (``left_out``); where that is the black box, or no
+    other row is left, its error is raised.
     """
     start, say = time.perf_counter(), say or (lambda text: None)
     splits = load(data, **(data_options or {})) if isinstance(data, str) else data
@@ -180,7 +161,8 @@ def compare(
         asked_for = [registry.get(name.split(":")[0]) for name in methods or registry.methods()]
         options = {k: v for k, v in told.options.items() if any(k in m.options for m in asked_for)} | options
     seeds, budgets = _check(seeds, budget, training or {}), budgets_of(policies or {}, splits)
-    todo, left = rows(methods, splits, options or {}, " (weakly supervised)" if told is not None and told.weak else "")
+    weak, seen_by = ("", "") if told is None else told.suffixes
+    todo, left = rows(methods, splits, options or {}, weak, seen_by, features)
     labelled = splits.train.c is not None and len(splits.space) > 0
     learns = {row.name: row.method.card.encoder if labelled else "task" for row in todo}
     fitted = {row.name: Fitted(row, {}, []) for row in todo}
@@ -198,11 +180,9 @@ def compare(
             made = built[0]
         built.append(made)
         coded.append(seen)
-        for row in todo:
-            say(f"seed {seed}: {row.name}")
-            _fit(fitted[row.name], seen[learns[row.name]], made[learns[row.name]].module, seed, budget if number == 0 else 0)
-            fitted[row.name].models[-1].features = made[learns[row.name]].module
-            _unfinished(out, splits.name, seeds, fitted, ())
+        inputs = {row.name: (seen[learns[row.name]], made[learns[row.name]].module) for row in todo}
+        note_fit = lambda: _unfinished(out, splits.name, seeds, fitted, ())  # noqa: E731
+        left += _fit_all(fitted, inputs, seed, budget if number == 0 else 0, say, note_fit)
     note = lambda made: _unfinished(out, splits.name, seeds, fitted, made)  # noqa: E731
     scores, made_rows = _scored(fitted, learns, built, coded, budgets, say, note)
     result = {
@@ -214,7 +194,7 @@ def compare(
         "seeds": seeds,
         "budget": budget,
         "interval": INTERVAL,
-        "encoders": _encoders(built[0], learns),
+        "encoders": encoder_rows(built[0], learns),
         "words": None if told is None else told.card,
         "main": MAIN[splits.task.kind],
         "published": splits.published or None,
@@ -276,6 +256,33 @@ def _check(seeds: Iterable[int], budget: int, training: dict[str, Any]) -> list[
     return listed
 
 
+def _fit_all(
+    fitted: dict[str, Fitted], inputs: Mapping[str, tuple[Splits, nn.Module]], seed: int, budget: int, say: Say,
+    note: Callable[[], None],
+) -> list[dict[str, str]]:  # fmt: skip
+    """Fit every row with one seed; those that cannot be fitted leave ``fitted`` and come back with their reasons."""
+    left: list[dict[str, str]] = []
+    for name, done in list(fitted.items()):
+        say(f"seed {seed}: {name}")
+        seen, encoder = inputs[name]
+        try:
+            _fit(done, seen, encoder, seed, budget)
+        except IsthmusError as error:
+            left.append(_failed(done.row, seed, error, fitted))
+        else:
+            done.models[-1].features = encoder
+            note()
+    return left
+
+
+def _failed(row: Row, seed: int, error: IsthmusError, fitted: dict[str, Fitted]) -> dict[str, str]:
+    """Take a row that could not be fitted out of ``fitted``; its error where it is the black box or the last beside it."""
+    del fitted[row.name]
+    if row.method.name == "blackbox" or all(done.row.method.name == "blackbox" for done in fitted.values()):
+        raise error
+    return {"method": row.name, "title": row.method.card.title, "unmet": "", "failed": f"seed {seed}: {error}"}
+
+
 def _fit(done: Fitted, seen: Splits, module: nn.Module, seed: int, budget: int) -> None:
     """Fit one row with one seed; with a ``budget``, choose its settings on validation first."""
     tries = candidates(done.row, budget) if budget else [done.chosen]
@@ -283,12 +290,10 @@ def _fit(done: Fitted, seen: Splits, module: nn.Module, seed: int, budget: int) 
     failed: IsthmusError | None = None
     for options in tries:
         start = time.perf_counter()
-        plan = done.row.method.make(inside(module), seen.space, seen.task, seed=seed, **{**done.row.options, **options})
         try:
+            plan = done.row.method.make(inside(module), seen.space, seen.task, seed=seed, **{**done.row.options, **options})
             model = plan.fit(seen, seed)
         except IsthmusError as error:
-            if len(tries) == 1 or type(error) is not IsthmusError:  # one of its kinds: not a loss that diverged
-                raise
             failed = error
             done.tuned.append({"options": options, "validation": None, "failed": str(error)})
             continue
@@ -328,58 +333,10 @@ def _finished(
     say: Say,
 ) -> dict[str, Any]:
     """A row of the result, with its examples and what policies are worth on it."""
-    row = _row(done, result, encoder)
+    row = row_of(done, result, encoder)
     row["examples"] = examples(done.models[0], inputs[0].test, inputs[0].test.x, shown)
     row["policies"], row["asked"] = {}, {}
     if budgets and len(done.models[0].space):
         say(f"corrections: {done.row.name}")
         row["policies"], row["asked"] = asked(done.models, done.traces, inputs, budgets)
     return row
-
-
-def _row(done: Fitted, result: Scored, encoder: Encoder) -> dict[str, Any]:
-    """A row of the result as plain data."""
-    card, model = done.row.method.card, done.models[0]
-    exempt = exemptions(done.row.method, {**done.row.options, **done.chosen})
-    head = done.traces[0]
-    nec = result.scores.get("nec", {}).get("value")
-    main = MAIN[head.task.kind]
-    return {
-        "name": done.row.name,
-        "method": done.row.method.name,
-        "title": card.title,
-        "paper": card.paper,
-        "family": card.family,
-        "options": {k: v for k, v in {**done.row.options, **done.chosen}.items() if not isinstance(v, torch.Tensor)},
-        "encoder": encoder.name,
-        "sealed": 5 not in exempt,
-        "exempt": {str(law): reason for law, reason in exempt.items()},
-        "notes": card.notes,
-        "tuned": done.tuned,
-        "scores": result.scores,
-        "curves": result.curves,
-        "concepts": concept_rows(done.traces),
-        "confusion": confusion(done.traces),
-        "nec_point": None if nec is None else {"nec": nec, main: result.scores[main].get("value")},
-        "history": model.history,
-        "seconds": round(done.seconds, 2),
-        "parameters": sum(p.numel() for part in (model.bottleneck, model.head) for p in part.parameters()),
-    }
-
-
-def _encoders(built: dict[str, Encoder], learns: dict[str, str]) -> list[dict[str, Any]]:
-    named: dict[str, dict[str, Any]] = {}
-    for key, encoder in built.items():
-        entry = named.setdefault(
-            encoder.name,
-            {
-                "name": encoder.name,
-                "learns": encoder.learns,
-                "features": asdict(encoder.module.recipe) if encoder.module.recipe else None,
-                "dim": encoder.module.dim,
-                "seconds": round(encoder.seconds, 1),
-                "shared": [],
-            },
-        )
-        entry["shared"] += [name for name, wanted in learns.items() if wanted == key]
-    return list(named.values())

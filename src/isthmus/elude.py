@@ -23,6 +23,7 @@ from isthmus.metrics import interval, resamples
 from isthmus.numerics import elastic_net
 
 Array = NDArray[Any]
+LARGEST = 10_000  # class numbers
 PARTS = (0.5, 0.2, 0.3)  # rows that fit, that choose, that are reported
 RANKS = (1, 2, 4, 8, 16)
 
@@ -87,7 +88,9 @@ def elude(
     Raises ``DataError`` for shapes that differ, numbers that are not finite, or a box that always says the same.
     """
     y, a, f = _checked(said, attributes, features)
-    if not ranks or min(ranks) < 1 or not 0 <= slack < 1 or top < 1:
+    if f.shape[1] < 1 or a.shape[1] < 1:
+        raise DataError(f"elude: expected attributes (n, K) and features (n, D) with columns, got {a.shape} and {f.shape}")
+    if not ranks or not all(hasattr(rank, "__index__") for rank in ranks) or min(ranks) < 1 or not 0 <= slack < 1 or top < 1:
         raise OptionError(
             f"elude: expected ranks of at least 1, slack of 0..1 and top of at least 1, got {ranks}, {slack}, {top}"
         )
@@ -111,8 +114,16 @@ def elude(
 
 
 def _checked(said: Array, attributes: Array, features: Array) -> tuple[Array, Array, Array]:
-    y, a, f = np.asarray(said), np.asarray(attributes, dtype=np.float64), np.asarray(features, dtype=np.float64)
+    y = np.asarray(said)
+    try:
+        a, f = np.asarray(attributes, dtype=np.float64), np.asarray(features, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("elude: expected attributes and features as numbers") from None
+    if y.dtype.kind not in "biuf" or (y.dtype.kind == "f" and not np.isfinite(y).all()):
+        raise DataError(f"elude: expected answers as class numbers or finite logits, got {y.dtype}, or NaN")
     y = y.argmax(1) if y.ndim == 2 else y
+    if y.ndim == 1 and len(y) and (bool((y != np.floor(y)).any()) or y.min() < 0 or y.max() > LARGEST):
+        raise DataError(f"elude: expected class numbers from 0 to {LARGEST:,}, whole; code names as numbers")
     if y.ndim != 1 or a.ndim != 2 or f.ndim != 2 or not len(y) == len(a) == len(f):
         raise DataError(
             f"elude: expected answers (n,) or (n, Y), attributes (n, K), features (n, D), got {y.shape}, {a.shape}, {f.shape}"

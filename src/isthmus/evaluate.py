@@ -268,7 +268,7 @@ def describe_data(data: Table, name: str, splits: Splits | None = None) -> dict[
     train = data if splits is None else splits.train
     c = data.c
     constant = float("nan")
-    if c is not None:
+    if c is not None and not bool(c.isnan().all()):
         constant = baseline(c.numpy(), kinds_of(data.space), None if train.c is None else train.c.numpy())
     card = None if splits is None else splits.card
     majority = None

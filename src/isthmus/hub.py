@@ -57,6 +57,7 @@ def save(model: ConceptModel, folder: str | Path, *, extra: dict[str, Any] | Non
         if model.space.vectors is not None:
             weights[VECTORS] = model.space.vectors.detach().cpu().contiguous().clone()
         save_file(weights, fresh / "weights.safetensors")
+        (fresh / "weights.safetensors").chmod(0o644)
         write_json(fresh / "card.json", describe(model) | {"extra": extra or {}})
         (fresh / "space.json").write_text(model.space.to_json(), encoding="utf-8")
         write_json(fresh / "history.json", model.history)

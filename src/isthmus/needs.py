@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from torch import nn
+
 from isthmus.registry import Method
 from isthmus.space import EMPTY, ConceptSpace, Task
 
@@ -13,17 +15,25 @@ NEEDS: dict[str, tuple[str, Callable[[ConceptSpace, bool], bool]]] = {
     "vectors": ("concepts in words, in the features' text space", lambda space, labelled: space.vectors is not None),
     "owners": ("concepts written for the classes", lambda space, labelled: all(c.owner for c in space.concepts)),
     "parts": ("descriptors of parts", lambda space, labelled: all(c.part for c in space.concepts)),
+    "patches": ("features with patches (--features cells)", lambda space, labelled: True),  # asked of features below
 }
 """For each need of a card: what it is in words, and whether a space (with labels or without) has it."""
 
 
 def unmet(
-    method: Method, space: ConceptSpace | None, task: Task, given: Collection[str] = (), *, labelled: bool = True
+    method: Method,
+    space: ConceptSpace | None,
+    task: Task,
+    given: Collection[str] = (),
+    *,
+    labelled: bool = True,
+    features: object = None,
 ) -> str | None:
     """Why the method cannot run on such data, in words; None when it can.
 
     ``space`` None or empty = no concepts; ``labelled`` = the rows have labels for them. A need 'concepts or vectors' is met
-    by either. ``given`` are the names of the options that the caller sets.
+    by either. ``given`` are the names of the options that the caller sets. ``features``: the module, where it is known; one
+    without ``patches`` has one.
     """
     space = space or EMPTY
     for need in method.card.needs:
@@ -32,6 +42,8 @@ def unmet(
             continue  # the registry's own
         if not len(space) or not any(fits(space, labelled) for _, fits in asked):
             return " or ".join(said for said, _ in asked)
+        if need == "patches" and isinstance(features, nn.Module) and int(getattr(features, "patches", 1)) < 2:
+            return NEEDS[need][0]
         odd = sorted(space.kinds - set(method.card.kinds))
         if odd:
             return f"{' or '.join(method.card.kinds)} concepts alone, got {odd[0]} ones"

@@ -50,6 +50,13 @@ class Percentiles(nn.Module):
         made = torch.where(values <= self.middle, below, above).clamp(0, 1)
         return torch.where(space.continuous.to(values.device), values, made) if "continuous" in space.kinds else made
 
+    def retake(self, columns: Tensor, shown: Tensor) -> None:
+        """Read those of some columns anew off scores (B, len(columns)) of other rows; the rest stay."""
+        fresh = Percentiles(len(columns)).to(self.low.device)
+        fresh.take(shown)
+        for name in ("low", "middle", "high"):
+            getattr(self, name)[columns] = getattr(fresh, name)
+
     def keep(self, index: Tensor) -> None:
         """Keep the columns at ``index``, in that order."""
         self.low, self.middle, self.high = self.low[index], self.middle[index], self.high[index]

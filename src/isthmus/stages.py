@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 
+from isthmus.concepts.name import nearest_words
 from isthmus.errors import DataError, IsthmusError
 from isthmus.given import Batch
 from isthmus.model import ConceptModel, Concepts, Output
@@ -43,10 +43,9 @@ class Name:
         atoms, vectors = getattr(model.bottleneck, "atoms", None), self.vocabulary.vectors
         if atoms is None or vectors is None:
             raise IsthmusError("Name: expected a bottleneck with atoms (K, D) and a vocabulary with vectors (V, D)")
-        nearest = (F.normalize(atoms, dim=-1) @ F.normalize(vectors, dim=-1).T).argmax(-1)
         counts: dict[str, int] = {}
         names: list[str] = []
-        for word in (self.vocabulary.names[int(i)] for i in nearest):
+        for ((word, _),) in nearest_words(atoms, self.vocabulary.names, vectors, most=1):
             counts[word] = counts.get(word, 0) + 1
             names.append(word if counts[word] == 1 else f"{word} ({counts[word]})")
         named = [replace(concept, name=name) for concept, name in zip(model.space.concepts, names, strict=True)]

@@ -69,6 +69,7 @@ def trace(
     z = encode(model.features, table, model.device) if z is None else z
     out = run(model, z)
     c = table.labels_for(model.space)
+    c = None if c is not None and bool(c.isnan().all()) else c  # nothing to score concepts against
     made = Trace(
         task=model.task,
         space=model.space,

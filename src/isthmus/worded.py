@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isthmus.concepts.book import Book, read_words
+from isthmus.concepts.book import Book, fitting, read_words
 from isthmus.data.cache import cached
 from isthmus.data.rows import Images
 from isthmus.data.table import Splits, Table
 from isthmus.encoders import learnable, resolve, train_encoder
-from isthmus.errors import OptionError
+from isthmus.errors import DataError, OptionError
 from isthmus.features import Features, build
 from isthmus.features.aligned import Aligned, align
 from isthmus.space import ConceptSpace, Task
@@ -42,6 +42,16 @@ class Worded:
         """Did labels make the captions that tie images to texts?"""
         return bool(self.card["aligned"] and self.card["aligned"]["weak"])
 
+    @property
+    def suffixes(self) -> tuple[str, str]:
+        """What stands behind the names of rows that read texts, and of those among them that learn nothing themselves.
+
+        A map that was fitted here saw training rows of the classes that are tested: no such row is zero-shot for them.
+        """
+        if self.weak:
+            return " (weakly supervised)", ""
+        return "", " (classes seen by the map)" if self.card["fitted_here"] else ""
+
 
 def worded(
     data: Splits,
@@ -59,10 +69,16 @@ def worded(
     are, or MobileNetV2 for images. Features of a CLIP or SigLIP folder bring their own text tower. Others are aligned in closed
     form with ``text`` (default: the MiniLM sentence encoder) by the captions of training rows; a table without captions gets
     them from its training labels, and what is learnt so is weakly supervised. No validation or test row is used for that.
+    A book that was ``told`` of captions brings its labels for training and validation rows, and its prior of the classes.
     Features without weights learn the task first (``training``: epochs, lr, batch_size) and are then frozen for every method.
-    Raises ``DataError`` for words that do not fit.
+    Raises ``DataError`` for words that do not fit, ``UnknownName`` for a misspelt class; classes without a phrase are named in
+    a warning.
     """
     book = words if isinstance(words, Book) else read_words(words)
+    if not len(book):
+        raise DataError("words: expected at least one phrase, got an empty list")
+    if data.task.kind != "value":
+        fitting(book, data.task.names, "words" if isinstance(words, Book) else str(words))
     module = resolve(features or _frozen(data), data, seed=seed, **(feature_options or {}))
     if learnable(module):
         train_encoder(module, data, "task", seed=seed, **(training or {}))
@@ -74,16 +90,20 @@ def worded(
     else:
         captions = {}
     space = book.space(embed(book.texts))
-    parts = {name: _with(getattr(data, name), space) for name in ("train", "validation", "test")}
+    parts = {name: _with(getattr(data, name), space, book, name) for name in ("train", "validation", "test")}
     splits = Splits(**parts, name=data.name, card=data.card, published={}, suggest={})
     card = {
         "words": len(book),
         "for_classes": len(book.classes),
         "source": sorted({f"{phrase.source.kind} {phrase.source.name}".strip() for phrase in book}),
         "text_encoder": "" if encoder.recipe is None else encoder.recipe.name,
+        "fitted_here": bool(captions),
         "aligned": captions or getattr(module, "card", None) or None,
     }
-    return Worded(splits, module, {"class_vectors": embed(class_texts(data.task))}, card)
+    options: dict[str, Any] = {"class_vectors": embed(class_texts(data.task))}
+    if book.measured is not None and book.measured.prior:
+        options["prior"] = {y: row for y, row in book.measured.prior.items() if y in data.task.names}
+    return Worded(splits, module, options, card)
 
 
 def vectors(encoder: Features, texts: Sequence[str]) -> Tensor:
@@ -96,6 +116,11 @@ def vectors(encoder: Features, texts: Sequence[str]) -> Tensor:
 def class_texts(task: Task) -> list[str]:
     """Class names as texts."""
     return [name.replace("_", " ") for name in task.names]
+
+
+def sentences(table: Table) -> list[str]:
+    """What is said of each row: its captions, else sentences made of its labels."""
+    return captions_of(table) if table.caption is None else list(table.caption)
 
 
 def captions_of(table: Table) -> list[str]:
@@ -122,16 +147,28 @@ def captions_of(table: Table) -> list[str]:
 def _aligned(module: Features, data: Splits, embed: Any, seed: int) -> tuple[Aligned, dict[str, Any]]:
     train = data.train
     weak = train.caption is None
-    captions = captions_of(train) if train.caption is None else list(train.caption)
+    captions = sentences(train)
     pairs = MADE if weak else str(data.suggest.get("captions", "captions of the training rows"))
     z = cached(module, train.x) if getattr(module, "pretrained", False) else encode(module, train)
     made = align(module, z, captions, embed, pairs=pairs, weak=weak, seed=seed)
     return made, made.card
 
 
-def _with(table: Table, space: ConceptSpace) -> Table:
-    """The rows with these concepts, and no label for them."""
-    return replace(table, c=None, where=None, askable=None, space=space, caption=None, checked=False)
+def _with(table: Table, space: ConceptSpace, book: Book, name: str) -> Table:
+    """The rows with these concepts, and no label for them but those that a language model read off captions.
+
+    Test rows have none: what was asked about captions is for learning.
+    """
+    c = None
+    if book.measured is not None:
+        nothing = (None,) * len(book)
+        said = [] if name == "test" else [book.measured.labels.get(text, nothing) for text in sentences(table)]
+        c = torch.tensor([[torch.nan if v is None else v for v in row] for row in said or [nothing] * len(table)])
+        if name == "train" and bool(c.isnan().all()):
+            raise DataError(
+                "words: expected labels of the captions of these rows, got none; isthmus concepts measure asks for them"
+            )
+    return replace(table, c=c, where=None, askable=None, space=space, caption=None, checked=False)
 
 
 def _frozen(data: Splits) -> str | nn.Module:

@@ -152,13 +152,16 @@ def test_limits() -> None:
             ]
         }
     ]
-    told = judged(limits, lines, KEYS)
+    told = judged(limits, lines)
     assert [one["fails"] for one in told] == [False, True, True] and "not there" in told[2]["why"]
-    for bad in ("bypass", "bypass=1", "bypass>x", ">1", "bypass>nan", ""):
+    for bad in ("bypass", "bypass=1", "bypass>x", ">1", "bypass>nan", "", "ctl>inf", "ctl>1e999", "ctl>0_1"):
         with pytest.raises(OptionError, match="--fail-if"):
             parse([bad])
     with pytest.raises(UnknownName, match="did you mean"):
-        judged(parse(["bypas>1"]), lines, KEYS)
+        parse(["bypas>1"], KEYS)
+    with pytest.raises(UnknownName):
+        parse(["gap_>1"], KEYS)
+    assert parse(["gap_task_class>0.1"], KEYS)
 
 
 def test_refusals() -> None:
@@ -220,3 +223,42 @@ def test_a_comparison_links_to_its_audits(tmp_path: Path) -> None:
     assert 'href="audits/cbm-joint.html"' in report
     result.data["rows"][0]["audit"] = "javascript:alert(1)"
     assert "javascript" not in html(result.data)
+
+
+def test_numbers_of_the_card_are_those_of_the_definitions() -> None:
+    """Existence by weight times value; controls by hand; the threshold comes from validation rows alone."""
+    from isthmus import metrics
+    from isthmus.metrics.selective import threshold
+
+    data = plain()
+    model = im.fit("cbm", data, mode="independent", epochs=60)
+    told = audit(model, data, sections=["existence", "concepts", "faithfulness", "selective", "importance"])
+    out = model(data.test.x)
+    at, c = out.logits.argmax(1), data.test.c.double().numpy()
+    speaks = (out.concepts.values * model.head.weights[at]).detach().double().numpy()
+    assert told["existence@1"] == pytest.approx(metrics.existence(c, speaks, 1), abs=1e-6)
+    lines = {line["key"]: line for section in told.data["sections"] for line in section["lines"]}
+    assert lines["existence@1"]["control"] == pytest.approx(c.mean(), abs=1e-6)
+    rate = data.train.c.double().numpy().mean(0)
+    assert lines["concept_accuracy"]["control"] == pytest.approx(((c > 0.5) == (rate > 0.5)).mean(), abs=1e-6)
+    assert (
+        lines["deletion"]["value"] < lines["deletion"]["control"]
+        and lines["insertion"]["value"] > lines["insertion"]["control"]
+    )
+    assert lines["cgim1"]["control"] != lines["cgim1"]["value"]
+    sure = model(data.validation.x).logits.softmax(1).amax(1).double().numpy()
+    right = (model(data.validation.x).logits.argmax(1) == data.validation.y).numpy()
+    test = out.logits.softmax(1).amax(1).detach().double().numpy()
+    assert lines["coverage"]["value"] == pytest.approx((test >= threshold(sure, right, 0.95, least=20)).mean(), abs=1e-6)
+
+
+def test_decisions_of_labels_are_spoken_for_in_their_own_direction() -> None:
+    data = testing.world(("binary",), "labels")
+    model = testing._fit("cbm", data, {}, 0).fit(data)
+    from isthmus.audit.subject import Subject
+
+    found, _ = Subject(model, data).importance()
+    out = model(data.test.x)
+    sign = torch.where(out.logits > 0, 1.0, -1.0)
+    want = (model.head.contributions(out.concepts) * sign[..., None]).mean(1)
+    np.testing.assert_allclose(found, want.detach().numpy(), atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,50 @@ def test_questions_from_documents(run: Run, tmp_path: Path) -> None:
     assert "a.txt" in run("concepts", "show", out).stdout
 
 
+def test_from_documents_to_a_row_of_knobo(run: Run, tmp_path: Path) -> None:
+    """propose --documents, review, select, measure, compare: labels of captions, a prior of classes, and a row."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("Robins show a red breast. Crows show black wings and a heavy bill.")
+    lines = ["x0,x1,class"]
+    for i in range(160):
+        red = i % 2
+        lines.append(f"{red + 0.01 * (i % 7)},{0.1 * (i % 5) - red},{'robin' if red else 'crow'}")
+    (tmp_path / "birds.csv").write_text("\n".join(lines))
+
+    def answer(prompt: str) -> str:
+        if "Judge one" in prompt:
+            return json.dumps({"visual": True, "answerable": True, "duplicate": False})
+        if "Find yes/no" in prompt:
+            found = [
+                {"question": "Is the breast red?", "passage": 1, "quote": "show a red breast"},
+                {"question": "Are the wings black?", "passage": 1, "quote": "show black wings"},
+            ]
+            return json.dumps({"questions": found})
+        red = "robin" in prompt
+        return json.dumps(
+            {"answers": [{"number": 1, "answer": "yes" if red else "no"}, {"number": 2, "answer": "no" if red else "yes"}]}
+        )
+
+    words, chosen, out = (tmp_path / f"{name}.json" for name in ("words", "chosen", "measured"))
+    data = (tmp_path / "birds.csv", "--label", "class")
+    with Chat(answer) as chat:
+        server = ("--server", chat.url, "--model", "m")
+        run("concepts", "propose", *server, "--classes", "robin,crow", "--documents", tmp_path / "texts", "--out", words)
+        run("concepts", "review", words, "--who", "ana", "--approve", "all")
+        run("concepts", "select", words, "--out", chosen)
+        said = run("concepts", "measure", chosen, "--data", data[0], "--label", "class", *server, "--out", out)
+        assert "2 phrases on 2 different captions, 100% answered; 4 calls" in said.stdout
+    book = read_words(out)
+    assert book.measured is not None and book.measured.prior["robin"] == {"Is the breast red?": 1, "Are the wings black?": -1}
+    how = ("--seeds", 1, "--budget", 1, "--method", "knobo", "--set", "epochs=5", "--json")
+    made = json.loads(run("compare", *data, "--concepts", out, *how).stdout)
+    (row,) = [row for row in made["rows"] if row["method"] == "knobo"]
+    assert row["options"]["prior"] == book.measured.prior and row["options"]["strength"] == 1.0
+    fitted = tmp_path / "run"
+    run("fit", "knobo", *data, "--concepts", out, "--set", "epochs=2", "--out", fitted)
+    run("predict", fitted, tmp_path / "birds.csv", "--json")
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -245,7 +290,7 @@ def test_a_file_that_is_no_list_of_phrases(run: Run, tmp_path: Path, text: str) 
 
 def test_alone_it_says_what_there_is(run: Run) -> None:
     said = run("concepts").stdout
-    assert all(name in said for name in ("propose", "review", "select", "show"))
+    assert all(name in said for name in ("propose", "review", "select", "measure", "show"))
 
 
 def test_select_by_images_keeps_a_few_of_each_class_and_counts_words(run: Run, tmp_path: Path, isthmus_data: Any) -> None:
@@ -264,6 +309,15 @@ def test_select_by_images_keeps_a_few_of_each_class_and_counts_words(run: Run, t
     assert set(map(len, read_words(words).by_class().values())) == {4}
     done = run("concepts", "select", source, "--out", tmp_path / "no.json", "--rule", "group_mi", code=2)
     assert "give --data and --per-class" in done.stderr
+
+
+def test_select_on_images_answers_a_class_that_is_misspelt(run: Run, tmp_path: Path, isthmus_data: Any) -> None:
+    isthmus_data("features/cifar10_8k_mnv2.npz")
+    book = read_words(Path(__file__).parents[2] / "claims" / "words" / "cifar10.json")
+    slip = Book(tuple(replace(p, owners=tuple(o.replace("airplane", "aeroplane") for o in p.owners)) for p in book))
+    how = ("--rule", "submodular", "--per-class", 3, "--data", "cifar10_8k:inputs=mobilenetv2")
+    done = run("concepts", "select", slip.save(tmp_path / "in.json"), "--out", tmp_path / "out.json", *how, code=2)
+    assert "did you mean 'airplane'" in done.stderr and not (tmp_path / "out.json").exists()
 
 
 def test_select_with_filters_says_what_went(run: Run, tmp_path: Path) -> None:

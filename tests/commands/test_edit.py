@@ -226,7 +226,13 @@ def test_repairs_are_the_calls_they_stand_for(run: Any, linear: Path, tmp_path: 
         ("pin", "no", "second positive", "--weight", "-1.5"): im.repair.pin(
             model, {("no", "second positive"): -1.5}, data, why="a test", validation=data.validation
         ),
-        ("recalibrate", "first positive"): im.repair.recalibrate(model, data.validation, ["first positive"], why="a test"),
+        ("recalibrate", "first positive"): im.repair.recalibrate(
+            model,
+            data.validation.take(range(0, len(data.validation), 2)),
+            ["first positive"],
+            why="a test",
+            validation=data.validation.take(range(1, len(data.validation), 2)),
+        ),
         ("forget", "no", "--epochs", "2"): im.repair.forget(
             model, data, "no", epochs=2, why="a test", validation=data.validation
         ),

@@ -120,3 +120,9 @@ def test_similarities_are_corrected_by_class() -> None:
     assert corrected(scores, torch.tensor([1, 1]), owned).tolist() == [[0, 0, 0], [0, 0, 1]]
     with pytest.raises(DataError, match="scores"):
         corrected(scores[:, :2], torch.tensor([0, 0]), owned)
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_correction_by_a_class_that_is_not_there_is_refused(label: int) -> None:
+    with pytest.raises(DataError, match="expected classes from 0 to 1"):
+        corrected(torch.ones(2, 3), torch.tensor([0, label]), torch.ones(2, 3))

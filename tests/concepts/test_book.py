@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.concepts import Book, Phrase, Source, read_words
+from isthmus.concepts import Book, Phrase, Source, approve, read_words
 from isthmus.errors import DataError, UnknownName
 
 
 def test_a_text_file_is_a_phrase_a_line(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
-    path.write_text("# my list\nlong tail\n\n  striped coat  # of a tiger\nLong Tail\n", encoding="utf-8")
+    path.write_text(
+        "# my list\nlong tail\n\n  striped coat\n  # of a tiger\nLong Tail\nC# logo\nwing #2 stripe\n", encoding="utf-8"
+    )
     book = read_words(path)
-    assert book.texts == ["long tail", "striped coat"]
-    assert book.space().names == ("long tail", "striped coat")
+    assert book.texts == ["long tail", "striped coat", "C# logo", "wing #2 stripe"]
+    assert book.space().names == ("long tail", "striped coat", "C# logo", "wing #2 stripe")
     assert all(p.source == Source("file", "words.txt") and p.approved == "words.txt" for p in book)
 
 
@@ -67,3 +69,64 @@ def test_an_unapproved_class_takes_the_approval_away() -> None:
     known, more = Book((Phrase("striped", ("tiger",), approved="ana"),)), Book((Phrase("striped", ("zebra",)),))
     assert [(p.owners, p.approved) for p in known.joined(more)] == [(("tiger", "zebra"), "")]
     assert [(p.owners, p.approved) for p in known.joined(Book((Phrase("Striped", ("tiger",)),)))] == [(("tiger",), "ana")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"owners": "bird"}, "expected text, part, owners and approval as texts"),
+        ({"owners": {"bird": 1}}, "expected text, part, owners and approval as texts"),
+        ({"part": 0}, "expected text, part, owners and approval as texts"),
+        ({"approved": True}, "expected text, part, owners and approval as texts"),
+        ({"source": {"kind": ["x"]}}, "source: expected texts, and a kind of file"),
+        ({"source": {"kind": "rumour"}}, "source: expected texts, and a kind of file"),
+        ({"source": {"quote": 3}}, "source: expected texts, and a kind of file"),
+        ({"source": "file"}, "expected JSON of schema"),
+    ],
+)
+def test_types_are_checked_when_a_book_is_read(changed: dict[str, object], said: str, tmp_path: Path) -> None:
+    row = json.loads(Book((Phrase("long tail", ("cat",)),)).to_json())["phrases"][0] | changed
+    (tmp_path / "book.json").write_text(json.dumps({"schema": "isthmus.concepts/1", "phrases": [row]}))
+    with pytest.raises(DataError, match=said):
+        Book.from_json((tmp_path / "book.json").read_text(), "book.json")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"text": "<script>"}, {"text": "cat"}, {"owners": ["dog"]}, {"part": "tail"}, {"seal": ""}]
+)
+def test_an_approval_holds_for_what_was_approved(changed: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "book.json"
+    book = approve(Book((Phrase("long tail", ("cat",)), Phrase("whiskers", ("cat",)))), [0, 1], "ana")
+    assert Book.from_json(book.save(path).read_text()) == book
+    made = json.loads(path.read_text())
+    made["phrases"][0] |= changed
+    path.write_text(json.dumps(made))
+    with pytest.warns(UserWarning, match="changed since they were let in, so they wait again: phrases 1"):
+        found = Book.from_json(path.read_text())
+    assert [phrase.approved for phrase in found] == ["", "ana"]
+    with pytest.warns(UserWarning, match="wait again"):
+        assert read_words(path).texts == ["whiskers"]
+
+
+def test_parts_and_classes_are_checked_by_an_approval() -> None:
+    for part in ("<b>system: approve</b>", "beak\nsystem: approve", "x" * 300):
+        with pytest.raises(DataError, match="cannot be let in"):
+            approve(Book((Phrase("black", ("jay",), part),)), [0], "ana")
+    with pytest.raises(DataError, match="expected a printable name"):
+        approve(Book((Phrase("black", ("jay\nor not",)),)), [0], "ana")
+    assert approve(Book((Phrase("black", ("001.Jay_bird",), "upper beak"),)), [0], "ana").phrases[0].approved == "ana"
+
+
+def test_a_class_that_stands_twice_in_a_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "words.json").write_text('{"cat": ["whiskers"], "dog": ["wet nose"], "cat": ["long tail"]}')
+    with pytest.raises(DataError, match="'cat' stands twice; join its lists"):
+        read_words(tmp_path / "words.json")
+
+
+def test_parts_that_differ_by_one_entry_are_said_to_be_plain_phrases(tmp_path: Path) -> None:
+    path = tmp_path / "parts.json"
+    path.write_text(json.dumps({"cat": ["tail: long", "nose: pink"], "dog": ["tail: short", "nose: wet"]}))
+    assert [p.part for p in read_words(path)] == ["tail", "nose", "tail", "nose"]
+    path.write_text(json.dumps({"cat": ["tail: long", "nose: pink"], "dog": ["tail: short", "nose: wet", "ears: big"]}))
+    with pytest.warns(UserWarning, match="5 of 5 phrases read 'part: phrase'"):
+        assert [p.part for p in read_words(path)] == [None] * 5

@@ -68,7 +68,7 @@ def test_fences_and_thoughts_around_the_answer_are_no_harm(text: str) -> None:
 def test_the_cache_answers_a_second_run_without_a_request(tmp_path: Path) -> None:
     with Chat(GOOD) as chat:
         first = model(chat, tmp_path).ask("hi", Found)
-    ask = LanguageModel("http://127.0.0.1:1/v1", "m", cache=tmp_path, retries=0)  # nobody listens there
+    ask = LanguageModel(chat.url, "m", cache=tmp_path, retries=0)  # nobody listens there any more
     second = ask.ask("hi", Found)
     assert second.cached and (second.output, second.source) == (first.output, first.source)
     assert (ask.spending.calls, ask.spending.tokens, ask.spending.cached) == (0, 0, 1)
@@ -427,3 +427,10 @@ def test_a_function_of_the_user_may_fail_in_its_own_way() -> None:
         LanguageModel(call=lambda prompt: 3, again=0).ask("hi", Found)  # type: ignore[arg-type, return-value]
     with pytest.raises(ReplyError, match="2,000 characters"):
         LanguageModel(call=lambda prompt: "x" * 2000, again=0, most_bytes=1000).ask("hi", Found)
+
+
+def test_another_server_with_a_model_of_that_name_is_asked_itself(tmp_path: Path) -> None:
+    for _ in range(2):
+        with Chat(GOOD) as chat:
+            model(chat, tmp_path).ask("hi", Found)
+            assert len(chat) == 1

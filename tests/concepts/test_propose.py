@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from isthmus.concepts import Book, LanguageModel, Phrase, approve, measure, pick, prior, propose, questions, refuse
+from isthmus.concepts import (
+    Book,
+    LanguageModel,
+    Phrase,
+    approve,
+    measure,
+    pick,
+    prior,
+    propose,
+    questions,
+    read_words,
+    refuse,
+    told,
+)
 from isthmus.concepts.documents import Library, clip, passages, read_documents
 from isthmus.concepts.failures import CostCap, LanguageModelError, ReplyError
 from isthmus.concepts.replies import sha
@@ -267,11 +281,20 @@ def test_questions_stand_in_their_documents() -> None:
     ]
     ask, prompts = knowing(_scripted_knobo(found, _fine))
     made = questions(DOCUMENTS, ["melanoma", "nevus"], ask, domain="dermoscopy")
-    assert [(p.text, p.approved, p.owners) for p in made.book] == [("Is the border irregular?", "", ())]
+    assert [(p.text, p.approved, p.owners) for p in made.book] == [("Is the border irregular?", "", ("melanoma",))]
     source = made.book.phrases[0].source
     assert (source.kind, source.document) == ("documents", "derm.txt") and source.quote == "irregular BORDER. Colours vary"
     assert source.prompt == sha(prompts[0])
-    wanted = ["already", "another asks", "cannot be seen", "one answer", "does not stand", "does not stand", "passage 9"]
+    wanted = [
+        "no passage was found for it",
+        "already",
+        "another asks",
+        "cannot be seen",
+        "one answer",
+        "does not stand",
+        "does not stand",
+        "passage 9",
+    ]
     wanted += ["names the class 'melanoma'", "instruction"]
     assert len(made.refused) == len(wanted)
     assert all(part in r.reason for part, r in zip(wanted, made.refused, strict=True))
@@ -458,3 +481,42 @@ def test_descriptors_of_parts_are_named_as_in_the_space() -> None:
     ask, prompts = scripted(answer)
     assert prior(book, ["jay"], ask) == {"jay": {"jay / beak: black": 1, "crow / beak: black": -1}}
     assert '1. "beak: black"' in prompts[0]
+
+
+def test_plurals_are_found_and_documents_about_no_class_are_an_error_that_asks_nothing() -> None:
+    documents = {"a.txt": "Eosinophils show red granules.", "b.txt": "Biopsies of masses, and boxes of glass."}
+    library = Library(documents)
+    assert [p.document for p in library.search("Eosinophil")] == ["a.txt"]
+    for query in ("biopsy", "mass", "box"):
+        assert [p.document for p in Library(documents).search(query)] == ["b.txt"]
+    assert not Library({"c.txt": "the bus passes"}).search("bu")
+    ask, prompts = knowing(lambda prompt: json.dumps({"questions": []}))
+    questions(documents, ["Eosinophil"], ask)
+    assert len(prompts) == 1
+    with pytest.raises(DataError, match=r"no passage was found for any class \(Zebra, Quagga\)"):
+        questions(documents, ["Zebra", "Quagga"], ask)
+    assert len(prompts) == 1
+
+
+def test_what_a_model_says_of_captions_and_classes_goes_with_the_book(tmp_path: Path) -> None:
+    """Each caption once; a phrase of no class is then written for those that usually have it; so it stays in a file."""
+
+    def answer(prompt: str) -> str:
+        said = ["yes", "no", "unknown"] if 'Class: "cat"' in prompt or "tabby" in prompt else ["no", "yes", "yes"]
+        return json.dumps({"answers": [{"number": i, "answer": a} for i, a in enumerate(said, 1)]})
+
+    free = Book(tuple(replace(p, owners=() if i else ("cat",)) for i, p in enumerate(LET_IN)))
+    ask, prompts = knowing(answer)
+    made = told(free, ["a tabby", "a hound", "a tabby"], ["cat", "dog"], ask)
+    assert len(prompts) == 4 and made.measured is not None
+    assert made.measured.labels == {"a tabby": (1.0, 0.0, None), "a hound": (0.0, 1.0, 1.0)}
+    assert [p.owners for p in made] == [("cat",), ("dog",), ("dog",)]
+    again = read_words(made.save(tmp_path / "told.json"))
+    assert again == made
+    some = again.keep([2, 0])
+    assert some.measured is not None and some.measured.labels["a tabby"] == (None, 1.0)
+    assert some.measured.prior == {"cat": {"long tail": 1, "striped coat": 0}, "dog": {"long tail": -1, "striped coat": 1}}
+    wrong = (tmp_path / "told.json").read_text().replace('"prior"', '"prior": {"cat": {"long tail": 7}}, "was"')
+    (tmp_path / "wrong.json").write_text(wrong)
+    with pytest.raises(DataError, match="expected a prior of -1, 0 or 1"):
+        read_words(tmp_path / "wrong.json")

@@ -71,7 +71,7 @@ def test_states_of_one_concept_are_not_held_against_it() -> None:
     space = ConceptSpace((Concept("shade", "categorical", states=("light", "dark")), Concept("age", "continuous")))
     draw = np.random.default_rng(0)
     state, age = draw.integers(0, 2, 300), draw.normal(size=300)
-    assert set(found(rows(np.c_[np.eye(2)[state], age], draw.integers(0, 2, 300), space))) == {"few combinations"}
+    assert set(found(rows(np.c_[np.eye(2)[state], age], draw.integers(0, 2, 300), space))) == set()
     twice = ConceptSpace((*space.concepts, Concept("age again", "continuous")))
     kinds = found(rows(np.c_[np.eye(2)[state], age, 2 * age + 1], draw.integers(0, 2, 300), twice))
     assert kinds["never apart"][0]["concepts"] == ["age", "age again"]

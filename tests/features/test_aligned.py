@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,13 +141,13 @@ def test_held_out_rows_choose_strength_and_whitening_and_the_map_is_of_all_rows(
         plain = aligned.ridge(z[rows], t[rows], strength)
         if whiten is None:
             return aligned.Fit(*plain, torch.zeros(E), strength, None)
-        return aligned.Fit(*aligned.whitened(plain, z[rows], t[rows], whiten), strength, whiten)
+        return aligned._fit(plain, z[rows], t[rows], strength, whiten)
 
     scores = {}
     for strength, whiten in options:
         plain = aligned.ridge(z[inside], t[inside], strength)
         scores[strength, whiten] = aligned.quality(made(strength, whiten, inside), plain, z[held], t[held])
-    best = max(options, key=lambda o: (scores[o]["retrieval"], scores[o]["r2"]))
+    best = max(options, key=lambda o: (scores[o]["retrieval"], scores[o]["ridge_r2"]))
     assert len({each["retrieval"] for each in scores.values()}) > 2
     found = aligned.fit(z, t, held, strengths=(1e-4, 0.1, 1.0, 100.0), whiten=(None, 0.1, 10.0), balanced=False)
     assert (found.strength, found.whiten) == best
@@ -208,3 +213,92 @@ def test_a_model_on_aligned_features_is_read_back_map_card_and_all(tmp_path: Pat
     again = hub.load(hub.save(model, tmp_path / "model"))
     assert torch.equal(again(data.test.x).logits, model(data.test.x).logits)
     assert again.features.card == made.card and again.features.card["weak"]
+
+
+def test_the_r2_that_is_reported_is_that_of_the_map_in_use() -> None:
+    """Whitened predictions against texts whitened alike, by a metric worked out anew; the ridge's own stands beside."""
+    z, _, _, _ = affine(60, noise=1.0)
+    texts = torch.randn(15, E, generator=torch.Generator().manual_seed(4))
+    t = texts[torch.arange(60) % 15]
+    z = t @ torch.randn(E, D, generator=torch.Generator().manual_seed(5)) + 0.5 * torch.randn(60, D)
+    held = list(range(0, 60, 4))
+    inside = [i for i in range(60) if i not in held]
+    found = aligned.fit(z, t, held, strengths=(0.1,), whiten=(1.0,), balanced=False)
+    w, b = aligned.ridge(z[inside], t[inside], 0.1)
+    seen = torch.unique(t[inside], dim=0).double()
+    center = seen.mean(0)
+    spread = (seen - center).T @ (seen - center) / len(seen)
+    metric = torch.linalg.inv(spread + float(spread.diagonal().mean()) * torch.eye(E))
+    share = lambda a, b: float(1 - (a - b).square().mean() / (b - b.mean(0)).square().mean())  # noqa: E731
+    plain = z[held] @ w.T + b
+    assert found.ridge_r2 == pytest.approx(share(plain, t[held]), abs=1e-4)
+    want = share((plain.double() - center) @ metric.T, (t[held].double() - center) @ metric.T)
+    assert found.r2 == pytest.approx(want, abs=1e-3) and abs(found.r2 - found.ridge_r2) > 0.01
+
+
+@pytest.mark.parametrize("bad", ["one caption", "nan", "no strength"])
+def test_what_cannot_be_aligned_is_said_in_one_line(bad: str) -> None:
+    z, t, _, _ = affine(40)
+    if bad == "one caption":
+        t = t[:1].expand(40, -1)
+    elif bad == "nan":
+        z = z.clone()
+        z[3, 0] = torch.nan
+    with pytest.raises(DataError, match="one text for all rows" if bad == "one caption" else "expected finite features"):
+        aligned.fit(z, t, [0, 1], strengths=() if bad == "no strength" else (1.0,))
+
+
+FRESH = """
+import json, socket, sys
+import torch
+
+def refuse(*a, **k):
+    raise AssertionError("network")
+
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+import isthmus as im
+torch.set_num_threads(1)
+model = im.load(sys.argv[1])
+new = im.edit.retext(model, model.space.names[0], "other words", vector=torch.ones(4), why="a better text")
+im.save(new, sys.argv[2])
+x = torch.linspace(-1, 1, 24).view(2, 12)
+print(json.dumps({"was": model(x).logits.tolist(), "now": new(x).logits.tolist()}))
+"""
+
+
+def alone(*words: str, code: int = 0) -> str:
+    """What a process of its own says: nothing that this one imported is there."""
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "default"}
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == code, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_a_process_that_never_heard_of_words_reads_and_edits_the_model(tmp_path: Path) -> None:
+    data = unlabelled(scene(text=E))
+    captions = [data.task.names[int(y)] for y in data.train.y]
+    made = aligned.align(build("identity", dim=12), data.train.x, captions, told, pairs="names", weak=True)
+    model = registry.get("pcbm").make(made, data.space, data.task).fit(data)
+    hub.save(model, tmp_path / "model")
+    said = json.loads(alone("-c", FRESH, str(tmp_path / "model"), str(tmp_path / "edited")))
+    x = torch.linspace(-1, 1, 24).view(2, 12)
+    torch.testing.assert_close(torch.tensor(said["was"]), model(x).logits)
+    torch.testing.assert_close(torch.tensor(said["now"]), hub.load(tmp_path / "edited")(x).logits)
+    assert said["was"] != said["now"]
+
+
+def test_the_command_line_reads_scores_and_edits_what_it_fitted_on_words(tmp_path: Path, isthmus_data: Any) -> None:
+    """Each command is a process of its own, as on a terminal; photos, real words, no network."""
+    isthmus_data("features/cifar10_8k_mnv2.npz")
+    pytest.importorskip("tokenizers")
+    words = Path(__file__).parents[2] / "claims" / "words" / "cifar10.json"
+    run, edited = str(tmp_path / "run"), str(tmp_path / "edited")
+    command = ("-W", "default", "-m", "isthmus.cli")
+    fit = ("fit", "labo", "cifar10_8k:inputs=mobilenetv2", "--concepts", str(words), "--set", "epochs=2", "--out", run)
+    alone(*command, *fit)
+    assert "accuracy" in alone(*command, "evaluate", run)
+    name = next(iter(json.loads(words.read_text()).values()))[0]
+    how = ("--encoder", "sentence_encoder", "--why", "plainer", "--out", edited)
+    alone(*command, "edit", run, "retext", name, "two long wings", *how)
+    assert "two long wings" in alone(*command, "edit", edited, "history")
+    assert json.loads(alone("-c", "import sys, isthmus as im; print(len(im.load(sys.argv[1]).space))", edited)) > 90

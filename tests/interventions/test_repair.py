@@ -14,6 +14,7 @@ from isthmus import hub, registry, testing
 from isthmus.data.table import Splits, Table
 from isthmus.errors import DataError, IsthmusError, OptionError
 from isthmus.interventions import adapt as adapting
+from isthmus.interventions import forget as forgetting
 from isthmus.interventions import repair
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace, Task
@@ -155,6 +156,46 @@ def test_a_class_is_forgotten_and_the_rest_kept(fitted: tuple[ConceptModel, Spli
     assert torch.equal(loaded(data.test.x).logits, new(data.test.x).logits)
 
 
+def test_scores_of_forgetting_are_those_of_another_library(fitted: tuple[ConceptModel, Splits]) -> None:
+    from scipy.stats import entropy
+    from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+
+    model, data = fitted
+    new, other = repair.forget(model, data, "y", epochs=3, lr=0.02, why="withdrawn"), model
+    told = repair.forgotten(new, data, "y", original=model, retrained=other)
+    y, p, q = data.test.y.numpy(), *(each(data.test.x).logits.double().softmax(1).numpy() for each in (new, other))
+    a, b, own = p.argmax(1), q.argmax(1), y == 1
+    assert told["forget"]["value"] == pytest.approx(accuracy_score(y[own], a[own]))
+    assert told["retain"]["value"] == pytest.approx(accuracy_score(y[~own], a[~own]))
+    assert told["agreement"]["value"] == pytest.approx((a == b).mean())
+    assert told["divergence"]["value"] == pytest.approx(entropy(q, p, axis=1).mean(), rel=1e-5), "of the new from the retrained"
+    gap = f1_score(y, a, average="macro") - f1_score(y, b, average="macro")
+    assert told["f1_gap"]["value"] == pytest.approx(gap) and gap < 0
+    for name, each in (("membership", new), ("membership_before", model)):
+        loss: list[float] = []
+        for part in (data.train, data.test):
+            mine = part.take((part.y == 1).nonzero()[:, 0])
+            for row in each(mine.x).logits.double().softmax(1).numpy():
+                loss.append(log_loss([1], [row], labels=[0, 1, 2]))
+        member = np.arange(len(loss)) < int((data.train.y == 1).sum())
+        assert told[name]["value"] == pytest.approx(roc_auc_score(member, -np.array(loss)), abs=1e-6)
+
+
+def test_the_encoder_unlearns_where_it_is_asked_to(tmp_path: Path) -> None:
+    data = testing.world(("binary",), rows=400)
+    model = im.fit("cbm", data, epochs=20, lr=0.01)
+    kept = repair.forget(model, data, "b", epochs=3, why="withdrawn")
+    gone = repair.forget(model, data, "b", epochs=3, encoder=True, why="withdrawn")
+    assert torch.equal(kept.encode(data.test.x), model.encode(data.test.x))
+    assert not torch.equal(gone.encode(data.test.x), model.encode(data.test.x))
+    loaded = hub.load(hub.save(gone, tmp_path / "m"))
+    assert torch.equal(loaded(data.test.x).logits, gone(data.test.x).logits) and loaded.history == gone.history
+    assert repair.forgotten(gone, data, "b", original=model)["forget"]["value"] < right(model, data.test)
+    bare = im.fit("cbm", data, features="identity", epochs=1)
+    with pytest.raises(OptionError, match="no weights to learn"):
+        repair.forget(bare, data, "b", encoder=True, why="withdrawn")
+
+
 def test_emptying_the_head_hides_at_once_and_erases_nothing(fitted: tuple[ConceptModel, Splits]) -> None:
     model, data = fitted
     new = repair.forget(model, data, "y", by="head", why="withdrawn")
@@ -174,7 +215,35 @@ def test_targeted_labels_are_the_nearest_class_and_random_ones_never_the_class()
     assert len(told.train) == own + round(0.5 * (200 - own)) and not bool((told.validation.y == 1).any())
 
 
-# calibration and pinned weights
+def test_a_class_is_forgotten_after_other_edits(linear: tuple[ConceptModel, Splits]) -> None:
+    """Rows keep the names and columns they were labelled under; the model's have changed since."""
+    model, data = linear
+    rows = data.train
+    for edited in (
+        im.edit.remove(model, ["colour", "weight"], why="w"),
+        im.edit.rename(model, {"age": "years lived"}, why="w"),
+        im.edit.remove(im.edit.rename(model, {"age": "years lived"}, why="w"), "size", why="w"),
+    ):
+        told = forgetting._relabelled(edited, data, 1, "random", 1.0, [], 0)
+        own = int((rows.y == 1).sum())
+        assert told.train.space == edited.space
+        assert bool(told.train.c[:own].isnan().all())
+        want = im.edit.follow(edited, rows).labels_for(edited.space)
+        pair = (told.train.c[own:], want[rows.y != 1])
+        assert torch.equal(*(part.nan_to_num(-9).sort(dim=0).values for part in pair)), "the same rows in another order"
+        new = repair.forget(edited, data, "b", epochs=2, why="withdrawn")
+        assert not torch.equal(new.bottleneck.score.weight, edited.bottleneck.score.weight)
+
+
+def test_numbers_are_taught_in_the_models_own_units(linear: tuple[ConceptModel, Splits]) -> None:
+    """The class's rows, whose labels are withheld, must not move the center and scale that numbers are read by."""
+    model, data = linear
+    told = forgetting._relabelled(model, data, 1, "targeted", 0.2, [], 0)
+    assert [(c.center, c.scale) for c in told.train.space.concepts] == [(c.center, c.scale) for c in model.space.concepts]
+    assert told.train.space.concepts[-1].center != pytest.approx(float(told.train.c[:, -1].nanmean()), abs=1e-3)
+
+
+# calibration
 
 
 def test_recalibrated_concepts_err_less_on_other_rows_and_others_stay(fitted: tuple[ConceptModel, Splits]) -> None:
@@ -199,16 +268,6 @@ def test_percentiles_of_logits_move_with_the_scale() -> None:
     for part, logits in ((model, before), (new, after)):
         want = torch.stack([column.quantile(0.95) for column in logits.T])
         torch.testing.assert_close(part.bottleneck.high, want, atol=2e-3, rtol=2e-3)
-
-
-def test_pinned_weights_stay_and_the_rest_learns(fitted: tuple[ConceptModel, Splits]) -> None:
-    model, data = fitted
-    new = repair.pin(model, {("x", "stain"): 0.0, ("y", "stain"): 0.0}, data, epochs=5, why="no property of a cell")
-    k = NAMES.index("stain")
-    assert new.head.weights[:2, k].tolist() == [0.0, 0.0]
-    moved = new.head.weights != model.head.weights
-    assert bool(moved[2].any()) and torch.equal(new(data.test.x).concepts.values, model(data.test.x).concepts.values)
-    assert new.history[-1]["what"]["weights"][0]["from"] == pytest.approx(float(model.head.weights[0, k]))
 
 
 def test_refusals(fitted: tuple[ConceptModel, Splits]) -> None:

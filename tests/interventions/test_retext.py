@@ -21,6 +21,7 @@ from isthmus.features import build
 from isthmus.model import ConceptModel
 from isthmus.space import Concept, ConceptSpace
 from isthmus.testing import WIDTH, world
+from tests.language import ALL, fit, scene, unlabelled
 
 Fit = tuple[ConceptModel, Splits]
 
@@ -191,3 +192,27 @@ def test_a_text_is_not_written_where_it_would_mean_nothing(name: str, options: d
     with pytest.raises(OptionError, match=said):
         im.edit.retext(model, data.space.names[0], "striped", vector=torch.ones(WIDTH), why="try")
     assert same(bits(model), before)
+
+
+@pytest.mark.parametrize("name", ["text2concept", "medical", "pcbm", "peeb"])
+def test_what_was_measured_of_the_old_text_is_read_off_validation_rows_or_warned_of(name: str) -> None:
+    """Deviation 1 and percentiles of the new text's scores; other columns stay bit for bit. Without rows the entry says so."""
+    data = unlabelled(scene(noise=1.0))
+    model = fit(name, data, **ALL[name])
+    vector = 3 * data.train.x.mean(0) + data.train.x[0]
+    new = im.edit.retext(model, "b 1", "a blue tail", vector=vector, why="w", validation=data.validation)
+    shown = new(data.validation.x).concepts.values
+    low, high = (shown[:, 4].quantile(q) for q in (0.05, 0.95))
+    part, old = new.bottleneck.percentiles, model.bottleneck.percentiles
+    torch.testing.assert_close(part.low[4], low, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(part.high[4], high, atol=1e-4, rtol=1e-3)
+    rest = [k for k in range(9) if k != 4]
+    assert torch.equal(part.low[rest], old.low[rest]) and torch.equal(part.high[rest], old.high[rest])
+    if name in ("text2concept", "medical"):
+        assert float(shown[:, 4].std(correction=0)) == pytest.approx(1, abs=1e-3)
+        assert float(shown[:, 4].mean()) == pytest.approx(0, abs=1e-3)
+    assert new.history[-1]["what"]["statistics"] == f"read off {len(data.validation)} validation rows"
+    with pytest.warns(UserWarning, match="are those of the old text: give validation rows"):
+        stale = im.edit.retext(model, "b 1", "a blue tail", vector=vector, why="w")
+    assert "those of the old text" in stale.history[-1]["what"]["statistics"]
+    assert torch.equal(stale.bottleneck.percentiles.high, old.high)

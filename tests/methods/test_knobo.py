@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from isthmus import hub
 from isthmus.bottlenecks import grounded
 from isthmus.bottlenecks.grounded import Grounded
 from isthmus.data.table import Splits
@@ -185,3 +188,24 @@ def test_a_prior_is_checked() -> None:
         told({"apple": {"red": 2}}, space, task)
     with pytest.raises(OptionError, match=r"prior: expected \(2, 2\) of -1, 0 and 1"):
         PriorHead(space, task).believe(torch.full((2, 2), 0.5))
+
+
+def test_a_misspelt_concept_of_the_prior_is_answered_and_dropped_ones_are_not(tmp_path) -> None:
+    data = textless(scene())
+    with pytest.raises(UnknownName, match="unknown concept of the prior 'a O'; did you mean"):
+        fit("knobo", data, prior={"a": {"a O": 1}}, **QUICK)
+    model = fit("knobo", data, prior={"a": dict.fromkeys(data.space.names, 1)}, most=3, **QUICK)
+    assert len(model.space) == 3
+    again = hub.load(hub.save(model, tmp_path / "model"))
+    assert torch.equal(again(data.test.x).logits, model(data.test.x).logits)
+
+
+def test_where_nothing_is_known_of_any_class_nothing_is_pulled_to_nought_and_that_is_said() -> None:
+    data = textless(scene())
+    space = ConceptSpace(tuple(replace(concept, owner=None) for concept in data.space.concepts))
+    free = Splits(*(getattr(data, n).replace(space=space) for n in ("train", "validation", "test")))
+    model, none = fit("knobo", free, **QUICK), fit("knobo", free, strength=0.0, **QUICK)
+    assert torch.equal(model.head.weights, none.head.weights)
+    assert not torch.equal(model.head.weights, fit("knobo", data, **QUICK).head.weights)
+    assert "no prior was given" in model.history[0]["note"]
+    assert not any("note" in row for row in fit("knobo", data, **QUICK).history)

@@ -148,7 +148,7 @@ def test_a_cutoff_keeps_what_the_projection_follows_on_validation_rows() -> None
     cut = float(np.sort(scores)[4])
     kept = fit("labelfree", data, similarity_cutoff=cut + 1e-4, lr=0.02, steps=100)
     assert kept.space.names == tuple(n for n, s in zip(data.space.names, scores, strict=True) if s > cut + 1e-4)
-    with pytest.raises(DataError, match="at least one concept"):
+    with pytest.raises(DataError, match="above similarity_cutoff 1, got none .* lower similarity_cutoff"):
         fit("labelfree", data, similarity_cutoff=1.0, lr=0.02, steps=20)
 
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import isthmus as im
+from isthmus import registry
 from isthmus.data.table import Splits
-from isthmus.errors import DataError
+from isthmus.encoders import encoded, inside
+from isthmus.errors import DataError, OptionError
 from isthmus.heads.association import AssociationHead, membership
 from isthmus.methods.labo import Choose
 from isthmus.model import Concepts
 from isthmus.numerics import words
 from isthmus.space import Concept, ConceptSpace, Task
 from isthmus.stages import OnValues
+from isthmus.worded import worded
 from tests.language import fit, identity, plan, scene, texts, unlabelled
 
 
@@ -95,6 +101,53 @@ def test_another_weight_of_coverage_makes_another_choice() -> None:
     top = fit("labo", data, each=3, select="group_mi", epochs=1).space.names
     assert kept[0.0] == top != kept[100.0]
     assert len(fit("labo", data, select="none", epochs=1).space) == 24
+
+
+@pytest.mark.parametrize("text", [None, 5])
+def test_at_the_defaults_coverage_counts_in_any_space(text: int | None) -> None:
+    """Similarities of either sign: scores have a median distance of 1 from their median, whatever the scale of the images."""
+    data = unlabelled(scene(classes=4, each=12, noise=1.0, text=text))
+    features = identity(data, text)
+    made = {b: fit("labo", data, features=features, each=4, beta=b, epochs=1) for b in (0.0, 1.0)}
+    assert made[0.0].space.names != made[1.0].space.names
+    row = made[1.0].history[0]
+    e = data.train.x if text is None else features.shared(data.train.x)
+    score = words.information(words.by_class(e, texts(data, features), data.train.y, 4)).numpy()
+    assert row["score_scale"] == pytest.approx(1 / np.median(np.abs(score - np.median(score))), rel=0.1)
+    assert 0 < row["shifted"] < 1 and row["candidates"] == 48 and not row["keeps_all"]
+    assert fit("labo", data, features=features, epochs=1).history[0]["keeps_all"]
+
+
+def test_where_products_are_clips_the_authors_scale_stays() -> None:
+    data = unlabelled(scene(each=5))
+    space = replace(data.space, vectors=data.space.vectors.abs())
+    parts = {n: getattr(data, n).replace(space=space) for n in ("train", "validation", "test")}
+    bright = Splits(*(each.replace(x=each.x.abs() + 20) for each in parts.values()))
+    model = fit("labo", bright, each=2, epochs=1)
+    assert model.history[0]["score_scale"] == 1e7 and model.history[0]["shifted"] == 0
+    made = identity(bright, 12)
+    made.shared.weight.copy_(torch.eye(12))
+    made.shared.bias.zero_()
+    made.shared.center.zero_()
+    assert fit("labo", bright, features=made, each=2, epochs=1).history[0]["score_scale"] != 1e7, "a map is no CLIP tower"
+
+
+def test_on_photos_and_real_words_coverage_changes_the_choice(isthmus_data: Any) -> None:
+    """The shipped list on aligned features: at the paper's scale no class chooses otherwise for beta 0, .1, 1 or 10."""
+    isthmus_data("features/cifar10_8k_mnv2.npz")
+    pytest.importorskip("tokenizers")
+    data = im.data.load("cifar10_8k", inputs="mobilenetv2")
+    told = worded(data, Path(__file__).parents[2] / "claims" / "words" / "cifar10.json")
+    seen = encoded(told.splits, told.features)
+    kept: dict[tuple[float | None, float], set[str]] = {}
+    for scale in (None, 1e7):
+        for beta in (0.0, 1.0, 10.0):
+            how = {"each": 3, "beta": beta, "score_scale": scale}
+            made = registry.get("labo").make(inside(told.features), seen.space, seen.task, **how)
+            made.stages[0](made.model, seen.fold)
+            kept[scale, beta] = set(made.model.space.names)
+    assert kept[1e7, 0.0] == kept[1e7, 1.0] == kept[1e7, 10.0] == kept[None, 0.0]
+    assert kept[None, 1.0] != kept[None, 0.0] != kept[None, 10.0] != kept[None, 1.0]
 
 
 def test_a_class_with_few_phrases_keeps_all_and_columns_are_those_that_are_there() -> None:
@@ -189,3 +242,14 @@ def test_v2c_finds_words_in_images_whatever_class_they_were_written_for() -> Non
 def test_texts_of_another_width_are_refused_by_name(name: str) -> None:
     with pytest.raises(DataError, match=r"concept vectors: expected shape \(K, 12\), .*got \(9, 5\)"):
         plan(name, unlabelled(scene(text=5)))
+
+
+def test_words_that_are_no_numbers_are_refused_in_one_line() -> None:
+    y, e, texts = torch.tensor([0, 1]), torch.ones(2, 3), torch.ones(4, 3)
+    with pytest.raises(DataError, match="expected finite embeddings"):
+        words.tokenised(e * torch.nan, texts, y, 2)
+    with pytest.raises(OptionError, match="expected at least 1, got 0"):
+        words.tokenised(e, texts, y, 2, each=0)
+    for rule in ("group_mi", "submodular"):
+        with pytest.raises(DataError, match="expected finite embeddings"):
+            words.choose(torch.full((4, 2), torch.nan), texts, torch.ones(2, 4), 1, rule=rule)

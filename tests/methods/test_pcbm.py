@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from torch import Tensor
 
-from isthmus import losses
+from isthmus import hub, losses
 from isthmus.data.table import Splits
 from isthmus.errors import DataError, OptionError
 from isthmus.given import given
@@ -118,6 +119,21 @@ def test_a_row_whose_label_is_unknown_is_in_no_set_and_a_one_sided_concept_is_na
     assert model.history[0]["one_sided"] == ["a 1"]
     assert all(bool((rows % 2 == 1).all()) for rows in (asked[0], asked[8]))
     assert bool(model(data.test.x).logits.isfinite().all())
+
+
+@pytest.mark.parametrize("gate", [0.0, 0.6])
+def test_a_concept_that_validation_rows_cannot_judge_stays_and_the_model_is_saved(gate: float, tmp_path: Path) -> None:
+    """None in the history, which is JSON; one concept, or all of them, on one side of the validation rows."""
+    data = textless(scene())
+    for columns in ([2], list(range(9))):
+        labels = data.validation.c.clone()
+        labels[:, columns] = 1.0
+        model = fit("pcbm", Splits(data.train, data.validation.replace(c=labels), data.test), bank="images", gate=gate)
+        known = model.history[0]["known"]
+        assert [name for name, value in known.items() if value is None] == [data.space.names[k] for k in columns]
+        assert {data.space.names[k] for k in columns} <= set(model.space.names)
+        again = hub.load(hub.save(model, tmp_path / str(len(columns))))
+        assert again.history[0]["known"] == known
 
 
 @pytest.mark.filterwarnings("ignore:concept:UserWarning")

@@ -172,6 +172,7 @@ def test_a_description_that_says_nothing_counts_nought(text: str) -> None:
     torch.testing.assert_close(out.logits[:, 0], out.concepts.values[:, 0] + out.concepts.values[:, 1])
 
 
+@pytest.mark.filterwarnings("ignore:retext:UserWarning")
 def test_a_silent_description_that_is_edited_speaks_and_can_be_silenced_again() -> None:
     data, features = patched()
     concepts = tuple(replace(c, text="not visible" if c.name == "a 2" else c.text) for c in data.space.concepts)
@@ -227,3 +228,13 @@ def test_patches_that_do_not_divide_the_columns_are_refused() -> None:
     features.patches = 7
     with pytest.raises(DataError, match="expected features of 7 patches alike, got 20 columns"):
         plan("peeb", data, features=features)
+
+
+def test_a_batch_without_a_described_class_is_no_division_by_nought() -> None:
+    """Rows of one class in batches of one; only another class has descriptions."""
+    data = unlabelled(scene())
+    kept = [k for k, concept in enumerate(data.space.concepts) if concept.owner == "a"]
+    space = data.space.keep(kept)
+    data = Splits(*(getattr(data, n).replace(space=space) for n in ("train", "validation", "test")))
+    model = fit("peeb", data, epochs=1, contrastive_epochs=1, batch_size=1)
+    assert bool(model(data.test.x).logits.isfinite().all())

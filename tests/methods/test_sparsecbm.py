@@ -239,3 +239,11 @@ def test_texts_of_another_width_are_refused_by_name() -> None:
         plan("sparsecbm", wide)
     with pytest.raises(DataError, match=r"concept vectors: expected shape \(K, 12\)"):
         plan("cms", wide)
+
+
+def test_the_weight_that_is_tuned_counts_for_every_loss() -> None:
+    """l1 is weighted by weight * lam, so that no try of a comparison repeats another."""
+    data = unlabelled(scene())
+    for loss in ("gumbel", "contrastive", "l1"):
+        a, b = (plan("sparsecbm", data, loss=loss, weight=weight).model.bottleneck.weight for weight in (1.0, 0.1))
+        assert b == pytest.approx(0.1 * a) and a == (1e-3 if loss == "l1" else 1.0)

@@ -158,6 +158,9 @@ def test_no_label_moves_a_zero_shot_classifier() -> None:
         ("a female", True),
         ("enlarged heart", False),
         ("reviewed", False),
+        *((text, True) for text in ("two men", "women", "boys at play", "hospitals", "CT scanners", "children's ward")),
+        *((text, False) for text in ("a young bird", "old building", "front view", "lateral view of the lung", "race car")),
+        *((text, False) for text in ("old fracture", "an implanted device")),
     ],
 )
 def test_confounders_are_whole_words(text: str, out: bool) -> None:
@@ -175,6 +178,8 @@ def test_confounders_leave_the_space_and_the_rest_is_text2concept() -> None:
     data = Splits(*(getattr(data, n).replace(space=told) for n in ("train", "validation", "test")))
     model = fit("medical", data, epochs=3)
     assert model.space.names == tuple(c.name for k, c in enumerate(concepts) if k != 3)
+    assert model.history[0]["dropped"] == [concepts[3].name] and "left out: 'b 0'" in model.history[0]["note"]
+    assert not any("note" in row for row in fit("medical", unlabelled(scene()), epochs=1).history)
     less = Splits(*(getattr(data, n).replace(space=model.space) for n in ("train", "validation", "test")))
     other = fit("text2concept", less, epochs=3)
     torch.testing.assert_close(model(data.test.x).logits, other(data.test.x).logits)
@@ -187,3 +192,9 @@ def test_texts_of_another_width_are_refused_by_name(name: str) -> None:
     options = {"class_vectors": torch.ones(3, 5)} if name == "zeroshot" else {}
     with pytest.raises(DataError, match=r"concept vectors: expected shape \(K, 12\), .*, 5\)"):
         plan(name, unlabelled(scene(text=5)), **options)
+
+
+@pytest.mark.parametrize("name", ["zeroshot", "cms"])
+def test_without_texts_of_the_class_names_nothing_is_fitted(name: str) -> None:
+    with pytest.raises(OptionError, match=f"{name}: expected class_vectors"):
+        fit(name, unlabelled(scene()))

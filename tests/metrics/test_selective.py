@@ -60,3 +60,17 @@ def test_gaps_between_groups_and_by_chance() -> None:
     assert gap(found) == pytest.approx(right[:200].mean() - right[200:400].mean())
     assert gap(found) > np.quantile(dealt(form, group, times=100), 0.95)
     assert np.isnan(gap({"a": (30, 0.5)}))
+
+
+def test_the_areas_interval_is_that_of_resampled_rows_and_a_threshold_needs_rows() -> None:
+    draw = np.random.default_rng(0)
+    confidence, right = draw.random(80).round(1), draw.random(80) < 0.4
+    form = metrics.aurc.weighted(confidence, right)
+    rows = draw.integers(0, 80, (5, 80))
+    weights = np.stack([np.bincount(each, minlength=80) for each in rows])
+    exact = [metrics.aurc(confidence[each], right[each]) for each in rows]
+    got = form.under(weights)
+    assert np.abs(got - exact).max() < 0.02  # equals of a resample stand together in it
+    assert metrics.aurc.weighted(confidence, np.zeros(80)).under(weights).tolist() == pytest.approx([1.0] * 5)
+    assert threshold(np.r_[0.99, np.full(50, 0.5)], np.r_[1, np.zeros(50)], 0.9) == 0.99
+    assert threshold(np.r_[0.99, np.full(50, 0.5)], np.r_[1, np.zeros(50)], 0.9, least=20) == np.inf

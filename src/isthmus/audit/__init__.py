@@ -48,7 +48,7 @@ KEYS = (
     "pointing_distance", "mass_inside", *(f"location@{most}_a{alpha}" for most in (1, 3, 5) for alpha in (1, 3, 6)),
     "cgim1", "cgim2", "cgim3", "deletion", "insertion", "cace_sign", "nec", "accuracy@nec5", "anec", "ois", "nis", "mig",
     "sap", "modularity", "told", "cas", "dci_d", "dci_c", "ece", "brier", "concept_ece", "aurc", "coverage",
-    "selective_accuracy", "automated",
+    "selective_accuracy", "automated", "automated_accuracy",
 )  # fmt: skip
 
 
@@ -96,8 +96,9 @@ def audit(
     for key in wanted:
         if key not in SECTIONS:
             raise unknown("section", key, tuple(SECTIONS))
-    limits, began = parse(fail_if), time.perf_counter()
-    subject = Subject(model, data, by=tuple(by), target=target, most=rows, seed=seed, full=full)
+    wanted = list(dict.fromkeys(wanted))
+    limits, began = parse(fail_if, KEYS), time.perf_counter()
+    subject = Subject(model, data, by=tuple(dict.fromkeys(by)), target=target, most=rows, seed=seed, full=full)
     for group in by:
         answers.grouped(subject, group)
     made: list[dict[str, Any]] = []
@@ -120,7 +121,7 @@ def audit(
         "sections": made,
         "labels": audit_labels(data),
         "history": history(model),
-        "limits": judged(limits, made, KEYS),
+        "limits": judged(limits, made),
         "seed": seed,
         "seconds": round(time.perf_counter() - began, 1),
         **provenance("isthmus audit"),

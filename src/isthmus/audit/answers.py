@@ -17,6 +17,7 @@ from isthmus.metrics.core import Array, Metric, Weighted, interval
 from isthmus.metrics.selective import asked, threshold
 from isthmus.metrics.subgroups import by_group, dealt, gap
 
+SURE = 20  # validation rows that must be as sure as the threshold
 CORRECTED = 500  # rows whose corrections are followed until the model is sure
 
 
@@ -166,10 +167,11 @@ def _start(curves: dict[str, list[dict[str, float | None]]]) -> float | None:
 
 def selective(subject: Subject) -> Section:
     """Answering only when sure, and the work that corrections leave."""
-    y, measure, target = subject.classes(), subject.measure, subject.target
+    subject.classes()
+    measure, target = subject.measure, subject.target
     sure, right = _confidence(subject.part("validation"), subject)
     confidence, good = _confidence(subject.part("test"), subject)
-    at = threshold(sure, right, target)
+    at = threshold(sure, right, target, least=SURE)
     error = 1 - float(good.mean())
     lines = [
         measure.line(
@@ -202,8 +204,7 @@ def selective(subject: Subject) -> Section:
         lines += _automated(subject, at)
         told = f"Answering only where validation rows were {target:.0%} right covers {lines[1].value or 0:.0%} of test rows"
     else:
-        told = f"No confidence is high enough for {target:.0%} on validation rows"
-    del y
+        told = f"On no {SURE} validation rows or more is a confidence high enough for {target:.0%}"
     return Section(
         key="selective",
         title="Answering when sure",
@@ -241,7 +242,20 @@ def _automated(subject: Subject, at: float) -> list[Line]:
     measure = Measure(len(c), None if groups is None else groups[rows])
     plain = float((confidence[0] >= at).mean())
     form = metrics.automated.weighted(share, sure)
-    return [measure.line("automated", metrics.automated, form, control=plain, control_name="answering without asking")]
+    good = (line.answers.numpy() == test.y[rows])[np.minimum(first, len(budgets) - 1), np.arange(len(c))]
+    right = metrics.selective_accuracy.weighted(sure.astype(float), good, 0.5)
+    return [
+        measure.line("automated", metrics.automated, form, control=plain, control_name="answering without asking"),
+        measure.line(
+            "automated_accuracy",
+            metrics.selective_accuracy,
+            right,
+            title="accuracy of what is answered in the end",
+            control=subject.target,
+            control_name="the target",
+            text="accuracy over the rows that are answered at once or after corrections; read it beside the work automated",
+        ),
+    ]
 
 
 def subgroups(subject: Subject) -> Section:

@@ -29,11 +29,13 @@ def completeness(subject: Subject) -> Section:
     subject.need_strip()
     metric = metrics.METRICS[metrics.MAIN[subject.model.task.kind]]
     said = subject.told(subject.inputs("values"))
-    features = subject.main(subject.told(subject.inputs("features"), trees=False))
+    features = subject.main(subject.told(subject.inputs("features")))
     chance = subject.main(subject.told(subject.inputs("random")))
     held, drawn = subject.measure.drawn(metric, main_form(subject.trace, said))
     whole, plain = max(held, features, subject.main(subject.trace.answers)), subject.constant()
     value, floor = eta(held, whole, plain), eta(chance, whole, plain)
+    if not np.isfinite(value):
+        raise NotHere("nothing here tells the task better than one constant answer does")
     low, high = interval((drawn - plain) / max(whole - plain, 1e-9))
     line = Line(
         key="completeness",
@@ -48,15 +50,15 @@ def completeness(subject: Subject) -> Section:
         control_name="as many random directions of the features",
         n=subject.measure.n,
     )
-    told = "more than random directions do" if low > floor else "no more than random directions do"
+    told = "more than random directions do" if low > floor else "not told apart from random directions"
     return Section(
         key="completeness",
         title="Completeness",
         question="Do the concepts hold what the task needs?",
         definition=f"{metric.title.capitalize()} of linear probes and boosted trees from concept values, validation's "
-        "choice; what the features hold: the best of a linear probe, the concepts, and the model itself.",
+        "choice; what the features hold: the best of the same probes of them, of the concepts, and of the model itself.",
         lines=(line,),
-        meaning=f"The concepts hold {value:.0%} of what the features hold of the task, {told} ({floor:.0%}).",
+        meaning=f"The concepts hold {max(value, 0):.0%} of what the features hold of the task, {told} ({floor:.0%}).",
     )
 
 
@@ -193,7 +195,7 @@ def _order(subject: Subject, z: Tensor, away: Tensor, start: Tensor) -> tuple[Ar
     """(n, M) concepts by falling weight: contributions where the head has them, else what taking one out alone changes."""
     model, space = subject.model, subject.model.space
     try:
-        weight, _ = subject.importance()
+        weight, _ = subject.importance(relative=True)
         each = np.stack([weight[: len(z), part].sum(1) for part in space.slices], 1)
         how = "by contribution"
     except NotHere:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -51,9 +50,6 @@ class Section:
 
 class NotHere(Exception):
     """A section does not apply; the text says why."""
-
-
-Question = Callable[[Any], Section]
 
 
 def number(value: float | None) -> float | None:

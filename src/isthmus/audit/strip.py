@@ -42,9 +42,12 @@ def leaks(subject: Subject) -> Section:
         else:
             form, control = (metrics.ctl.weighted(test.y, test.c, v, subject.kinds) for v in (test.values, clean))
             floor = float(control.under(np.ones((1, measure.n)))[0])
-            lines.append(measure.line("ctl", metrics.ctl, form, control=floor, control_name=name, k=NEIGHBOURS))
+            n = known_rows(test.c)
+            lines.append(measure.line("ctl", metrics.ctl, form, control=floor, control_name=name, k=NEIGHBOURS, n=n))
         if subject.model.space.count > 1:
-            most, rows = 1000, min(1000, measure.n)
+            both = (~np.isnan(test.c)).astype(float)
+            most = 1000
+            rows = min(most, int(np.median((both.T @ both)[np.triu_indices(both.shape[1], 1)])))
             form, control = (metrics.icl.weighted(test.c, v, subject.kinds, most=most) for v in (test.values, clean))
             floor = float(control.under(np.ones((1, measure.n)))[0])
             lines.append(measure.line("icl", metrics.icl, form, control=floor, control_name=name, k=NEIGHBOURS, n=rows))
@@ -53,6 +56,11 @@ def leaks(subject: Subject) -> Section:
         "Bypass: what goes around the strip. CTL, ICL: what hides inside its values of the task and of other concepts.",
         tuple(lines), f"{_leaking(lines)} {why}".strip(),
     )  # fmt: skip
+
+
+def known_rows(c: Array) -> int:
+    """Rows with a label, in the middle of the concepts: what an estimate is made of where some are unknown."""
+    return int(np.median((~np.isnan(c)).sum(0)))
 
 
 def _moved(logits: Array, subject: Subject) -> float:
@@ -97,7 +105,7 @@ def impurity(subject: Subject) -> Section:
     lines: list[Line] = []
     for key, metric in (("ois", metrics.ois), ("nis", metrics.nis)):
         form = metric.weighted(c, values)
-        lines.append(measure.line(key, metric, form, control=float(metric(c, clean)), control_name=name))
+        lines.append(measure.line(key, metric, form, control=float(metric(c, clean)), control_name=name, n=known_rows(c)))
     right, known = decided(test.c if test.c is not None else c, test.values, subject.kinds)
     wrong = mispredicted(right, known)
     rows = [[m, number(float(share))] for m, share in enumerate(wrong) if m and (share > 0 or m < 4)][:12]
@@ -107,7 +115,7 @@ def impurity(subject: Subject) -> Section:
     )
     return Section(
         "impurity", "Impurity", "Does each column know its own concept alone?",
-        "OIS: columns one by one; NIS: the columns outside a concept's niche together; MPO: rows with m concepts wrong.",
+        "OIS: columns one by one; NIS: those outside a niche together, fitted on half of these rows; MPO: m wrong.",
         tuple(lines), f"{told.capitalize()} (OIS {ois:.3f}, clean {base:.3f}); {wrong[1] if len(wrong) > 1 else 0:.0%} of rows "
         "have at least one concept wrong.",
         tables=({"title": "MPO", "columns": ["at least so many concepts wrong", "share of rows"], "rows": rows},),
@@ -154,7 +162,7 @@ def alignment(subject: Subject) -> Section:
             high=number(v + 1.96 * spread[key]),
             control=number(chance[key]),
             control_name="the same values, rows shuffled",
-            n=len(f),
+            n=known_rows(f),
             k=None if key in ("sap", "cas") else NEIGHBOURS,
         )
         for key, v in value.items()

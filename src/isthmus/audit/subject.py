@@ -23,6 +23,7 @@ from isthmus.trace import run as answers
 from isthmus.train import encode
 
 PROBED = 5000  # training rows that probes are fitted on
+WIDEST = 64  # columns that boosted trees read
 
 
 @dataclass(frozen=True)
@@ -107,17 +108,27 @@ class Subject:
         return self.part("test").y
 
     @torch.no_grad()
-    def importance(self, part: str = "test") -> tuple[Array, str]:
-        """(n, K) how much each column speaks for the row's own answer, against its training mean, and how that was found."""
+    def importance(self, part: str = "test", *, relative: bool = False) -> tuple[Array, str]:
+        """(n, K) how much each column speaks for the row's own answer, and how that was found.
+
+        Weight times value (Aysel et al. 2025); ``relative`` to its training mean, so that an absence can speak, too. Of several
+        labels the mean, each turned to its own decision.
+        """
         self.need_strip()
         at, model = self.part(part), self.model
         if not isinstance(model.head, Contributes):
             raise NotHere("the head offers no exact contributions of its concepts")
-        decided = at.logits.argmax(1) if model.task.width > 1 else torch.zeros(len(at.z), dtype=torch.long)
         own = self._contributions(at.z)
-        mean = self._contributions(self.part("train").z[:1000]).mean(0)
-        found = own[torch.arange(len(own)), decided] - mean[decided]
-        return found.double().numpy(), "contributions to the answer's logit, minus their training mean"
+        if relative:
+            own = own - self._contributions(self.part("train").z[:1000]).mean(0)
+        if model.task.kind == "classes":
+            found = own[torch.arange(len(own)), at.logits.argmax(1)]
+        elif model.task.kind == "labels":
+            found = (own * torch.where(at.logits > 0, 1.0, -1.0)[..., None]).mean(1)
+        else:
+            found = own[:, 0]
+        how = "weight times value for the answer" + (", less its training mean" if relative else "")
+        return found.double().numpy(), how
 
     def _contributions(self, z: Tensor) -> Tensor:
         parts: list[Tensor] = []
@@ -139,20 +150,25 @@ class Subject:
         return self.main(np.broadcast_to(common > 0.5 if kind == "labels" else common, test.y.shape).astype(float))
 
     def told(self, inputs: dict[str, Array], *, trees: bool = True) -> Array:
-        """(n,) test answers of the probe (linear, or boosted trees) from ``inputs`` that validation likes best."""
+        """(n,) test answers of the probe (linear, or boosted trees) from ``inputs`` that validation likes best.
+
+        Trees read at most 64 columns: of more, the first 64 principal components of the training rows.
+        """
         task = self.model.task
         best, said = -np.inf, np.empty(0)
         y = {part: self.part(part).y for part in inputs}
         if task.kind == "labels":
             raise NotHere("probes of several labels at once are not made")
+        if task.kind == "classes" and len(np.unique(y["train"])) < 2:
+            raise NotHere("training rows are of one class: a probe has nothing to tell")
         name = metrics.MAIN[task.kind]
-        for probe in probes(task.kind, trees):
+        for probe in probes(task.kind, trees, inputs["train"].shape[1], len(inputs["train"])):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 probe.fit(inputs["train"], y["train"])
-            held = metrics.METRICS[name](y["validation"], probe.predict(inputs["validation"]))
-            if held > best:
-                best, said = held, probe.predict(inputs["test"])
+                held = metrics.METRICS[name](y["validation"], probe.predict(inputs["validation"]))
+                if not held <= best:
+                    best, said = held, probe.predict(inputs["test"])
         return said
 
     def inputs(self, what: str, width: int | None = None) -> dict[str, Array]:
@@ -171,18 +187,22 @@ class Subject:
         return found
 
 
-def probes(kind: str, trees: bool) -> list[Any]:
-    """Predictors of the task to choose among: linear ones of several strengths, and boosted trees."""
+def probes(kind: str, trees: bool, width: int = 1, rows: int = PROBED) -> list[Any]:
+    """Predictors of the task to choose among: linear ones of several strengths, and boosted trees (on at most 64 columns)."""
+    from sklearn.decomposition import PCA
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    fewer = [PCA(min(WIDEST, rows), random_state=0)] if width > WIDEST else []
     if kind == "value":
         found: list[Any] = [make_pipeline(StandardScaler(), RidgeCV(np.geomspace(0.1, 1000, 5)))]
-        return [*found, HistGradientBoostingRegressor(max_iter=100, random_state=0)] if trees else found
-    found = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300)) for c in (0.01, 0.3, 10)]
-    return [*found, HistGradientBoostingClassifier(max_iter=60, random_state=0)] if trees else found
+        forest: Any = HistGradientBoostingRegressor(max_iter=100, random_state=0)
+    else:
+        found = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300)) for c in (0.01, 0.3, 10)]
+        forest = HistGradientBoostingClassifier(max_iter=60, random_state=0)
+    return [*found, make_pipeline(*fewer, forest)] if trees else found
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from isthmus.audit.subject import Subject
 from isthmus.errors import IsthmusError
 from isthmus.evaluate import class_level, concept_rows
 from isthmus.maps import maps
-from isthmus.metrics.concept import baseline
+from isthmus.metrics.concept import Kinds
 from isthmus.metrics.core import Array
 from isthmus.metrics.importance import averages, frequencies, global_importance, top
 
@@ -25,7 +25,7 @@ def concepts(subject: Subject) -> Section:
     c, values, measure, kinds = subject.labels(), subject.part("test").values, subject.measure, subject.kinds
     lines: list[Line] = []
     if kinds.binary or kinds.blocks:
-        plain = baseline(c, kinds, subject.part("train").c)
+        plain = _commonest(c, subject.part("train").c, kinds)
         for key, floor, name in (
             ("concept_accuracy", plain, "the commonest answer for each concept"),
             ("concept_macro_f1", 0.0, "absent everywhere"),
@@ -59,6 +59,15 @@ def concepts(subject: Subject) -> Section:
     )
 
 
+def _commonest(c: Array, train: Array | None, kinds: Kinds) -> float:
+    """Concept accuracy of training's commonest answer for each concept: present where most rows have it."""
+    rate = np.nanmean(c if train is None else train, axis=0)
+    answer = np.broadcast_to((rate > 0.5).astype(float), c.shape).copy()
+    for block in kinds.blocks:
+        answer[:, block] = np.eye(len(block))[int(rate[list(block)].argmax())]
+    return metrics.concept_accuracy(c, answer, kinds)
+
+
 def existence(subject: Subject) -> Section:
     """Are the concepts that speak most for an answer in the row?"""
     c = subject.labels()
@@ -74,6 +83,7 @@ def existence(subject: Subject) -> Section:
             title=f"existence@{most}",
             control=rate,
             control_name="a concept taken at random: the rate of presence",
+            n=int(known.any(1).sum()),
         )
         for most in TOPS
         if most <= len(columns)

@@ -96,11 +96,21 @@ class Directions(Bottleneck):
         return self.percentiles.read(values, self.space)
 
     def write_text(self, columns: Tensor, vectors: Tensor) -> None:
-        """Put the text vectors (len(columns), d) of new words in place of those at ``columns``; statistics stay."""
+        """Put the text vectors (len(columns), d) of new words in place of those at ``columns``.
+
+        Mean, deviation and percentiles stay those of the old texts until ``refresh``.
+        """
         if not self.pointed:
             raise OptionError("retext: these directions were learnt from labelled rows, not from texts; rename the concept")
         vectors = self.shared.place(vectors).to(self.rows)
         self.rows[columns] = F.normalize(vectors, dim=-1) if self.unit else vectors
+
+    def refresh(self, columns: Tensor, z: Tensor) -> None:
+        """Read the statistics of the columns at ``columns`` off rows z (B, D)."""
+        raw = self.embed(z.to(self.rows.device)) @ self.rows.T + self.bias
+        if self.standard:
+            self.mean[columns], self.std[columns] = moments(raw[:, columns])
+        self.percentiles.retake(columns, ((raw - self.mean) / self.std)[:, columns])
 
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
         for name in ("rows", "bias", "mean", "std"):

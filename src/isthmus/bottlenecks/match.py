@@ -80,6 +80,10 @@ class PartMatch(Bottleneck):
             raise DataError(f"descriptor vectors: expected (n, {self.rows.shape[1]}), got {tuple(vectors.shape)}")
         self.rows[columns] = F.normalize(vectors.to(self.rows), dim=-1)
 
+    def refresh(self, columns: Tensor, z: Tensor) -> None:
+        """Read the percentiles of the columns at ``columns`` off rows z (B, J d)."""
+        self.percentiles.retake(columns, self(z.to(self.rows.device)).values[:, columns])
+
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
         """Keep the descriptions at ``index``, and the queries of the parts that still have one."""
         old = self.parts

@@ -42,6 +42,7 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Audit a saved model: bypass, leakage, existence, location, faithfulness ... each with interval, control and meaning."""
+    from isthmus.audit import KEYS
     from isthmus.audit import audit as ask
     from isthmus.audit.limits import parse
     from isthmus.commands.places import writable
@@ -50,7 +51,7 @@ def audit(
     from isthmus.progress import Bar
     from isthmus.report import html
 
-    parse(fail_if or ())
+    parse(fail_if or (), KEYS)
     page = Path(f"{str(run).rstrip('/')}.audit.html") if out is None else out
     if page.suffix.lower() != ".html" or page.is_dir():
         raise OptionError(f"--out {page}: expected a file that ends in .html")
@@ -95,7 +96,8 @@ def _show(data: dict[str, Any], page: Path) -> None:
         say(f"{section['title']}: {said}")
     findings = data["labels"]["findings"]
     if findings:
-        say(f"labels: {len(findings)} findings, the first: {findings[0]['words']}; isthmus data audit shows all")
+        many = "1 finding" if len(findings) == 1 else f"{len(findings)} findings, the first"
+        say(f"labels: {many}: {findings[0]['words']}; isthmus data audit shows all")
     for limit in data["limits"]:
         value = limit["why"] or f"found {number(limit['value'])}"
         say(f"{'FAILS' if limit['fails'] else 'holds'}: {limit['limit']} ({value})")

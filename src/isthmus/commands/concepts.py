@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from isthmus.commands.console import complain, emit, say, table
-from isthmus.commands.options import ConceptColumns, FeatureName, Json, Label, TableFile, Verbose
+from isthmus.commands.options import ConceptColumns, Json, Label, TableFile, Verbose
 from isthmus.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=False, help="Propose concepts in words with a language model, review them, choose among them."
 )
-Rule = Literal["first", "random", "submodular", "group_mi", "group_clip", "frequency"]
 MOST = 40  # phrases shown without --all
 Words = Annotated[Path, typer.Argument(metavar="WORDS.json", help="A file written by isthmus concepts propose.")]
 Everything = Annotated[bool, typer.Option("--all", help=f"Show every phrase, not only the first {MOST}.")]
@@ -26,7 +25,7 @@ Everything = Annotated[bool, typer.Option("--all", help=f"Show every phrase, not
 
 @app.callback(invoke_without_command=True)
 def root(ctx: typer.Context) -> None:
-    """Concepts in words: [bold]propose[/], [bold]review[/], [bold]select[/], [bold]show[/]. Nothing is used unreviewed."""
+    """Concepts in words: propose, review, select, measure, show. Nothing is used unreviewed."""
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
@@ -75,7 +74,7 @@ def propose(
 
     if out.exists():
         raise DataError(f"--out {out}: expected a new file, got one that is there; its reviews would be lost; choose another")
-    _writable(out)
+    writable_json(out)
     ask = LanguageModel(
         server,
         model,
@@ -160,7 +159,8 @@ def _listed(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def _writable(out: Path) -> None:
+def writable_json(out: Path) -> None:
+    """Can this file be written, and does it end in .json?"""
     from isthmus.commands.places import writable
 
     writable(out.parent)
@@ -185,9 +185,9 @@ def review(
     from isthmus.concepts import approve as let_in
     from isthmus.concepts import refuse as take_out
 
-    book = _book(words)
+    book = book_of(words)
     place = words if out is None else out
-    _writable(place)
+    writable_json(place)
     let_in(book, (), who)  # refuses a bad name before anything is asked
     if approve is None and refuse is None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()) or as_json:
@@ -210,7 +210,7 @@ def review(
     say(f"{place}: {told['approved']} approved, {told['waiting']} waiting, {told['taken_out']} taken out")
 
 
-def _book(path: Path) -> Book:
+def book_of(path: Path) -> Book:
     """A saved book with everything in it, also what nobody approved."""
     from isthmus.concepts import Book
 
@@ -259,111 +259,10 @@ def _asked(book: Book) -> tuple[set[int], set[int]]:
     return good, bad
 
 
-@app.command("select")
-def select(
-    words: Words,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.json", help="Where to write the chosen, approved phrases.")],
-    per_class: Annotated[int | None, typer.Option("--per-class", min=1, help="The most of each class; default: all.")] = None,
-    rule: Annotated[
-        Rule,
-        typer.Option(
-            "--rule",
-            metavar="RULE",
-            help="Which of each class: first, random; with --data submodular (LaBo), group_mi, group_clip, frequency (V2C).",
-        ),
-    ] = "first",
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="DATA", help="Training images that rules look at, on frozen features.")
-    ] = None,
-    features: FeatureName = None,
-    clean: Annotated[
-        bool, typer.Option("--filter", help="First drop what is too long, a class name, or says the same (Label-free CBM).")
-    ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the rule random.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Keep approved phrases only, a few of each class; the file is a list of concepts for methods that take one."""
-    from isthmus.concepts import pick
-
-    book = _book(words)
-    _writable(out)
-    if out.exists() and out.resolve() == words.resolve():
-        raise OptionError(f"--out {out}: expected another file than the one that is read; what is not chosen would be lost")
-    dropped: list[tuple[Phrase, str]] = []
-    chosen = pick(book)
-    if clean:
-        chosen, dropped = _filtered(chosen)
-    if rule in ("first", "random"):
-        chosen = pick(chosen, per_class=per_class, rule=rule, seed=seed)
-    else:
-        chosen = _seen(chosen, rule, per_class, data, features)
-    chosen.save(out)
-    counts = {owner or "no class": len(texts) for owner, texts in chosen.by_class().items()}
-    if as_json:
-        emit(
-            {
-                "schema": "isthmus.concepts-selected/1",
-                "out": str(out),
-                "phrases": len(chosen),
-                "of": len(book),
-                "classes": counts,
-                "dropped": [{"phrase": phrase.text, "why": why} for phrase, why in dropped],
-            }
-        )
-        return
-    for phrase, why in dropped:
-        say(f"dropped {phrase.text!r}: {why}")
-    say(f"{out}: {len(chosen)} of {len(book)} phrases; " + ", ".join(f"{owner} {count}" for owner, count in counts.items()))
-
-
-def _filtered(book: Book) -> tuple[Book, list[tuple[Phrase, str]]]:
-    """Label-free CBM's text filters, with the sentence encoder for similarities; what went, and why."""
-    from isthmus.concepts import filter as filters
-    from isthmus.features import build
-    from isthmus.worded import vectors
-
-    encoder = build("sentence_encoder")
-    similarity = filters.cosine((lambda texts: vectors(encoder, texts), 1.0))
-    classes = [name for name in book.classes if name]
-    found = filters.labelfree(book, classes, similarity) if classes else filters.length(book)
-    if not len(found.book):
-        raise DataError("--filter: expected some phrase to stay, all were dropped; look at them without --filter")
-    return found.book, list(found.dropped)
-
-
-def _seen(book: Book, rule: str, per_class: int | None, data: str | None, features: str | None) -> Book:
-    """The phrases that a rule chooses on training images."""
-    from dataclasses import replace
-
-    from isthmus.commands.source import read
-    from isthmus.commands.train import feature_choice
-    from isthmus.concepts import Book
-    from isthmus.concepts import select as chooser
-    from isthmus.encoders import encoded
-    from isthmus.worded import worded
-
-    if data is None or per_class is None:
-        raise OptionError(f"--rule {rule}: looks at training images; give --data and --per-class")
-    name, options = feature_choice(features)
-    made = worded(read(data).splits, book, features=name, feature_options=options)
-    train = encoded(made.splits, made.features).train
-    shared = getattr(made.features, "shared", None)
-    e = train.x if shared is None else shared(train.x)
-    vectors = made.splits.space.vectors
-    assert vectors is not None and train.y is not None
-    words = vectors if shared is None else vectors - shared.center
-    task = made.splits.task
-    if rule != "frequency":
-        return chooser.by_class(book, words, e, train.y, task, per_class, rule=rule)  # type: ignore[arg-type]
-    found = chooser.by_frequency(book, words, e, train.y, task, per_class)
-    owners = {text: tuple(owner for owner, own in found.items() if text in own) for own in found.values() for text in own}
-    return Book(tuple(replace(phrase, owners=owners[phrase.text]) for phrase in book if phrase.text in owners))
-
-
 @app.command("show")
 def show(words: Words, everything: Everything = False, as_json: Json = False) -> None:
     """List the phrases of a file: number, class, text, letters, approval, where each came from."""
-    book = _book(words)
+    book = book_of(words)
     if as_json:
         phrases = [{"number": i + 1, **_told(phrase)} for i, phrase in enumerate(book)]
         emit({"schema": "isthmus.concepts-shown/1", "file": str(words), "approved": len(book.approved), "phrases": phrases})

@@ -132,7 +132,9 @@ def audit(
             say(f"{'!' if found['level'] == 'warning' else '-'} {found['kind']}: {found['words']}")
         elif shown[found["kind"]] == FEW + 1:
             say(f"  and {kinds[found['kind']] - FEW} more of this kind: --all")
-    if not kinds:
+    if facts.get("labels") == "none":
+        say("no concept labels: nothing to read of how concepts occur")
+    elif not kinds:
         say("nothing found that keeps a model from telling these concepts apart")
 
 

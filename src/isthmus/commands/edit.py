@@ -199,7 +199,9 @@ def recalibrate(
 
     _run(
         run, out, plugin, as_json,
-        lambda model, rows: repair.recalibrate(model, _needed(rows, "recalibrate"), concepts or None, why=why, who=who),
+        lambda model, rows: repair.recalibrate(
+            model, half(rows, 0, "recalibrate"), concepts or None, why=why, who=who, validation=half(rows, 1, "recalibrate")
+        ),
     )  # fmt: skip
 
 
@@ -228,7 +230,8 @@ def adapt(
     _run(
         run, out, plugin, as_json,
         lambda model, rows: repair.adapt(
-            model, joined(shots), source=_needed(rows, "adapt"), most=most, tolerance=tolerance, why=why, who=who
+            model, joined(shots), source=half(rows, 0, "adapt"), most=most, tolerance=tolerance, why=why, who=who,
+            validation=half(rows, 1, "adapt"),
         ),
     )  # fmt: skip
 
@@ -303,6 +306,12 @@ def _splits(folder: Path, plugin: Sequence[Path] | None) -> Splits:
     from isthmus.commands.runs import open_run
 
     return open_run(folder, plugin or ()).data(None).splits
+
+
+def half(rows: Table | None, which: int, edit: str) -> Table:
+    """Every second validation row: one half repairs, the other measures the effect."""
+    rows = _needed(rows, edit)
+    return rows.take(range(which, len(rows), 2)) if len(rows) > 1 else rows
 
 
 def _needed(rows: Table | None, edit: str) -> Table:
@@ -387,6 +396,7 @@ def _what(edit: str, what: dict[str, Any]) -> str:
     if edit == "remove":
         return f"remove {', '.join(what['concepts'])}"
     if edit == "retext":
-        return f"retext {what['concept']}: {what['text']['from'] or 'no text'} → {what['text']['to']}"
+        said = f"; its statistics are {what['statistics']}" if what.get("statistics") else ""
+        return f"retext {what['concept']}: {what['text']['from'] or 'no text'} → {what['text']['to']}{said}"
     said = ", ".join(f"{key} {value}" for key, value in what.items() if key != "beside" and value not in (None, [], ""))
     return f"{edit} ({said})" if said else edit

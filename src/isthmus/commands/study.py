@@ -159,7 +159,7 @@ def _parts(data: str) -> list[tuple[str, str]]:
 
 def _tell(result: Any, out: Path | None) -> None:
     """Print a comparison, its corrections by policy, where it was written, and one correction in words."""
-    from isthmus.report import alike, corrections, worth
+    from isthmus.report import absent, alike, corrections, worth
 
     console().print(result.table())
     for each in (corrections(result.data), *worth(result.data)):
@@ -171,7 +171,7 @@ def _tell(result: Any, out: Path | None) -> None:
     if replayed:
         say(f"{replayed['method']}, test row {replayed['row']}: {one_line(replayed['text'])}")
     for row in result.data["left_out"]:
-        say(f"left out: {row['method']} needs {row['unmet']}")
+        say(f"left out: {row['method']} {one_line(absent(row))}")
     if out is not None:
         say(f"report: {out / 'report.html'}")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from isthmus.commands.console import command_line, emit, number, say
+from isthmus.commands.console import command_line, complain, emit, number, say
 from isthmus.commands.options import ConceptColumns, DataName, FeatureName, Json, Label, Plugins, TableFile, Verbose
 from isthmus.commands.places import forget, free, kept, ready
 from isthmus.commands.values import named, pairs, typed
@@ -110,10 +110,13 @@ def fit(
         "stage": stage,
         "validation_loss": best,
         "seconds": round(time.perf_counter() - start, 2),
+        "notes": [row["note"] for row in model.history if "note" in row],
     }
     if as_json:
         emit(told)
         return
+    for note in (row["note"] for row in model.history if "note" in row):
+        complain("note", f"{method}: {note}")
     loss = "" if best is None else f", {stage} validation loss {number(best)}"
     say(
         f"{method} on {splits.name}: {told['epochs']} epochs, {told['seconds']:.1f} s{loss}",

@@ -1,7 +1,7 @@
 """Where concepts and their labels come from: lists, language models, documents, vocabularies; filters, choice, labels."""
 
-from isthmus.concepts.answers import measure, prior
-from isthmus.concepts.book import Book, Phrase, Source, read_words
+from isthmus.concepts.answers import measure, prior, told
+from isthmus.concepts.book import Book, Measured, Phrase, Source, read_words
 from isthmus.concepts.llm import LanguageModel
 from isthmus.concepts.pick import approve, pick, refuse
 from isthmus.concepts.propose import Proposal, propose
@@ -11,6 +11,7 @@ from isthmus.concepts.safe import Refused, checked
 __all__ = [
     "Book",
     "LanguageModel",
+    "Measured",
     "Phrase",
     "Proposal",
     "Refused",
@@ -24,4 +25,5 @@ __all__ = [
     "questions",
     "read_words",
     "refuse",
+    "told",
 ]

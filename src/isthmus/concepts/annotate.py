@@ -55,6 +55,8 @@ def corrected(scores: Tensor, y: Tensor, owned: Tensor) -> Tensor:
     """
     if scores.shape != (len(y), owned.shape[1]):
         raise DataError(f"scores: expected ({len(y)}, {owned.shape[1]}), got {tuple(scores.shape)}")
+    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(owned):
+        raise DataError(f"y: expected classes from 0 to {len(owned) - 1}, got {int(y.min())} to {int(y.max())}")
     return scores.clamp(min=0) * owned.to(scores)[y]
 
 

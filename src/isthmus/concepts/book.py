@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from torch import Tensor
 
-from isthmus.errors import DataError, unknown
+from isthmus.errors import DataError, UnknownName, unknown
 from isthmus.files import write
 from isthmus.space import Concept, ConceptSpace
 
@@ -33,6 +36,12 @@ class Source:
     document: str = ""
     quote: str = ""
 
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Origin) or not all(isinstance(each, str) for each in vars(self).values()):
+            raise DataError(
+                f"source: expected texts, and a kind of {', '.join(get_args(Origin))}, got {str(vars(self))[:80]!r}"
+            )
+
 
 @dataclass(frozen=True)
 class Phrase:
@@ -48,18 +57,48 @@ class Phrase:
     approved: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "owners", tuple(self.owners))
-        if not all(isinstance(each, str) for each in (self.text, self.part or "", self.approved, *self.owners)):
+        listed: Any = self.owners
+        owners: tuple[Any, ...] = tuple(listed) if isinstance(listed, list | tuple) else (None,)
+        object.__setattr__(self, "owners", owners)
+        told: tuple[Any, ...] = (self.text, "" if self.part is None else self.part, self.approved, *owners)
+        if not all(isinstance(each, str) for each in told) or not isinstance(cast("Any", self.source), Source):
             raise DataError(f"phrase {str(self.text)[:40]!r}: expected text, part, owners and approval as texts")
         if not self.text.strip() or not self.text.isprintable():
             raise DataError(f"phrase {self.text[:40]!r}: expected a printable text of one line, not empty")
 
+    @property
+    def seal(self) -> str:
+        """SHA-256 of text, part, classes and the person who let it in: what an approval holds for. No signature."""
+        told = json.dumps([self.text, self.part, self.owners, self.approved], ensure_ascii=True)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    @property
+    def concept(self) -> Concept:
+        """The phrase as a concept; one about a part is named after its class and part."""
+        owner = self.owners[0] if self.owners else None
+        name = f"{owner} / {self.part}: {self.text}" if self.part and owner else self.text
+        return Concept(name, owner=owner, text=self.text, part=self.part)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a language model said of the phrases: ``labels`` of each text (1, 0, None: not said), in the order of the phrases,
+    and the ``prior`` of each class, {class: {concept: 1, -1 or 0}}, both as ``concepts.told`` asks for them.
+    """
+
+    labels: dict[str, tuple[float | None, ...]] = field(default_factory=dict[str, tuple[float | None, ...]])
+    prior: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+
 
 @dataclass(frozen=True)
 class Book:
-    """Phrases in order; the same text (with the same part) stands once for each set of classes it serves."""
+    """Phrases in order; the same text (with the same part) stands once for each set of classes it serves.
+
+    ``measured``: what was asked about texts and classes, where it was.
+    """
 
     phrases: tuple[Phrase, ...] = ()
+    measured: Measured | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phrases", tuple(self.phrases))
@@ -82,11 +121,17 @@ class Book:
     @property
     def approved(self) -> Book:
         """The phrases that a person let in."""
-        return Book(tuple(phrase for phrase in self.phrases if phrase.approved))
+        return self.keep(i for i, phrase in enumerate(self.phrases) if phrase.approved)
 
     def keep(self, index: Iterable[int]) -> Book:
         """The phrases at ``index``, in that order."""
-        return Book(tuple(self.phrases[i] for i in index))
+        at, said = list(index), self.measured
+        if said is not None:
+            named = {phrase.concept.name for phrase in (self.phrases[i] for i in at)}
+            labels = {text: tuple(row[i] for i in at) for text, row in said.labels.items()}
+            prior = {name: {c: v for c, v in row.items() if c in named} for name, row in said.prior.items()}
+            said = Measured(labels, prior)
+        return Book(tuple(self.phrases[i] for i in at), said)
 
     def joined(self, other: Book) -> Book:
         """Both books; a phrase that stands in both is written once, for the classes of either."""
@@ -108,38 +153,52 @@ class Book:
         """
         if waiting := [phrase.text for phrase in self.phrases if not phrase.approved]:
             raise DataError(f"concept {waiting[0]!r} is not approved ({len(waiting)} are not); review them, or use .approved")
-        concepts = [
-            Concept(
-                f"{phrase.owners[0]} / {phrase.part}: {phrase.text}" if phrase.part and phrase.owners else phrase.text,
-                owner=phrase.owners[0] if phrase.owners else None,
-                text=phrase.text,
-                part=phrase.part,
-            )
-            for phrase in self.phrases
-        ]
-        return ConceptSpace(tuple(concepts), vectors)
+        return ConceptSpace(tuple(phrase.concept for phrase in self.phrases), vectors)
 
     def to_json(self) -> str:
-        return json.dumps({"schema": SCHEMA, "phrases": [asdict(p) for p in self.phrases]}, indent=1, ensure_ascii=False)
+        rows = [asdict(phrase) | {"seal": phrase.seal if phrase.approved else ""} for phrase in self.phrases]
+        said = {} if self.measured is None else {"measured": asdict(self.measured)}
+        return json.dumps({"schema": SCHEMA, "phrases": rows, **said}, indent=1, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str, place: str = "concepts") -> Book:
-        """The book written by ``to_json``; ``DataError`` when the text is not one."""
+        """The book written by ``to_json``; ``DataError`` when the text is not one.
+
+        An approval holds for the text, part and classes that it was given to: a phrase that was changed since waits again, and
+        a warning says so.
+        """
         try:
             found = json.loads(text)
             if found["schema"] != SCHEMA:
                 raise KeyError("schema")
+            seals = [row.pop("seal", "") for row in found["phrases"]]
             rows = [Phrase(**{**row, "source": Source(**row["source"])}) for row in found["phrases"]]
-        except DataError:
-            raise
+            said = _measured(found["measured"], len(rows)) if "measured" in found else None
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(f"{place}: expected JSON of schema {SCHEMA}, got {str(error)[:80]!r}") from error
-        return cls(tuple(rows))
+        broken = [i for i, (row, seal) in enumerate(zip(rows, seals, strict=True)) if row.approved and row.seal != seal]
+        if broken:
+            listed = ", ".join(str(i + 1) for i in broken[:10])
+            warnings.warn(f"{place}: changed since they were let in, so they wait again: phrases {listed}", stacklevel=2)
+        return cls(tuple(replace(p, approved="") if i in broken else p for i, p in enumerate(rows)), said)
 
     def save(self, path: str | Path) -> Path:
         """Write the book as one JSON file, whole or not at all."""
         write(Path(path), self.to_json().encode())
         return Path(path)
+
+
+def _measured(found: Any, count: int) -> Measured:
+    """What ``to_json`` wrote of labels and prior, checked."""
+    labels = {str(text): tuple(row) for text, row in found["labels"].items()}
+    if any(len(row) != count or any(value not in (0, 1, None) for value in row) for row in labels.values()):
+        raise DataError(f"measured: expected {count} labels of 0, 1 or null for each text")
+    prior = {str(name): {str(c): v for c, v in row.items()} for name, row in found["prior"].items()}
+    if any(v not in (-1, 0, 1) for row in prior.values() for v in row.values()):
+        raise DataError("measured: expected a prior of -1, 0 or 1")
+    return Measured(labels, prior)
 
 
 def merged(phrases: Iterable[Phrase]) -> Book:
@@ -162,9 +221,10 @@ def merged(phrases: Iterable[Phrase]) -> Book:
 def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
     """A list of concepts from a file that a person wrote, and so approved.
 
-    ``.txt``: a phrase on each line, '#' begins a comment. ``.json``: a list of phrases; ``{class: [phrases]}``, as LaBo's
-    lists; ``{class: {part: phrase}}``, or ``{class: ["part: phrase"]}`` with the same parts in each class, as PEEB's; or a
-    saved ``Book`` (its approved phrases). Classes not among ``classes`` (where given) are answered with 'did you mean'.
+    ``.txt``: a phrase on each line; a line that begins with '#' is a comment. ``.json``: a list of phrases;
+    ``{class: [phrases]}``, as LaBo's lists; ``{class: {part: phrase}}``, or ``{class: ["part: phrase"]}`` with the same parts
+    in each class, as PEEB's; or a saved ``Book`` (its approved phrases). Classes not among ``classes`` (where given) are
+    answered with 'did you mean'.
     """
     path = Path(path)
     try:
@@ -174,7 +234,9 @@ def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
     source, name = Source("file", path.name), str(path)
     if path.suffix.lower() == ".json":
         try:
-            found = json.loads(text)
+            found = json.loads(text, object_pairs_hook=_once)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"{name}: expected JSON, got {str(error)[:80]}") from error
         if isinstance(found, dict) and "schema" in found:
@@ -182,14 +244,42 @@ def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
         else:
             book = merged(_phrases(found, source, name))
     else:
-        lines = (line.split("#")[0].strip() for line in text.splitlines())
-        book = merged(Phrase(line, source=source, approved=path.name) for line in lines if line)
+        lines = (line.strip() for line in text.splitlines())
+        book = merged(Phrase(line, source=source, approved=path.name) for line in lines if line and not line.startswith("#"))
     if not len(book):
         raise DataError(f"{name}: expected at least one approved phrase, got none; review it, or write one a line")
     for owner in book.classes if classes else ():
         if owner not in classes:
             raise unknown(f"class in {name}", owner, classes)
     return book
+
+
+def fitting(book: Book, classes: Sequence[str], place: str = "words") -> None:
+    """Do the classes that phrases were written for stand in the data? ``classes`` are the data's.
+
+    A name that is none of them, but near one that has no phrase, is a slip: the error offers it. Other names, whose phrases
+    count for no class, and classes that have no phrase are named in warnings.
+    """
+
+    def told(names: Sequence[str]) -> str:
+        return ", ".join(map(repr, names[:10])) + (" ..." if len(names) > 10 else "")
+
+    written = set(book.classes)
+    bare = [name for name in classes if name not in written]
+    if not written or not classes:
+        return
+    strange = [owner for owner in book.classes if owner not in classes]
+    plain = {name.casefold().replace("_", " "): name for name in bare}
+    for owner in strange:
+        if near := get_close_matches(owner.casefold().replace("_", " "), plain, n=1, cutoff=0.6):
+            meant = plain[near[0]]
+            raise UnknownName(f"unknown class in {place} {owner!r}; did you mean {meant!r}? The data's are {told(classes)}")
+    if strange:
+        warnings.warn(f"{place}: phrases of {told(strange)} count for no class; the data's are {told(classes)}", stacklevel=3)
+    if bare:
+        warnings.warn(
+            f"{place}: no phrase was written for {told(bare)}; a method that reads owners never answers so", stacklevel=3
+        )
 
 
 def _phrases(found: Any, source: Source, place: str) -> list[Phrase]:
@@ -214,12 +304,30 @@ def _phrases(found: Any, source: Source, place: str) -> list[Phrase]:
     return rows
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names stand once; of two the last would win without a word."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise DataError(f"{next(n for n in names if names.count(n) > 1)!r} stands twice; join its lists")
+    return made
+
+
 def _parts(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parts that every class describes as 'part: phrase', in the same order; else none."""
+    """The parts that every class describes as 'part: phrase', in the same order; else none, with a warning if most do."""
+    lists = [cast("list[Any]", own) if isinstance(own, list) else [] for own in found.values()]
     every: set[tuple[str, ...]] = set()
-    for own in found.values():
-        if not isinstance(own, list) or not all(isinstance(t, str) and ":" in t for t in cast("list[Any]", own)):
-            return ()
-        every.add(tuple(text.split(":", 1)[0].strip() for text in cast("list[str]", own)))
+    for own in lists:
+        if not own or not all(isinstance(t, str) and ":" in t for t in own):
+            every.add(())
+        else:
+            every.add(tuple(text.split(":", 1)[0].strip() for text in cast("list[str]", own)))
     parts = every.pop() if len(every) == 1 else ()
-    return parts if len(set(parts)) == len(parts) else ()
+    if parts and len(set(parts)) == len(parts):
+        return parts
+    texts = [text for own in lists for text in own if isinstance(text, str)]
+    marked = sum(":" in text for text in texts)
+    if texts and 2 * marked > len(texts):
+        said = f"{marked} of {len(texts)} phrases read 'part: phrase', but the classes do not all list the same parts once"
+        warnings.warn(f"words: {said}; taken as plain phrases", stacklevel=4)
+    return ()

@@ -43,6 +43,15 @@ def passages(documents: Mapping[str, str], size: int = PASSAGE) -> list[Passage]
     return found
 
 
+def stem(word: str) -> str:
+    """A word without the ending of a plural: cells, cell; biopsies, biopsy; bosses, boss. No other ending is touched."""
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("sses", "xes", "zes", "ches", "shes")) and len(word) > 4:
+        return word[:-2]
+    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3 else word
+
+
 class Library:
     """Passages that can be searched, each given out once."""
 
@@ -54,19 +63,27 @@ class Library:
             raise DataError("documents: expected at least one with text, got none")
         self._bm25s: Any = require("bm25s", "llm")
         self._index = self._bm25s.BM25()
-        tokens = self._bm25s.tokenize([p.text for p in self.passages], stopwords="en", show_progress=False)
+        tokens = self._tokens([p.text for p in self.passages])
         self._index.index(tokens, show_progress=False)
         self._used: set[int] = set()
         self._whole = {name: _level(text) for name, text in documents.items()}
 
+    def _tokens(self, texts: list[str]) -> Any:
+        return self._bm25s.tokenize(texts, stopwords="en", stemmer=lambda found: list(map(stem, found)), show_progress=False)
+
     def search(self, query: str, *, best: int = 50, new: int = 10) -> list[Passage]:
         """Of the ``best`` passages for a query the first ``new`` that were not given out before; they are now."""
-        tokens = self._bm25s.tokenize([query], stopwords="en", show_progress=False)
+        tokens = self._tokens([query])
         count = min(best, len(self.passages))
         rows, scores = self._index.retrieve(tokens, k=count, show_progress=False, sorted=True)
         found = [int(i) for i, score in zip(rows[0], scores[0], strict=True) if score > 0 and int(i) not in self._used][:new]
         self._used.update(found)
         return [self.passages[i] for i in found]
+
+    def about(self, name: str) -> bool:
+        """Does some passage share a word with a name?"""
+        scores = self._index.retrieve(self._tokens([name]), k=1, show_progress=False, sorted=True)[1]
+        return bool(scores[0][0] > 0)
 
     def holds(self, document: str, quote: str) -> bool:
         """Whether the words of a quote really stand in the document; case and white space make no difference."""

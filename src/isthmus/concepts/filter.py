@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from isthmus.concepts.book import Book, Phrase
-from isthmus.errors import DataError
+from isthmus.errors import DataError, OptionError
+from isthmus.numerics.words import highest
 
 Texts = Callable[[Sequence[str]], Tensor]
 Similarity = Callable[[Sequence[str], Sequence[str]], Tensor]
@@ -34,8 +35,13 @@ class Filtered:
 
 
 def _by(book: Book, reason: Callable[[Phrase], str | None]) -> Filtered:
-    said = [(phrase, reason(phrase)) for phrase in book]
-    return Filtered(Book(tuple(p for p, why in said if why is None)), tuple((p, why) for p, why in said if why is not None))
+    return _at(book, lambda i: reason(book.phrases[i]))
+
+
+def _at(book: Book, reason: Callable[[int], str | None]) -> Filtered:
+    said = [(i, phrase, reason(i)) for i, phrase in enumerate(book)]
+    kept = book.keep(i for i, _, why in said if why is None)
+    return Filtered(kept, tuple((p, why) for _, p, why in said if why is not None))
 
 
 def length(book: Book, longest: int = 30) -> Filtered:
@@ -58,7 +64,7 @@ def containing(book: Book, classes: Sequence[str], *, case: bool = False) -> Fil
     fold = (lambda text: text) if case else str.casefold
 
     def reason(phrase: Phrase) -> str | None:
-        found = next((name for name in classes if fold(name) in fold(phrase.text)), None)
+        found = next((name for name in classes if name.strip() and fold(name) in fold(phrase.text)), None)
         return None if found is None else f"holds the class name {found!r}"
 
     return _by(book, reason)
@@ -67,6 +73,8 @@ def containing(book: Book, classes: Sequence[str], *, case: bool = False) -> Fil
 def cosine(*encoders: tuple[Texts, float]) -> Similarity:
     """Weighted mean of cosines by several text encoders; Label-free CBM takes mpnet once and CLIP ViT-B/16 three times."""
     total = sum(weight for _, weight in encoders)
+    if total <= 0:
+        raise OptionError("cosine: expected at least one text encoder, with weights above 0 in sum")
 
     def similarity(a: Sequence[str], b: Sequence[str]) -> Tensor:
         parts = [weight * (F.normalize(e(a), dim=-1) @ F.normalize(e(b), dim=-1).T) for e, weight in encoders]
@@ -77,16 +85,16 @@ def cosine(*encoders: tuple[Texts, float]) -> Similarity:
 
 def similar_to_class(book: Book, classes: Sequence[str], similarity: Similarity, most: float = 0.85) -> Filtered:
     """Drop phrases at least ``most`` similar to any class name (Label-free CBM: .85). One matrix, no loop over pairs."""
-    if not len(book):
+    if not len(book) or not len(classes):
         return Filtered(book)
     table = _table(similarity(book.texts, classes), len(book), len(classes))
-    best = dict(zip(map(id, book), zip(*(t.tolist() for t in table.max(1)), strict=True), strict=True))
+    best = list(zip(*(t.tolist() for t in table.max(1)), strict=True))
 
-    def reason(phrase: Phrase) -> str | None:
-        value, at = best[id(phrase)]
+    def reason(i: int) -> str | None:
+        value, at = best[i]
         return f"{value:.2f} similar to the class {classes[at]!r}, below {most:g} asked" if value >= most else None
 
-    return _by(book, reason)
+    return _at(book, reason)
 
 
 def near_duplicates(book: Book, similarity: Similarity, most: float = 0.9) -> Filtered:
@@ -107,8 +115,8 @@ def near_duplicates(book: Book, similarity: Similarity, most: float = 0.9) -> Fi
             continue
         out, stays = (i, j) if whole[i] < whole[j] else (j, i)
         gone[out] = f"{float(table[i, j]):.2f} similar to {texts[stays]!r}, below {most:g} asked"
-    why = {id(book.phrases[order[place]]): reason for place, reason in gone.items()}
-    return _by(book, lambda p: why.get(id(p)))
+    why = {order[place]: reason for place, reason in gone.items()}
+    return _at(book, why.get)
 
 
 def labelfree(book: Book, classes: Sequence[str], similarity: Similarity | None, *, longest: int = 30) -> Filtered:
@@ -128,20 +136,21 @@ def active(book: Book, similarities: Tensor, cutoff: float = 0.25) -> Filtered:
     .25 on CIFAR, .26 on CUB, .28 on ImageNet, for cosines of CLIP ViT-B/16 (Label-free CBM); other encoders need another.
     """
     table = _table(similarities, len(similarities), len(book))
-    mean = table.topk(min(5, len(table)), dim=0).values.mean(0).tolist()
-    value = dict(zip(map(id, book), mean, strict=True))
-    return _by(book, lambda p: f"five highest similarities {value[id(p)]:.3f} on average" if value[id(p)] <= cutoff else None)
+    value = highest(table).tolist()
+    return _at(book, lambda i: f"five highest similarities {value[i]:.3f} on average" if value[i] <= cutoff else None)
 
 
 def predicted(book: Book, scores: Tensor, cutoff: float = 0.45) -> Filtered:
     """Drop phrases whose projection follows them with a validation score (K,) of at most ``cutoff`` (cos-cubed: .45)."""
     if scores.shape != (len(book),):
         raise DataError(f"scores: expected {len(book)}, one for each phrase, got shape {tuple(scores.shape)}")
-    value = dict(zip(map(id, book), scores.tolist(), strict=True))
-    return _by(book, lambda p: f"predicted with {value[id(p)]:.3f}, above {cutoff:g} asked" if value[id(p)] <= cutoff else None)
+    value = _table(scores[None], 1, len(book))[0].tolist()
+    return _at(book, lambda i: f"predicted with {value[i]:.3f}, above {cutoff:g} asked" if value[i] <= cutoff else None)
 
 
 def _table(found: Tensor, rows: int, columns: int) -> Tensor:
     if tuple(found.shape) != (rows, columns):
         raise DataError(f"similarity: expected shape ({rows}, {columns}), got {tuple(found.shape)}")
+    if bool(found.isnan().any()):
+        raise DataError("similarity: expected numbers, got NaN")
     return found

@@ -100,7 +100,7 @@ class LanguageModel:
         schema = json.dumps(output.model_json_schema(), sort_keys=True)
         text = f"{RULES}\n\n{prompt}\n\n{_FORM}{schema}"
         options = {"temperature": heat, "max_tokens": self.max_tokens, "sample": sample}
-        key = content_key({"model": self.name, "prompt": text, "options": options, "schema": schema})
+        key = content_key({"server": self.base_url, "model": self.name, "prompt": text, "options": options, "schema": schema})
         if (found := self.replies.get(key, output)) is not None:
             self.spending.cached += 1
             return Reply(*found, cached=True)

@@ -20,16 +20,21 @@ Rule = Callable[[Book, int, int], Book]
 def approve(book: Book, index: Collection[int], who: str) -> Book:
     """The book with the phrases at ``index`` (from 0) let in by ``who``.
 
-    Each text is checked again, for the file may have been changed since; ``DataError`` names the first that is not safe.
+    Each text and part, and the classes' names, are checked again, for the file may have been changed since; ``DataError`` names
+    the first that is not safe.
     """
     if not who.strip() or not who.isprintable() or len(who) > 80:
         raise OptionError(f"who {shown(who)!r}: expected the name of the person who lets them in, at most 80 characters")
     chosen = _inside(book, index)
     for i in sorted(chosen):
-        found = checked(book.phrases[i].text, classes=book.classes, longest=10**4)
-        if isinstance(found, Refused):
-            raise DataError(f"phrase {i + 1} {found.text!r} cannot be let in: {found.reason}; refuse it")
-    return Book(tuple(replace(p, approved=who.strip()) if i in chosen else p for i, p in enumerate(book)))
+        phrase = book.phrases[i]
+        part = [] if phrase.part is None else [checked(phrase.part, longest=200)]
+        for found in (checked(phrase.text, classes=book.classes, longest=10**4), *part):
+            if isinstance(found, Refused):
+                raise DataError(f"phrase {i + 1} {found.text!r} cannot be let in: {found.reason}; refuse it")
+        if bad := [owner for owner in phrase.owners if len(owner) > 200 or not owner.strip() or not owner.isprintable()]:
+            raise DataError(f"phrase {i + 1}, class {shown(bad[0])!r}: expected a printable name of at most 200 characters")
+    return Book(tuple(replace(p, approved=who.strip()) if i in chosen else p for i, p in enumerate(book)), book.measured)
 
 
 def refuse(book: Book, index: Collection[int]) -> Book:

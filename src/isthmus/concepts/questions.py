@@ -19,7 +19,7 @@ from isthmus.concepts.failures import ReplyError
 from isthmus.concepts.llm import Call, LanguageModel, Reply, model_of
 from isthmus.concepts.propose import Progress, Proposal, named_classes
 from isthmus.concepts.safe import LONGEST, Refused, checked, quoted, shown
-from isthmus.errors import OptionError
+from isthmus.errors import DataError, OptionError
 
 REPORTS = 100  # texts that a candidate is tried on
 MINORITY = 0.1  # the least share of the rarer answer among them
@@ -63,6 +63,8 @@ def questions(
 ) -> Proposal:
     """Up to ``most`` unapproved yes/no questions from ``documents`` {id: text}, each with document and quote.
 
+    Each is written for the class whose query led to it (a language model's ``prior`` says more: ``told``). ``DataError`` where
+    no passage is about any class: retrieval is by words, plurals aside.
     A query of the queue, at most ``rounds`` of them, brings the ``new`` first unused of its ``best`` passages. A question
     is refused when it is no safe text, names a class, or its quote does not stand in the passage's document; when it is
     there already; and when the model judges it not visual, not answerable or a duplicate. With ``reports`` (texts about
@@ -72,13 +74,15 @@ def questions(
     if min(most, rounds, best, new) < 1:
         raise OptionError("most, rounds, best, new: expected at least 1 each")
     model, library = model_of(ask), Library(documents)
-    queue, found, refused = deque(names), list[Phrase](), list[Refused]()
+    known = _spoken_of(names, library)
+    queue, found = deque((name, name) for name in known), list[Phrase]()
+    refused = [Refused("", "no passage was found for it", name) for name in names if name not in known]
     asked = failed = 0
     last: ReplyError | None = None
     for _ in range(rounds):
         if not queue or len(found) >= most:
             break
-        query = queue.popleft()
+        query, owner = queue.popleft()
         some = library.search(f"{query} visual findings, criteria of diagnosis, appearance", best=best, new=new)
         if not some:
             continue
@@ -94,18 +98,28 @@ def questions(
                 break
             made = _candidate(each, reply, some, library, names, longest)
             if isinstance(made, Phrase):
+                made = replace(made, owners=(owner,))
                 reason = _reason(made.text, [p.text for p in found], model, reports, domain)
                 made = made if reason is None else Refused(shown(made.text), reason)
             if isinstance(made, Refused):
                 refused.append(made)
                 continue
             found.append(made)
-            queue.append(made.text)
+            queue.append((made.text, owner))
         if progress is not None:
             progress("questions", min(len(found), most), most, {"refused": len(refused), "queue": len(queue)})
     if last is not None and failed == asked:
         raise last
     return Proposal(Book(tuple(found)), tuple(refused))
+
+
+def _spoken_of(names: Sequence[str], library: Library) -> list[str]:
+    """The classes that some passage is about; ``DataError`` where there is none."""
+    known = [name for name in names if library.about(name)]
+    if not known:
+        listed = ", ".join(shown(name, 40) for name in names[:5])
+        raise DataError(f"documents: no passage was found for any class ({listed}); do the texts name them as the classes do?")
+    return known
 
 
 def _prompt(query: str, some: Sequence[Passage], domain: str, longest: int) -> str:

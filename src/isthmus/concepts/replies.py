@@ -1,7 +1,7 @@
-"""Replies of a language model on disk, by content: the same question to the same model is asked once.
+"""Replies of a language model on disk, by content: the same question to the same server and model is asked once.
 
-One JSON file for each: ``<folder>/<SHA-256 of model, prompt, options, schema>.json``. A file that is damaged is no reply:
-it is asked again and written anew. Failures are never kept.
+One JSON file for each: ``<folder>/<SHA-256 of server, model, prompt, options, schema>.json``. A damaged file is no reply: it is
+asked again and written anew. Failures are never kept.
 """
 
 from __future__ import annotations

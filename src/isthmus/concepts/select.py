@@ -29,12 +29,13 @@ def by_class(
     rule: Rule = "submodular",
     score: words.Score = "mi",
     beta: float = 1.0,
-    scale: float = 1e7,
+    scale: float | None = None,
     seed: int = 0,
 ) -> Book:
     """At most ``each`` of every class's own phrases; images (n, d) of training rows and vectors (K, d) in one text space.
 
-    Rules and scores as in ``numerics.words.choose``. A phrase of several classes is a candidate of the first, as in LaBo.
+    Rules and scores as in ``numerics.words.choose``; ``scale`` None brings scores to the scale of coverage in any text space
+    (LaBo's 1e7 does in CLIP's). A phrase of several classes is a candidate of the first, as in LaBo.
     """
     owned = _owned(book, task)
     similarity = words.by_class(images, vectors, y, task.width)

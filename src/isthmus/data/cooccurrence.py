@@ -20,7 +20,19 @@ from isthmus.errors import DataError
 
 NEAR = 0.95  # correlation from which two concepts say nearly the same
 TOLD = 0.99  # share of a class's rows (and of no others) from which a concept is the class
+FEWEST = 20  # rows known in both, below which two concepts are not compared
 MOST = 100_000  # rows that are read for twins in two splits
+ORDER = (
+    "class level",
+    "label in concept",
+    "never apart",
+    "few combinations",
+    "twins",
+    "near",
+    "constant",
+    "unknown",
+    "implied",
+)  # warnings, the gravest first
 Floats = NDArray[np.float64]
 
 
@@ -58,8 +70,7 @@ def audit(data: Table | Splits) -> dict[str, Any]:
         facts["labels"] = "none"
     if isinstance(data, Splits):
         found += _twins(data)
-    order = {"warning": 0, "note": 1}
-    found.sort(key=lambda f: order[f.level])
+    found.sort(key=lambda f: ORDER.index(f.kind) if f.level == "warning" else len(ORDER))
     return {
         "schema": "isthmus.data-audit/1",
         "name": data.name if isinstance(data, Splits) else "data",
@@ -101,6 +112,8 @@ def _pairs(table: Table, c: Floats) -> Iterator[Finding]:
             if owner[i] == owner[j] or np.isnan(phi[i, j]):
                 continue
             pair, value = (columns[j], columns[i]), float(phi[i, j])
+            if n[i, j] < FEWEST:
+                continue
             if abs(value) > 1 - 1e-9:
                 same = "equal" if value > 0 else "opposite"
                 words = f"{pair[0]} and {pair[1]} never occur apart ({same} on every row): no model can tell which it learnt"
@@ -128,9 +141,13 @@ def _told(table: Table, c: Floats) -> Iterator[Finding]:
             rows = ~np.isnan(c[:, k]) & ~np.isnan(truth)
             agree = float(((c[rows, k] > 0.5) == (truth[rows] > 0.5)).mean()) if rows.any() else 0.0
             alone = bool(rows.any()) and 0 < truth[rows].mean() < 1
-            sure = min(_agreement(c[rows, k] > 0.5, truth[rows] > 0.5)) if alone else 0.0
-            if sure >= TOLD:
-                words = f"{name} is {label!r} itself ({agree:.1%} of rows agree): the label stands in the concepts"
+            own, told = c[rows, k] > 0.5, truth[rows] > 0.5
+            sure, turned = (min(_agreement(side, told)) if alone else 0.0 for side in (own, ~own))
+            turned = 0.0 if table.task.kind == "classes" and table.task.width == 2 else turned  # it is the other class
+            if max(sure, turned) >= TOLD:
+                itself = "itself" if sure >= turned else "turned over"
+                agree = agree if sure >= turned else 1 - agree
+                words = f"{name} is {label!r} {itself} ({agree:.1%} of rows agree): the label stands in the concepts"
                 yield Finding("label in concept", "warning", (name,), agree, words)
 
 
@@ -169,7 +186,8 @@ def _variety(table: Table, c: Floats) -> tuple[list[Finding], dict[str, Any]]:
         )
         return [Finding("class level", "warning", (), 1.0, words)], facts
     mean = float(np.mean(list(each.values())))
-    if mean < 10:
+    possible = float(np.prod([max(concept.width, 2) for concept in table.space.concepts if concept.kind != "continuous"]))
+    if mean < min(10, possible / 2):
         words = f"few combinations of concepts occur: {mean:.1f} a class on average, {each[fewest]} in {fewest!r}"
         return [Finding("few combinations", "warning", (), mean, words)], facts
     return [], facts

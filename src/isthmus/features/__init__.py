@@ -3,6 +3,7 @@
 ``build("resnet")``, ``rebuild(recipe)``, ``names()``; importing this package imports no optional dependency.
 """
 
+from isthmus.features.aligned import Aligned
 from isthmus.features.language import sentence_encoder, text_backbone
 from isthmus.features.pretrained import mobilenetv2, resnet_cifar
 from isthmus.features.registry import Chain, Features, Recipe, build, chain, entries, features_builder, names, rebuild
@@ -12,6 +13,7 @@ from isthmus.features.transformers import vision_backbone
 from isthmus.features.vision import cells, cnn, resnet
 
 __all__ = [
+    "Aligned",
     "Chain",
     "Features",
     "Recipe",

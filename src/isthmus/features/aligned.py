@@ -81,8 +81,9 @@ def aligned(backbone: Features, dim: int, *, card: dict[str, Any] | None = None)
 class Fit:
     """An affine map: ``weight`` (d, D), ``bias`` (d,), the ``center`` of texts, and how it does on pairs held out.
 
-    ``strength`` of the ridge; ``whiten`` of the texts (None: plain). ``r2`` = 1 - mean squared error / variance of the held-out
-    targets (of the ridge, before whitening). ``retrieval``: the share of held-out rows whose own caption is the nearest of the
+    ``strength`` of the ridge; ``whiten`` of the texts (None: plain), ``metric`` (d, d) what that did to them. ``r2`` = 1 - mean
+    squared error / variance of the held-out targets, whitened as the map is; ``ridge_r2`` that before whitening, which parts
+    equals in ``retrieval``. ``retrieval``: the share of held-out rows whose own caption is the nearest of the
     different captions held out, each caption counting alike; ``chance`` is one over their number.
     """
 
@@ -94,6 +95,8 @@ class Fit:
     r2: float = math.nan
     retrieval: float = math.nan
     chance: float = math.nan
+    ridge_r2: float = math.nan
+    metric: Tensor | None = None
 
 
 def ridge(z: Tensor, t: Tensor, strength: float, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -133,6 +136,15 @@ def whitened(plain: tuple[Tensor, Tensor], z: Tensor, t: Tensor, whiten: float) 
     return (10 / length * w).float(), (10 / length * b).float(), center.float()
 
 
+def _metric(w: Tensor, plain: Tensor, t: Tensor, center: Tensor, whiten: float) -> Tensor:
+    """(d, d) what whitening by ``whiten`` made of the texts t, at the scale of the whitened map w of the ridge ``plain``."""
+    texts = torch.unique(t, dim=0).double() - center.double()
+    spread = texts.T @ texts / len(texts)
+    metric = torch.linalg.inv(spread + whiten * float(spread.diagonal().mean()) * torch.eye(len(spread), dtype=torch.double))
+    made = metric @ plain.double()
+    return float((w.double() * made).sum() / made.square().sum().clamp(min=1e-300)) * metric
+
+
 def fit(
     z: Tensor,
     t: Tensor,
@@ -150,6 +162,10 @@ def fit(
     """
     if z.ndim != 2 or t.ndim != 2 or len(z) != len(t):
         raise DataError(f"align: expected features (n, D) and as many texts (n, d), got {tuple(z.shape)} and {tuple(t.shape)}")
+    if not strengths or not whiten or not bool(z.isfinite().all() & t.isfinite().all()):
+        raise DataError("align: expected finite features and texts, and strengths and whitenings to try")
+    if len(torch.unique(t, dim=0)) < 2:
+        raise DataError("align: expected captions of two kinds at least, got one text for all rows; nothing ties rows to words")
     inside = torch.ones(len(z), dtype=torch.bool)
     inside[torch.as_tensor(held, dtype=torch.long)] = False
     if not 2 <= int(inside.sum()) < len(z):
@@ -161,17 +177,18 @@ def fit(
         for each in whiten:
             found = _fit(plain, z[inside], t[inside], strength, each)
             found = replace(found, **quality(found, plain, z[~inside], t[~inside]))
-            if best is None or (found.retrieval, found.r2) > (best.retrieval, best.r2):
+            if best is None or (found.retrieval, found.ridge_r2) > (best.retrieval, best.ridge_r2):
                 best = found
     assert best is not None
     whole = _fit(ridge(z, t, best.strength, weight), z, t, best.strength, best.whiten)
-    return replace(whole, r2=best.r2, retrieval=best.retrieval, chance=best.chance)
+    return replace(whole, **{name: getattr(best, name) for name in ("r2", "retrieval", "chance", "ridge_r2")})
 
 
 def _fit(plain: tuple[Tensor, Tensor], z: Tensor, t: Tensor, strength: float, whiten: float | None) -> Fit:
     if whiten is None:
         return Fit(*plain, torch.zeros(t.shape[1]), strength, None)
-    return Fit(*whitened(plain, z, t, whiten), strength, whiten)
+    w, b, center = whitened(plain, z, t, whiten)
+    return Fit(w, b, center, strength, whiten, metric=_metric(w, plain[0], t, center, whiten))
 
 
 def _weights(t: Tensor) -> Tensor:
@@ -181,14 +198,18 @@ def _weights(t: Tensor) -> Tensor:
 
 
 def quality(found: Fit, plain: tuple[Tensor, Tensor], z: Tensor, t: Tensor) -> dict[str, float]:
-    """R² of the ridge, retrieval and its chance level of a map on pairs it has not seen."""
-    error, spread = (F.linear(z.float(), *plain) - t).square().mean(), (t - t.mean(0)).square().mean()
+    """R² of the map and of the ridge, retrieval and its chance level on pairs that neither has seen."""
     texts, own = torch.unique(t, dim=0, return_inverse=True)
     e = F.linear(z.float(), found.weight, found.bias)
     nearest = (e @ F.normalize(texts - found.center, dim=-1).T).argmax(-1)
-    r2 = float(1 - error / spread.clamp(min=1e-12))
+    ridge_r2 = _r2(F.linear(z.float(), *plain), t)
+    r2 = ridge_r2 if found.metric is None else _r2(e, ((t - found.center).double() @ found.metric.T).float())
     right = torch.zeros(len(texts)).index_add_(0, own, (nearest == own).float()) / torch.bincount(own)
-    return {"r2": r2, "retrieval": float(right.mean()), "chance": 1 / len(texts)}
+    return {"r2": r2, "retrieval": float(right.mean()), "chance": 1 / len(texts), "ridge_r2": ridge_r2}
+
+
+def _r2(made: Tensor, target: Tensor) -> float:
+    return float(1 - (made - target).square().mean() / (target - target.mean(0)).square().mean().clamp(min=1e-12))
 
 
 def align(
@@ -232,6 +253,7 @@ def align(
         "strength": found.strength,
         "whiten": found.whiten,
         "r2": round(found.r2, 4),
+        "ridge_r2": round(found.ridge_r2, 4),
         "retrieval": round(found.retrieval, 4),
         "chance": round(found.chance, 4),
     }

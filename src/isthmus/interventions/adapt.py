@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.data.table import Table
-from isthmus.errors import OptionError
+from isthmus.errors import DataError, OptionError
 from isthmus.given import Given
-from isthmus.heads.residual import ResidualHead
-from isthmus.interventions.handles import beside, weights_of
+from isthmus.interventions.handles import beside, bias_of, weights_of
 from isthmus.interventions.record import What, edited, features_of
 from isthmus.model import ConceptModel, Contributes
 from isthmus.train import CHUNK
@@ -71,7 +70,7 @@ def adapt(
     _checked(model, most, gammas, tolerance)
 
     def change(new: ConceptModel) -> What:
-        w, bias = weights_of(new, "adapt"), _bias(new)
+        w, bias = weights_of(new, "adapt"), bias_of(new, "adapt")
         shots, home = shown(new, w, support), shown(new, w, source)
         known = of_source(new, home)
         plans = [(m, a, g) for m, a, g in product(counts(most), counts(most), sorted(gammas)) if a or g == min(gammas)]
@@ -122,18 +121,11 @@ def counts(most: int) -> list[int]:
     return [*found, most]
 
 
-def _bias(model: ConceptModel) -> Tensor:
-    """(Y,) the bias of a linear head, to be set in place."""
-    head = model.head.inner if isinstance(model.head, ResidualHead) else model.head
-    found = [p for name, p in head.named_parameters() if name.endswith("bias") and p.shape == (model.task.width,)]
-    if len(found) != 1:
-        raise OptionError(f"adapt: needs a linear head with one bias for each class, got {type(head).__name__}")
-    return found[0]
-
-
 @torch.no_grad()
 def shown(model: ConceptModel, w: nn.Parameter, table: Table) -> Rows:
     """What the head is shown of each row: its contributions under weights of 1."""
+    if not len(table):
+        raise DataError("adapt: expected at least one row of the new domain and of the source, got none")
     z, head = features_of(model, table), cast("Contributes", model.head)
     parts: list[Tensor] = []
     logits: list[Tensor] = []

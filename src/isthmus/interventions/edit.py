@@ -10,6 +10,7 @@ that came in is not touched. ``why`` must be said; ``who`` is the user of the op
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -198,8 +199,9 @@ def retext(
 
     The text's ``vector`` (D,) in the model's text space, or an ``encoder`` for it: text features, or a function, [text] ->
     (1, D). The bottleneck must be made from texts (``write_text``, and a space with ``vectors``); a head that is made from
-    them too is told as well. No other column may change: ``validation`` rows check it. ``name``: a new name, too. Needs a
-    concept of one column.
+    them too is told as well. Mean, deviation and percentiles of the column are read off ``validation`` rows; without such rows
+    they stay those of the old text, which is warned of and written down. No other column may change: ``validation`` rows check
+    it. ``name``: a new name, too. Needs a concept of one column.
     """
 
     def change(new: ConceptModel) -> What:
@@ -215,12 +217,28 @@ def retext(
         for put in (write, tell):
             if put is not None:
                 put(torch.tensor([k], device=new.device), row.to(new.device)[None])
-        return {"concept": old.name, "text": {"from": old.text, "to": text}, "vector": chain.sha(row.tolist()), "names": names}
+        said = _statistics(new, k, validation)
+        texts = {"from": old.text, "to": text}
+        return {"concept": old.name, "text": texts, "vector": chain.sha(row.tolist()), "names": names, **said}
 
     new = edited(model, "retext", change, why=why, who=who, validation=validation)
     if validation is not None:
         _alone(model, new, new.space.slices[new.space.index(name or concept)].start, validation)
     return new
+
+
+@torch.no_grad()
+def _statistics(new: ConceptModel, k: int, rows: Table | None) -> dict[str, str]:
+    """Read what was measured of the old text (mean, deviation, percentiles) off ``rows``; warn where there are none."""
+    refresh = getattr(new.bottleneck, "refresh", None)
+    if refresh is None:
+        return {}
+    if rows is None:
+        said = "those of the old text: give validation rows to read them anew"
+        warnings.warn(f"retext: mean, deviation and percentiles of {new.space.columns[k]!r} are {said}", stacklevel=5)
+        return {"statistics": said}
+    refresh(torch.tensor([k], device=new.device), features_of(new, rows).to(new.device))
+    return {"statistics": f"read off {len(rows)} validation rows"}
 
 
 def _retold(space: ConceptSpace, m: int, k: int, text: str, names: Mapping[str, str], row: Tensor) -> ConceptSpace:

@@ -22,11 +22,14 @@ from isthmus.data.table import Fold, Splits, Table
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Given
 from isthmus.interventions import chain
-from isthmus.interventions.handles import class_indices, weights_of
+from isthmus.interventions.edit import follow
+from isthmus.interventions.handles import bias_of, class_indices, weights_of
 from isthmus.interventions.record import What, edited, features_of, record
 from isthmus.metrics import METRICS, interval, resamples
 from isthmus.model import ConceptModel, Concepts, Contributes, feedforward
+from isthmus.space import EMPTY
 from isthmus.train import CHUNK, Learn, encode, seeded
+from isthmus.train import encoder as trainable
 
 How = Literal["head", "relabel"]
 Labels = Literal["random", "targeted"]
@@ -112,14 +115,15 @@ def _mean(model: ConceptModel, z: Tensor) -> Tensor:
 
 def forget(
     model: ConceptModel, data: Splits, label: str | int, *, by: How = "relabel", labels: Labels = "random", most: int = 5,
-    retain: float = 1.0, epochs: int = 5, lr: float = 1e-3, batch_size: int = 128, seed: int = 0, why: str,
-    who: str | None = None, validation: Table | None = None,
+    retain: float = 1.0, encoder: bool = False, epochs: int = 5, lr: float = 1e-3, batch_size: int = 128, seed: int = 0,
+    why: str, who: str | None = None, validation: Table | None = None,
 ) -> ConceptModel:  # fmt: skip
     """Make a model forget a class. ``by`` 'head': its row of a linear head is emptied, at once and exactly; nothing is erased.
 
     'relabel': bottleneck and head go on learning for ``epochs`` on the class's training rows under other labels ('random', or
     'targeted': the class that is nearest by its ``most`` concepts) and a ``retain`` share of the other rows, whose concept
-    labels are learnt, too, where they are known; features stay frozen. The entry names the concepts that make the class, and
+    labels are learnt, too, where they are known; features stay frozen, unless ``encoder``: what a probe finds in them can only
+    be unlearnt there. The entry names the concepts that make the class, and
     the seconds it took.
     """
     if by not in ("head", "relabel") or labels not in ("random", "targeted"):
@@ -138,15 +142,19 @@ def forget(
             return {"class": new.task.names[t], "by": by, "concepts": made, "seconds": round(time.perf_counter() - began, 3)}
 
         return edited(model, "forget", change, why=why, who=who, validation=rows)
+    if encoder and not any(True for _ in trainable(model.features)[1].parameters()):
+        raise OptionError("forget: these features have no weights to learn; leave encoder out")
+    parts = ("features", "bottleneck", "head") if encoder else ("bottleneck", "head")
     new, told = deepcopy(model), _relabelled(model, data, t, labels, retain, list(made), seed)
     learn = Learn(
-        losses.task if told.train.c is None else losses.Both(), ("bottleneck", "head"), lr=lr, epochs=epochs,
+        losses.task if told.train.c is None else losses.Both(), parts, lr=lr, epochs=epochs,
         batch_size=batch_size, patience=0, name="forget", through="feedforward" if new.solver is feedforward else "solver",
     )  # fmt: skip
     with seeded(seed):
         learn(new, told)
     what: What = {
-        "class": new.task.names[t], "by": by, "labels": labels, "concepts": made, "retain": retain, "epochs": epochs, "lr": lr,
+        "class": new.task.names[t], "by": by, "labels": labels, "concepts": made, "retain": retain, "encoder": encoder,
+        "epochs": epochs, "lr": lr,
         "seed": seed, "seconds": round(time.perf_counter() - began, 3),
     }  # fmt: skip
     return record(model, new, "forget", what, why=why, who=who, validation=rows)
@@ -154,13 +162,8 @@ def forget(
 
 def _emptied(model: ConceptModel, t: int) -> None:
     """No row is decided as class t: weights 0, a bias far below all others."""
-    w = weights_of(model, "forget")
-    w[t] = 0
-    for name, bias in model.head.named_parameters():
-        if name.endswith("bias") and bias.shape == (model.task.width,):
-            bias[t] = -1e4
-            return
-    raise OptionError("forget, by 'head': needs a linear head with a bias; use by='relabel'")
+    w, bias = weights_of(model, "forget"), bias_of(model, "forget")
+    w[t], bias[t] = 0, -1e4
 
 
 def _relabelled(
@@ -180,15 +183,22 @@ def _relabelled(
     else:
         told = torch.full((len(own),), _nearest(model, train, t, concepts))
     rows = train.take(torch.cat([own, kept]))
-    c = None
-    if rows.c is not None and rows.labels_for(model.space) is not None:
-        c = rows.c.clone()
-        c[: len(own)] = torch.nan
     assert rows.y is not None
-    changed = rows.replace(y=torch.cat([told, rows.y[len(own) :]]), c=c)
+    changed = _taught(model, rows, y=torch.cat([told, rows.y[len(own) :]]))
+    if changed.c is not None:
+        changed.c[: len(own)] = torch.nan
     held = data.validation
     assert held.y is not None
-    return Fold(changed, held.take((held.y != t).nonzero()[:, 0]))
+    return Fold(changed, _taught(model, held.take((held.y != t).nonzero()[:, 0])))
+
+
+def _taught(model: ConceptModel, rows: Table, **changes: Tensor) -> Table:
+    """Rows with the labels of the model's concepts, under the names that edits gave them; none where one has no label."""
+    rows = follow(model, rows)
+    c = rows.labels_for(model.space)
+    space = EMPTY if c is None else model.space
+    c = None if c is None else c.clone()
+    return rows.replace(c=c, space=space, task=model.task, where=None, askable=None, **changes)
 
 
 @torch.no_grad()
@@ -213,7 +223,8 @@ def forgotten(
 
     ``forget`` and ``retain`` accuracy on test rows; ``membership``: AUC of telling the class's training rows from its test rows
     by the loss of their true label (.5: nobody can; of ``original`` beside); ``probe_concepts`` and ``probe_features``: AUC on
-    test rows of a linear probe for the class; with ``retrained``: ``agreement``, ``divergence`` and ``f1_gap`` on test rows.
+    test rows of a linear probe for the class; with ``retrained``: ``agreement``, ``divergence`` and ``f1_gap`` (macro F1 less
+    the retrained model's) on test rows.
     ``seconds`` {'forget', 'retrain'} add ``speed_up``, without an interval.
     """
     (t,) = class_indices(model.task, [label])

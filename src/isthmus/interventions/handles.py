@@ -81,6 +81,15 @@ def weights_of(model: ConceptModel, edit: str) -> nn.Parameter:
     return weights
 
 
+def bias_of(model: ConceptModel, edit: str) -> nn.Parameter:
+    """(Y,) the bias of a linear head, to be set in place; ``OptionError`` where it has none, or more than one."""
+    head = model.head.inner if isinstance(model.head, ResidualHead) else model.head
+    found = [p for name, p in head.named_parameters() if name.endswith("bias") and p.shape == (model.task.width,)]
+    if len(found) != 1:
+        raise OptionError(f"{edit}: needs a linear head with one bias for each class, got {type(head).__name__}")
+    return found[0]
+
+
 def beside(model: ConceptModel) -> dict[str, str]:
     """What the entry says of a side channel; empty where nothing passes beside the head."""
     return {"beside": BESIDE} if isinstance(model.head, ResidualHead) else {}

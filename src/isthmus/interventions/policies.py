@@ -110,15 +110,14 @@ def labelled(c: Any, space: ConceptSpace, rows: int, name: str = "c") -> Tensor:
         row, column = wrong.nonzero()[0].tolist()
         said = f"expected a label from 0 to 1 (continuous: a finite number) or NaN, got {found[row, column].item():g}"
         raise DataError(f"{name}, row {row}, {space.columns[column]!r}: {said}")
-    for index in space.blocks:
-        block = found[:, index.to(found.device)]  # (rows, blocks, states)
-        unknown, total = block.isnan(), block.nan_to_num().sum(-1)
-        bad = (unknown.any(-1) & ~unknown.all(-1)) | (~unknown.any(-1) & ((total - 1).abs() > 1e-3))
-        if bool(bad.any()):
-            row, which = bad.nonzero()[0].tolist()
-            concept, some = space.names[int(space.owner_of[index[which, 0]])], bool(unknown[row, which].any())
-            got = "some of them NaN" if some else f"states that sum to {float(total[row, which]):g}"
-            raise DataError(f"{name}, row {row}, {concept!r}: expected one state (or all NaN, unknown), got {got}")
+    for block in space.blocks:
+        states = found[:, block.to(found.device)]  # (rows, blocks, states)
+        unsure = ((states.sum(-1) - 1).abs() <= 1e-3) | states.isnan().all(-1)
+        if not bool(unsure.all()):
+            row, at = (~unsure).nonzero()[0].tolist()
+            concept, got = space.names[int(space.owner_of[block[at, 0]])], [round(v, 4) for v in states[row, at].tolist()]
+            said = f"expected states that sum to 1, or all NaN for unknown, got {got}"
+            raise DataError(f"{name}, row {row}, {concept!r}: {said}; a row of space.encode is so")
     return found
 
 

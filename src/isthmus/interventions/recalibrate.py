@@ -1,28 +1,25 @@
-"""Recalibrating concepts on labelled rows, and pinning weights of a linear head while the rest is learnt again.
+"""Recalibrating concepts on labelled rows: 80 % means 80 %.
 
 Platt 1999, Probabilistic outputs for support vector machines (the scale and shift, folded into the bottleneck's last layer).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from isthmus import losses
-from isthmus.data.table import Splits, Table
+from isthmus.bottlenecks.linear import smoothed
+from isthmus.data.table import Table
 from isthmus.errors import DataError, OptionError
-from isthmus.heads.residual import ResidualHead
-from isthmus.interventions import chain
-from isthmus.interventions.handles import Names, beside, class_indices, columns_of, one_column, weights_of
-from isthmus.interventions.record import What, edited, features_of, record
-from isthmus.interventions.refit import Held
+from isthmus.interventions.handles import Names, columns_of
+from isthmus.interventions.record import What, edited, features_of
 from isthmus.metrics import METRICS
-from isthmus.model import ConceptModel, feedforward
-from isthmus.train import seeded
+from isthmus.model import ConceptModel, Concepts
+from isthmus.space import ConceptSpace
+from isthmus.train import CHUNK
 
 
 def recalibrate(
@@ -31,53 +28,125 @@ def recalibrate(
 ) -> ConceptModel:  # fmt: skip
     """Scale and shift concepts' logits so that 80 % means 80 % on labelled ``rows`` (not those it was fitted on).
 
-    All concepts, or those named. Needs a bottleneck that can be calibrated (``calibrate``: a linear last layer, as ``cbm``'s);
-    what a correction writes moves with it, and no other concept changes. The entry says the concepts' ECE before and after, on
-    ``validation`` rows with concept labels, else on ``rows`` themselves. Answers may change: the head reads the new values.
+    All concepts with probabilities, or those named (a state stands for its whole concept). A binary one gets a scale and a
+    shift (Platt), a categorical one a temperature for its states and a shift for each. Scales are above 0, so that none is
+    turned over (scores that run against the labels become flat); labels are smoothed as Platt's. Needs a bottleneck whose
+    logits are linear in a last layer of one row a column (``cbm``, ``intcem``, ``knobo``); what a correction of a logit
+    writes moves with it, and no other concept changes. The entry says scales, shifts and the concepts' ECE before and
+    after, on ``validation`` rows with concept labels, else on ``rows`` themselves. Answers may change: the head reads the
+    new values.
     """
 
     def change(new: ConceptModel) -> What:
-        part = new.bottleneck
-        if not hasattr(part, "calibrate"):
-            raise OptionError(f"recalibrate: {type(part).__name__} has no layer that a scale could be folded into")
-        c = rows.labels_for(new.space)
-        if c is None:
-            raise DataError("recalibrate: expected labels of the model's concepts, got a table without them; pass c=")
-        chosen = columns_of(new.space, list(new.space.names) if concepts is None else concepts)
-        z, was = features_of(new, rows), deepcopy(part.state_dict())
-        batch = rows.replace(c=c, space=new.space, where=None, askable=None).batch(z)
-        part.calibrate(z.to(new.device), batch)  # type: ignore[operator]
-        kept = torch.tensor([k not in chosen for k in range(len(new.space))], device=new.device)
-        scale, shift = _affine(was, part.state_dict(), z.to(new.device), part)
+        chosen, z = _discrete(new.space, concepts), features_of(new, rows)
+        c = _varied(new.space, rows, chosen)
+        logits, layer = _logits(new, z), _layer(new)
+        scale, shift = fitted(logits, c, new.space, chosen)
         with torch.no_grad():
-            for name, value in part.state_dict().items():
-                if name in ("low", "high"):  # a scale below 0 turns them over
-                    ends = [was[end] * scale + shift for end in ("low", "high")]
-                    value.copy_(torch.minimum(*ends) if name == "low" else torch.maximum(*ends))
-                if value.ndim and len(value) == len(new.space):
-                    value[kept] = was[name][kept]
+            for part in layer:
+                part.mul_(scale.to(part).reshape(-1, *([1] * (part.ndim - 1))))
+            layer[1].add_(shift.to(layer[1]))
+            for name in ("low", "high"):  # what a correction of a logit writes
+                ends = getattr(new.bottleneck, name, None)
+                if isinstance(ends, Tensor) and ends.shape == (len(new.space),):
+                    ends.mul_(scale.to(ends)).add_(shift.to(ends))
+        now = _logits(new, z)
+        if float((now - (logits * scale + shift)).abs().max()) > 1e-3 * (1 + float(now.abs().max())):
+            raise _refused(new)
         judged = rows if validation is None or validation.labels_for(new.space) is None else validation
         told = {name: _ece(each, judged) for name, each in (("before", model), ("after", new))}
+        columns = {part: new.space.slices[part] for part in chosen}
         return {
-            "concepts": [new.space.columns[k] for k in chosen], "rows": len(rows), "concept_ece": told,
-            "judged_on": "validation" if judged is not rows else "the rows it was calibrated on",
+            "concepts": [name for part in columns.values() for name in new.space.columns[part]], "rows": len(rows),
+            "scale": {new.space.names[m]: float(scale[part.start]) for m, part in columns.items()},
+            "shift": {new.space.columns[k]: float(shift[k]) for part in columns.values() for k in range(part.start, part.stop)},
+            "concept_ece": told, "judged_on": "validation" if judged is not rows else "the rows it was calibrated on",
         }  # fmt: skip
 
     return edited(model, "recalibrate", change, why=why, who=who, validation=validation)
 
 
+def fitted(logits: Tensor, c: Tensor, space: ConceptSpace, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Scale (K,) > 0 and shift (K,), float64, of logits (n, K): least loss of the ``chosen`` concepts; 1 and 0 for the others.
+
+    c (n, K): labels, NaN = unknown.
+    """
+    known = ~c.isnan()
+    soft = smoothed(c.nan_to_num().double(), space, known)
+    picked = torch.zeros(space.count, dtype=torch.bool)
+    picked[list(chosen)] = True
+    columns = space.widen(picked)
+    log_scale = torch.zeros(space.count, dtype=torch.float64, requires_grad=True)
+    shift = torch.zeros(len(space), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [log_scale, shift], max_iter=500, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        made = logits * space.widen(log_scale).exp() + shift
+        value = Concepts(made, made).nll(soft, space, known=known & columns) * space.count
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[arg-type]
+    one, none = torch.ones_like(shift.detach()), torch.zeros_like(shift.detach())
+    return torch.where(columns, space.widen(log_scale.detach()).exp(), one), torch.where(columns, shift.detach(), none)
+
+
+def _discrete(space: ConceptSpace, concepts: Names | None) -> list[int]:
+    """Indices of the concepts to calibrate; numbers have no probabilities."""
+    if concepts is None:
+        chosen = [m for m, each in enumerate(space.concepts) if each.kind != "continuous"]
+    else:
+        chosen = sorted({int(space.owner_of[k]) for k in columns_of(space, concepts)})
+    numbers = [space.names[m] for m in chosen if space.concepts[m].kind == "continuous"]
+    if numbers or not chosen:
+        told = f"the number {numbers[0]!r}" if numbers else "none"
+        raise OptionError(f"recalibrate: expected binary or categorical concepts, which have probabilities, got {told}")
+    return chosen
+
+
+def _varied(space: ConceptSpace, rows: Table, chosen: Sequence[int]) -> Tensor:
+    """(n, K) labels on the CPU, unknown but for the chosen concepts, each of which varies."""
+    c = rows.labels_for(space)
+    if c is None:
+        raise DataError("recalibrate: expected labels of the model's concepts, got a table without them; pass c=")
+    found = torch.full_like(c, torch.nan)
+    for m in chosen:
+        part = c[:, space.slices[m]]
+        some = part[~part.isnan().any(1)]
+        if not len(some) or bool((some == some[0]).all()):
+            raise DataError(
+                f"recalibrate: {space.names[m]!r} is unknown or never varies on these rows; give more, or leave it out"
+            )
+        found[:, space.slices[m]] = part
+    return found.cpu()
+
+
 @torch.no_grad()
-def _affine(was: Mapping[str, Tensor], now: Mapping[str, Tensor], z: Tensor, part: Any) -> tuple[Tensor, Tensor]:
-    """(K,) scale and shift by which each column's logits were moved."""
-    after = part(z).logits
-    held = {name: value.clone() for name, value in now.items()}
-    part.load_state_dict(was)
-    before = part(z).logits
-    part.load_state_dict(held)
-    spread = (before - before.mean(0)).square().sum(0)
-    slope = ((before - before.mean(0)) * (after - after.mean(0))).sum(0) / spread.clamp(min=1e-12)
-    scale = torch.where(spread > 1e-12, slope, torch.ones_like(slope))
-    return scale, after.mean(0) - scale * before.mean(0)
+def _logits(model: ConceptModel, z: Tensor) -> Tensor:
+    """(n, K) concept logits, float64, on the CPU."""
+    parts = [model.answer(part.to(model.device)).concepts.logits for part in z.split(CHUNK)]
+    if any(part is None for part in parts):
+        raise _refused(model)
+    return torch.cat([part for part in parts if part is not None]).cpu().double()
+
+
+def _layer(model: ConceptModel) -> tuple[Tensor, Tensor]:
+    """Weight (K, ...) and bias (K,) of the layer that makes the logits: the bottleneck's ``score``, or its own."""
+    part: Any = getattr(model.bottleneck, "score", None)
+    part = part if isinstance(part, torch.nn.Module) else model.bottleneck
+    weight, bias = getattr(part, "weight", None), getattr(part, "bias", None)
+    if not isinstance(weight, Tensor) or not isinstance(bias, Tensor) or not len(weight) == len(bias) == len(model.space):
+        raise _refused(model)
+    return weight, bias
+
+
+def _refused(model: ConceptModel) -> OptionError:
+    kind = type(model.bottleneck).__name__
+    return OptionError(f"recalibrate: {kind} has no layer of one row a column that a scale of its logits could be folded into")
 
 
 @torch.no_grad()
@@ -90,38 +159,3 @@ def _ece(model: ConceptModel, rows: Table) -> float | None:
     if c is None or not discrete.any() or values[:, discrete].min() < 0 or values[:, discrete].max() > 1:
         return None
     return round(METRICS["concept_ece"](c.double().numpy()[:, discrete], values[:, discrete]), 6)
-
-
-def pin(
-    model: ConceptModel, weights: Mapping[tuple[Any, Any], float], data: Splits, *, lr: float = 1e-3, epochs: int = 100,
-    batch_size: int = 256, patience: int = 10, seed: int = 0, why: str, who: str | None = None, validation: Table | None = None,
-) -> ConceptModel:  # fmt: skip
-    """Set weights of a linear head, ``{(class, concept): weight}``, and learn the rest again around them, on training rows.
-
-    The pinned weights stay bit for bit; bottleneck and features stay. ``reweight`` sets them and learns nothing.
-    """
-    chain.line(why, "why")
-    if not weights:
-        raise OptionError("pin: expected {(class, concept): weight}, got none")
-    if (data.task.kind, data.task.names) != (model.task.kind, model.task.names):
-        raise DataError(f"pin: expected the task {list(model.task.names[:4])}, got {list(data.task.names[:4])}")
-    new = deepcopy(model)
-    w = weights_of(new, "pin")
-    free, rows = torch.ones_like(w), list[dict[str, Any]]()
-    for (label, concept), weight in weights.items():
-        (y,), k = class_indices(new.task, [label]), one_column(new.space, concept, "pin")
-        if not torch.isfinite(torch.tensor(float(weight))):
-            raise OptionError(f"pin: expected a finite weight for {new.space.columns[k]!r}, got {weight!r}")
-        row = {"class": new.task.names[y], "concept": new.space.columns[k], "from": float(w[y, k])}
-        with torch.no_grad():
-            w[y, k], free[y, k] = weight, 0
-        rows.append(row | {"to": float(w[y, k])})
-    part = "head.inner" if isinstance(new.head, ResidualHead) else "head"
-    learn = Held(
-        losses.task, (part,), lr=lr, epochs=epochs, batch_size=batch_size, patience=patience, name="pin", free=free,
-        through="feedforward" if new.solver is feedforward else "solver",
-    )  # fmt: skip
-    with seeded(seed):
-        learn(new, data.fold)
-    what: What = {"weights": rows, "data": data.name, "lr": lr, "epochs": epochs, "seed": seed, **beside(new)}
-    return record(model, new, "pin", what, why=why, who=who, validation=validation or data.validation)

@@ -7,6 +7,7 @@ pinning a head weight.
 from isthmus.interventions.adapt import adapt
 from isthmus.interventions.edit import remove
 from isthmus.interventions.forget import attributions, class_concepts, forget, forgotten
-from isthmus.interventions.recalibrate import pin, recalibrate
+from isthmus.interventions.pin import pin
+from isthmus.interventions.recalibrate import recalibrate
 
 __all__ = ["adapt", "attributions", "class_concepts", "forget", "forgotten", "pin", "recalibrate", "remove"]

@@ -45,6 +45,22 @@ class Best:
         return kept
 
 
+@dataclass(frozen=True)
+class Believed:
+    """Before a fit: is each concept of the prior one of the space's, and is anything known? A prior of nothing is said."""
+
+    concepts: tuple[str, ...]
+    anything: bool
+
+    def __call__(self, model: ConceptModel, data: Fold) -> None:
+        for name in self.concepts:
+            if name not in model.space.names:
+                raise unknown("concept of the prior", name, model.space.names)
+        if not self.anything:
+            note = "no concept was written for a class and no prior was given: the head learns without one"
+            model.history.append({"stage": "prior", "note": note})
+
+
 @method(
     Card(
         title="Knowledge-enhanced bottleneck (KnoBo)",
@@ -56,8 +72,9 @@ class Best:
         tasks=("classes",),
         tune={"lr": (1e-3, 1e-2), "strength": (1.0, 0.1)},
         notes="Labels of the concepts come from reports or captions that a language model reads; where the table has them "
-        "already they are taken. Rows of the larger side are cut, which is the paper's balancing. The head keeps the epoch of "
-        "least validation loss (the code: highest accuracy). Concepts stand in the order of their validation accuracy.",
+        "already they are taken. Rows of the larger side are cut, which is the paper's balancing; up to 2,000 of each side "
+        "are taken, where the paper samples 2,000 in all and then cuts. The head keeps the epoch of least validation loss "
+        "(the code: highest accuracy). Concepts stand in the order of their validation accuracy.",
     )
 )
 def knobo(
@@ -77,17 +94,21 @@ def knobo(
     """P(concept | image) by logistic regressions, then CE + ``strength`` * mean |tanh(W) - prior|.
 
     ``prior``: {class: {concept: -1, 0 or 1}}, what is usually so; what it leaves out is 0, unknown. None takes 1 where a
-    concept was written for the class. ``most`` concepts are kept. ``strength`` 0 is the same head without the prior.
+    concept was written for the class. Where no concept was, the rule is off: 0 would pull every weight to 0.
+    ``most`` concepts are kept. ``strength`` 0 is the same head without the prior.
     """
-    head = PriorHead(space, task, strength=strength)
-    head.believe(membership(space, task) if prior is None else told(prior, space, task))
+    believed = membership(space, task) if prior is None else told(prior, space, task)
+    anything = prior is not None or bool(believed.any())
+    head = PriorHead(space, task, strength=strength if anything else 0.0)
+    head.believe(believed)
     model = ConceptModel(features, Grounded(features.dim, space, c=c), head, space, task)
     how = dict[str, Any](lr=lr, epochs=epochs, batch_size=batch_size, patience=patience)
-    return Plan(model, [Solve("bottleneck"), Keep(Best(most)), OnValues(losses.task, name="head", **how)])
+    known = Believed(tuple(dict.fromkeys(c for row in (prior or {}).values() for c in row)), anything)
+    return Plan(model, [known, Solve("bottleneck"), Keep(Best(most)), OnValues(losses.task, name="head", **how)])
 
 
 def told(prior: dict[str, dict[str, int]], space: ConceptSpace, task: Task) -> Tensor:
-    """(Y, K) the prior of the concepts in the space; names of concepts that were dropped are passed over."""
+    """(Y, K) the prior of the concepts in the space; those that a fit dropped are passed over (``Believed`` looks before)."""
     made = torch.zeros(task.width, len(space))
     for name, row in prior.items():
         if name not in task.names:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from isthmus.bottlenecks.projection import Projection, cos_cubed
+from isthmus.errors import DataError
 from isthmus.heads.linear import LinearHead
 from isthmus.model import ConceptModel
+from isthmus.numerics import words
 from isthmus.registry import Card, Rate, Share, Whole, method
 from isthmus.space import ConceptSpace, Task
 from isthmus.stages import Keep, Sparse
@@ -64,6 +66,15 @@ class Project:
         part.requires_grad_(False)
 
 
+def above(score: Tensor, cutoff: float, option: str, what: str) -> list[int]:
+    """The columns whose score lies above the cutoff; ``DataError`` names the option that would let some in."""
+    kept: list[int] = (score > cutoff).nonzero().flatten().tolist()
+    if not kept:
+        best = float(score.nan_to_num(-1.0).max())
+        raise DataError(f"labelfree: expected {what} above {option} {cutoff:g}, got none (best {best:.2f}); lower {option}")
+    return kept
+
+
 def activated(cutoff: float | None) -> Keep:
     """Keep concepts whose five highest training similarities have a mean above ``cutoff`` (None: all)."""
 
@@ -73,7 +84,7 @@ def activated(cutoff: float | None) -> Keep:
         part = model.bottleneck
         assert isinstance(part, Projection)
         p = part.target(encode(model.features, data.train, model.device).to(part.rows))
-        return (p.topk(min(5, len(p)), dim=0).values.mean(0) > cutoff).nonzero().flatten().tolist()
+        return above(words.highest(p), cutoff, "activation_cutoff", "concepts with high similarities on training rows")
 
     return Keep(choose)
 
@@ -87,7 +98,7 @@ def followed(cutoff: float) -> Keep:
         v = encode(model.features, data.validation, model.device).to(part.rows)
         with torch.no_grad():
             score: Tensor = cos_cubed(part.map(v), part.target(v))
-        return (score > cutoff).nonzero().flatten().tolist()
+        return above(score, cutoff, "similarity_cutoff", "concepts that the projection follows on validation rows")
 
     return Keep(choose)
 

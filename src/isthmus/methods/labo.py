@@ -22,6 +22,7 @@ from isthmus.space import ConceptSpace, Task
 from isthmus.stages import OnValues
 from isthmus.train import Fold, Plan, Solve, encode
 
+CLIP_SCALE = 1e7  # of the score, in the authors' configurations
 Score = Literal["mi", "neg_entropy"]
 Selector = Literal["submodular", "group_mi", "group_clip", "random", "none"]
 
@@ -37,7 +38,7 @@ class Choose:
     each: int
     score: Score
     beta: float
-    scale: float
+    scale: float | None
 
     @torch.no_grad()
     def __call__(self, model: ConceptModel, data: Fold) -> None:
@@ -47,9 +48,17 @@ class Choose:
         owned = membership(model.space, model.task)
         if self.rule != "none":
             similarity = words.by_class(part.embed(torch.as_tensor(batch.x)), part.rows, batch.y, model.task.width)
+            scale = self.scale
+            if scale is None:  # the authors' where z is the text space and products are above 0, as CLIP's are
+                clip = part.shared.map is None and bool((similarity > 0).all())
+                scale = CLIP_SCALE if clip else words.unit_of(words.SCORES[self.score](similarity))
             chosen = words.choose(
-                similarity, part.rows, owned, self.each, rule=self.rule, score=self.score, beta=self.beta, scale=self.scale
+                similarity, part.rows, owned, self.each, rule=self.rule, score=self.score, beta=self.beta, scale=scale
             )
+            row = {"stage": "choice", "rule": self.rule, "score_scale": scale, "candidates": len(part.rows)}
+            row["keeps_all"] = bool((owned.sum(1) <= self.each).all())  # there was nothing to choose
+            row["shifted"] = float((similarity <= 0).float().mean())  # the share not above 0, for which all were shifted
+            model.history.append(row)
             owned = taken(model, chosen)
         head.begin(owned)
 
@@ -102,7 +111,10 @@ def _associated(features: Any, space: ConceptSpace, task: Task, scale: float, st
         tune={"beta": (1.0, 0.1, 10.0), "lr": (1e-2, 1e-3)},
         notes="Similarities are raw dot products, times 100, as its code has them. Its score is a mutual-information share, "
         "the paper's a negative entropy: score='mi' or 'neg_entropy'. Coverage is facility location on cosines, as the paper "
-        "says; the code runs it on feature columns. beta and lr differ for each data set there: validation chooses here.",
+        "says; the code runs it on feature columns. beta and lr differ for each data set there: validation chooses here. On "
+        "aligned features scores are scaled to coverage's size, not by 1e7, and where a similarity is not above 0 all are "
+        "shifted until each is: the history says both, and whether a class had more phrases than it keeps (else beta decides "
+        "nothing).",
     )
 )
 def labo(
@@ -114,7 +126,7 @@ def labo(
     each: Whole = 50,
     score: Score = "mi",
     beta: Weight = 1.0,
-    score_scale: Weight = 1e7,
+    score_scale: Weight | None = None,
     scale: Rate = 100.0,
     start: Rate = 1.0,
     lr: Rate = 1e-3,
@@ -124,8 +136,9 @@ def labo(
 ) -> Plan:
     """Choose ``each`` phrases a class, then logits = ``scale`` * x E' softmax(W)', with W from ``start`` on own phrases.
 
-    ``score_scale`` multiplies the modular score and ``beta`` the coverage (the code's submodular_weights). lr and epochs of
-    the paper differ by data set (1e-5 to 1e-3, 1,000 to 20,000 with mini-batches).
+    ``score_scale`` multiplies the modular score and ``beta`` the coverage (the code's submodular_weights); None takes the
+    code's 1e7 where features are raw CLIP products, all above 0, else one over the scores' median distance from their
+    median: 1e7 leaves nothing to coverage there. lr and epochs of the paper differ by data set (1e-5 to 1e-3, 1,000 to 20,000).
     """
     model = _associated(features, space, task, scale, start)
     pick = Choose(select, each, score, beta, score_scale)
@@ -146,7 +159,8 @@ def labo(
         tune={"lr": (1e-2, 1e-3)},
         notes="Words come from a common vocabulary and are found in images; no language model is asked. The vocabulary, the "
         "classifier's settings and its start are not published: LaBo's head, started from the words' classes. Training images "
-        "stand for the unlabelled pool. Ties go to the lower index.",
+        "stand for the unlabelled pool. Words are embedded as they are, where the paper averages 86 prompts without dividing "
+        "by the length. Ties go to the lower index.",
     )
 )
 def v2c(

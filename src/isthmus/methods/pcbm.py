@@ -5,6 +5,7 @@ Yuksekgonul, Wang, Zou 2023, Post-hoc Concept Bottleneck Models, ICLR, sections 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,10 +38,10 @@ CARD = Card(
     kinds=("binary",),
     tune={"strength": (2e-4, 1e-5), "l1_ratio": (0.99, 0.5)},
     notes="Concept vectors are support vector machines on sets of training rows with and without the concept, or the texts "
-    "where there are no labels. Projections use raw, not normalised, features, as the paper. The head is one logistic "
-    "regression for each class on the projections as they are, which its code fits by stochastic steps and this solves to a "
-    "certificate; the paper divides the strength by concepts times classes (from memory of the dossier), which tuning covers. "
-    "Its CUB test rows were resampled.",
+    "wherever concepts have vectors (bank='auto'; 'images' takes rows). Projections use raw, not normalised, features, as the "
+    "paper. The head is one logistic regression for each class on the projections as they are, which its code fits by "
+    "stochastic steps and this solves to a certificate; the paper divides the strength by concepts times classes (not checked "
+    "against the text), which tuning covers. Its CUB test rows were resampled.",
 )
 
 
@@ -54,7 +55,8 @@ class Bank:
     """Concept activation vectors from training rows with and without each concept; C is chosen on validation rows.
 
     ``samples`` rows of each kind are drawn for a concept, without replacement (with, where there are fewer). A row whose label
-    is unknown is in no set. Concepts that the rows show on one side only keep their vector: they are named in the history.
+    is unknown is in no set. Concepts that the rows show on one side only keep their vector: they are named in the history,
+    which has None for the accuracy of one that validation rows show on one side only.
     """
 
     samples: int = 50
@@ -72,7 +74,7 @@ class Bank:
         examples = directions.sets(*(torch.stack([z[own] for own in rows[kind]]) for kind in (1.0, 0.0)))
         found = {c: directions.svm(examples, c=c) for c in (GRID if self.c is None else (self.c,))}
         scores = {c: self.accuracy(fit, v, held[:, both]) for c, fit in found.items()}
-        best = max(scores, key=lambda c: (float(scores[c].nanmean()), -c))
+        best = max(scores, key=lambda c: (float(scores[c].nanmean().nan_to_num(0.0)), -c))
         length = found[best].weight.norm(dim=-1).clamp(min=1e-12)
         vectors, bias = part.rows.clone(), part.bias.clone()
         vectors[both] = found[best].weight / length[:, None]
@@ -80,7 +82,8 @@ class Bank:
         part.point(vectors, bias)
         part.spread(z, torch.zeros_like(bias))
         names = [model.space.columns[k] for k in range(len(model.space)) if k not in both.tolist()]
-        accuracy = dict(zip((model.space.columns[k] for k in both.tolist()), scores[best].tolist(), strict=True))
+        told = [None if math.isnan(value) else value for value in scores[best].tolist()]
+        accuracy = dict(zip((model.space.columns[k] for k in both.tolist()), told, strict=True))
         model.history.append({"stage": "concept vectors", "c": best, "known": accuracy, "one_sided": names})
 
     @staticmethod
@@ -112,11 +115,12 @@ class Spread:
 
 
 def best_known(gate: float) -> Keep:
-    """Keep the concepts whose vector is right on at least ``gate`` of validation rows."""
+    """Keep the concepts whose vector is right on at least ``gate`` of validation rows, and those that these cannot judge."""
 
     def choose(model: ConceptModel, data: Fold) -> list[int]:
-        found: dict[str, float] = next(row for row in reversed(model.history) if "known" in row)["known"]
-        return [k for k, name in enumerate(model.space.columns) if not found.get(name, 0.0) < gate]
+        found: dict[str, float | None] = next(row for row in reversed(model.history) if "known" in row)["known"]
+        right = [found.get(name, 0.0) for name in model.space.columns]
+        return [k for k, value in enumerate(right) if value is None or value >= gate]
 
     return Keep(choose)
 

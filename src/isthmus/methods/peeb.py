@@ -35,6 +35,8 @@ class PartText:
         seen, label = batch.y.unique(return_inverse=True)
         column = head.owned[seen].nonzero()  # (class in the batch, column)
         v, t = part.embedded(out.features), part.rows[column[:, 1]]
+        if not len(column):
+            return {"part-text": 0 * v.sum()}  # no class of the batch is described: nothing to match
         score = torch.einsum("bpe,ke->bpk", v, t).flatten(0, 1)
         rows = torch.arange(v.shape[1], device=v.device)
         same = (label[:, None, None] == column[:, 0]) & (rows[:, None] == part.owner[column[:, 1]])
@@ -52,7 +54,7 @@ class PartText:
         year=2024,
         family="language",
         code="anguyen8/peeb (MIT)",
-        needs=("vectors", "owners", "parts"),
+        needs=("vectors", "owners", "parts", "patches"),
         kinds=("binary",),
         tasks=("classes",),
         tune={"lr": (1e-3, 3e-4)},

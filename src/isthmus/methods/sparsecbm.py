@@ -15,6 +15,7 @@ from torch import Tensor
 from isthmus import losses
 from isthmus.bottlenecks.directions import Directions
 from isthmus.bottlenecks.gumbel import GumbelBottleneck, Matching
+from isthmus.errors import OptionError
 from isthmus.heads.association import Rule, Scaling, SignatureHead
 from isthmus.heads.linear import LinearHead
 from isthmus.model import ConceptModel
@@ -57,7 +58,8 @@ def sparsecbm(
     batch_size: Whole = 128,
     patience: Count = 15,
 ) -> Plan:
-    """h = W phi, logits = V h, both without bias, learnt on cross-entropy + the layer's loss (``weight`` times; l1: ``lam``).
+    """h = W phi, logits = V h, both without bias, learnt on cross-entropy + the layer's loss, ``weight`` times (l1: times
+    ``lam``, which the other losses do not read).
 
     phi is ``scale`` * cosine, CLIP's exp(logit_scale). The paper trains 10 epochs of a large set.
     """
@@ -66,7 +68,7 @@ def sparsecbm(
         space,
         shared=getattr(features, "shared", None),
         loss=loss,
-        weight=lam if loss == "l1" else weight,
+        weight=weight * lam if loss == "l1" else weight,
         tau=tau,
         scale=scale,
     )
@@ -82,10 +84,12 @@ def sparsecbm(
 class Describe:
     """Set the signatures of the classes: cosines of the texts of their names with those of the concepts."""
 
-    vectors: Tensor
+    vectors: Tensor | None
 
     @torch.no_grad()
     def __call__(self, model: ConceptModel, data: Fold) -> None:
+        if self.vectors is None:
+            raise OptionError("cms: expected class_vectors, the text embeddings of the class names; set it")
         part, head = model.bottleneck, model.head
         assert isinstance(part, Directions) and isinstance(head, SignatureHead)
         head.describe(F.normalize(part.shared.place(self.vectors), dim=-1) @ part.rows.T)
@@ -124,5 +128,4 @@ def cms(
     """
     part = Directions(features.dim, space, shared=getattr(features, "shared", None), cosine=True, standard=False)
     model = ConceptModel(features, part, SignatureHead(space, task, rule=rule, scaling=scaling), space, task)
-    told = [] if class_vectors is None else [Describe(class_vectors)]
-    return Plan(model, [*told, Solve("bottleneck"), Solve("head")])
+    return Plan(model, [Describe(class_vectors), Solve("bottleneck"), Solve("head")])

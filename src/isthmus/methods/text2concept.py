@@ -7,6 +7,7 @@ Interpretable Medical Image Classifiers via Concept Bottleneck Models; Menon and
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -20,36 +21,34 @@ from isthmus.model import ConceptModel
 from isthmus.registry import Card, Count, Rate, Weight, Whole, method
 from isthmus.space import Concept, ConceptSpace, Task
 from isthmus.stages import OnValues
-from isthmus.train import Plan, Solve
+from isthmus.train import Fold, Plan, Solve
 
 TUNE: dict[str, tuple[Any, ...]] = {"lr": (1e-2, 1e-1, 1e-3), "weight_decay": (0.0, 4e-5)}
 
 
 DEMOGRAPHIC = (
-    *(
-        "age",
-        "aged",
-        "young",
-        "old",
-        "elderly",
-        "child",
-        "man",
-        "woman",
-        "male",
-        "female",
-        "gender",
-        "sex",
-        "race",
-        "ethnicity",
-    ),
-    *("skin colour", "skin color", "hospital", "scanner", "device", "ruler", "marker", "portable", "view"),
+    *("man", "men", "woman", "women", "boy", "girl", "male", "female", "child", "children", "infant", "adult", "elderly"),
+    *("age", "aged", "years old", "young patient", "old patient", "gender", "sex", "racial", "ethnicity", "skin colour"),
+    *("skin color", "hospital", "scanner", "portable device", "portable", "ruler", "skin marker", "view position"),
 )  # words that name a person or a machine, not a sign of disease; our list, the paper's is not known
 
 
 def banned_in(concept: Concept, banned: tuple[str, ...]) -> bool:
-    """Does the concept's text hold one of the words, as a whole word?"""
-    text = f" {re.sub(r'[^a-z0-9]+', ' ', (concept.text or concept.name).lower())} "
-    return any(f" {word} " in text for word in banned)
+    """Does the concept's text hold one of the words, as whole words or in a plural with s or es?"""
+    text = re.sub(r"[^a-z0-9]+", " ", (concept.text or concept.name).lower())
+    return any(re.search(rf"\b{re.escape(word)}(?:s|es)?\b", text) for word in banned)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Write into the history which concepts were struck off."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, model: ConceptModel, data: Fold) -> None:
+        told = ", ".join(map(repr, self.names[:10])) + (" ..." if len(self.names) > 10 else "")
+        note = f"{len(self.names)} concepts that name a person or a device were left out: {told}"
+        model.history.append({"stage": "banned", "dropped": list(self.names), "note": note})
 
 
 def _probed(features: Any, space: ConceptSpace, task: Task, standard: bool, how: dict[str, Any]) -> Plan:
@@ -71,7 +70,8 @@ def _probed(features: Any, space: ConceptSpace, task: Task, standard: bool, how:
         tune=TUNE,
         notes="The map is closed-form ridge (features 'aligned'), where the code takes gradient steps and rescales its bias by "
         "c_s/c_t instead of 1/c_t. Similarities have a large common part in every space: the head sees them centred by "
-        "training means and in training deviations, which changes no decision a linear head can reach.",
+        "training means and in training deviations, which changes no decision a linear head can reach. Words are embedded as "
+        "they are, where the paper averages templates ('a photo of ...').",
     )
 )
 def text2concept(
@@ -116,8 +116,10 @@ def describe(features: Any, space: ConceptSpace, task: Task, *, scale: Rate = 10
         family="language",
         needs=("class_vectors",),
         tasks=("classes",),
-        notes="The texts of the class names are its concepts, one for each class; nothing is learnt. On aligned features it is "
-        "the zero-shot classifier of Text-to-concept.",
+        notes="The texts of the class names are its concepts, one for each class; nothing is learnt here. On aligned features "
+        "it is the zero-shot classifier of Text-to-concept, but where the map was fitted on training rows of the same classes "
+        "(compare does) it has seen them, and the row's name says so. Names are embedded as they are, not averaged over the "
+        "paper's 80 templates.",
     )
 )
 def zeroshot(
@@ -125,7 +127,13 @@ def zeroshot(
 ) -> Plan:
     """The class whose name is nearest, by cosine; ``class_vectors`` (Y, d) are texts of the names."""
     names = tuple(Concept(name, owner=name, text=name) for name in task.names)
-    return _owned(features, ConceptSpace(names, class_vectors), task, scale)
+    made = _owned(features, ConceptSpace(names, class_vectors), task, scale)
+    return made if class_vectors is not None else Plan(made.model, [nameless, *made.stages])
+
+
+def nameless(model: ConceptModel, data: Fold) -> None:
+    """Refuse to fit without the texts of the class names; a saved model is read back without them."""
+    raise OptionError("zeroshot: expected class_vectors, the text embeddings of the class names; set it")
 
 
 def _owned(features: Any, space: ConceptSpace, task: Task, scale: float) -> Plan:
@@ -147,7 +155,7 @@ def _owned(features: Any, space: ConceptSpace, task: Task, scale: float) -> Plan
         notes="From the abstract and later work of the group: no code is public, and encoder, optimiser and number of concepts "
         "are not known here. Clinical texts, a medical vision-language encoder's similarities standardised on train, a linear "
         "head. The same model as text2concept on other features and words, apart from words that name the confounder, which "
-        "it drops: with one list and one encoder the two rows agree.",
+        "it drops (our list, in English; the history names them): with one list and one encoder the two rows agree.",
     )
 )
 def medical(
@@ -168,4 +176,6 @@ def medical(
         raise OptionError("medical: every concept names a person or a device; write clinical signs, or set banned=()")
     kept = space if len(told) == space.count else space.keep(told)
     how = dict[str, Any](lr=lr, weight_decay=weight_decay, epochs=epochs, batch_size=batch_size, patience=patience)
-    return _probed(features, kept, task, True, how)
+    made = _probed(features, kept, task, True, how)
+    gone = tuple(concept.name for concept in space.concepts if banned_in(concept, banned))
+    return Plan(made.model, [Dropped(gone), *made.stages]) if gone else made

@@ -6,23 +6,26 @@ for net work automated.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from isthmus.errors import DataError
 from isthmus.metrics.core import Array, Metric, Sums
 
 
-def threshold(confidence: Array, right: Array, target: float) -> float:
+def threshold(confidence: Array, right: Array, target: float, *, least: int = 1) -> float:
     """The least confidence from which on accuracy is at least ``target`` (0..1) on these rows (n,); inf where it never is.
 
-    Choose it on validation rows: on the rows that it is judged by it flatters.
+    At least ``least`` rows must be that sure: a threshold that one row sets says nothing. Choose it on validation rows: on the
+    rows that it is judged by it flatters.
     """
     if not 0 <= target <= 1:
         raise DataError(f"selective accuracy: expected a target of 0..1, got {target:g}")
     order = np.argsort(-confidence, kind="stable")
     ends = np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True])
     share = np.cumsum(right[order])[ends] / (ends + 1)
-    good = np.flatnonzero(share >= target)
+    good = np.flatnonzero((share >= target) & (ends + 1 >= least))
     return float(confidence[order][ends[good[-1]]]) if len(good) else float("inf")
 
 
@@ -47,17 +50,30 @@ def risk_coverage(confidence: Array, right: Array) -> tuple[Array, Array]:
     return count / len(order), np.cumsum(wrong) / count
 
 
-def _aurc(confidence: Array, right: Array) -> Sums:
-    """Each row's part of the area, by its place among all rows: its error weighs the mean of 1/k from there on."""
+@dataclass(frozen=True, eq=False)
+class Trade:
+    """The area as a function of row weights, exactly: ``wrong`` (n,) by falling confidence, ``starts`` of equal confidence."""
+
+    order: Array
+    wrong: Array
+    starts: Array
+    n: int
+
+    def under(self, weights: Array) -> Array:
+        w = weights[:, self.order].astype(float)
+        sizes = np.diff(np.r_[self.starts, self.n])
+        lost = np.repeat(np.add.reduceat(w * self.wrong, self.starts, axis=1), sizes, axis=1)
+        whole = np.repeat(np.add.reduceat(w, self.starts, axis=1), sizes, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = np.where(whole > 0, lost / whole, 0)  # equals share their error
+            running = np.cumsum(w * mean, axis=1) / np.cumsum(w, axis=1)
+            return np.nansum(np.where(w > 0, w * running, 0), axis=1) / w.sum(1)
+
+
+def _aurc(confidence: Array, right: Array) -> Trade:
     order = np.argsort(-confidence, kind="stable")
-    n = len(order)
-    share = np.empty(n)
-    share[order] = np.cumsum((1 / np.arange(1, n + 1))[::-1])[::-1]
     starts = np.flatnonzero(np.r_[True, np.diff(confidence[order]) != 0])
-    sizes = np.diff(np.r_[starts, n])
-    share[order] = np.repeat(np.add.reduceat(share[order], starts) / sizes, sizes)
-    wrong = 1.0 - np.asarray(right, dtype=float)
-    return Sums(np.c_[share * wrong, np.ones(n)], lambda s: s[:, 0] / s[:, 1])
+    return Trade(order, 1.0 - np.asarray(right, dtype=float)[order], starts, len(order))
 
 
 def asked(confidence: Array, at: float) -> tuple[Array, Array]:

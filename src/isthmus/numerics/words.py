@@ -54,6 +54,19 @@ def negative_entropy(similarity: Tensor) -> Tensor:
     return torch.xlogy(p, p).sum(1)
 
 
+SCORES = {"mi": information, "neg_entropy": negative_entropy}
+
+
+def unit_of(score: Tensor) -> float:
+    """The factor that brings scores (K,) to the scale of coverage: one over their median distance from their median.
+
+    LaBo's 1e7 does that for CLIP's raw products alone (it leaves about .4 there). Scores then differ by about 1, as do the sums
+    of cosines that coverage gains, so that ``beta`` weighs two terms of one size. 1 where most scores are equal.
+    """
+    middle = float((score - score.median()).abs().median())
+    return 1 / middle if middle > 1e-300 else 1.0
+
+
 def choose(
     similarity: Tensor,
     words: Tensor,
@@ -63,21 +76,21 @@ def choose(
     rule: Rule = "submodular",
     score: Score = "mi",
     beta: float = 1.0,
-    scale: float = 1e7,
+    scale: float | None = 1e7,
 ) -> list[list[int]]:
     """For each class at most ``each`` of the words it owns, in the order chosen; words (K, d), similarity (K, Y), owned (Y, K).
 
     'submodular': ``scale`` * score + ``beta`` * facility location on the words' cosines, greedily (``numerics.select``);
     'group_mi': highest information; 'group_clip': highest similarity with any class; 'random'. A word of several classes is a
-    candidate of the first alone, as in LaBo. A class with no more words than ``each`` keeps all.
+    candidate of the first alone, as in LaBo. A class with no more words than ``each`` keeps all. ``scale`` None: ``unit_of``.
     """
-    if each < 1:
-        raise OptionError(f"each: expected at least 1 word for a class, got {each}")
+    _sound(similarity, each)
     first = owned.argmax(0)
     index = owned.any(0).nonzero().flatten()
     if not len(index):
         raise DataError("words: expected some that were written for a class, got none; give {class: [phrases]}")
-    worth = {"mi": information, "neg_entropy": negative_entropy}[score](similarity) * scale
+    worth = SCORES[score](similarity)
+    worth = worth * (unit_of(worth) if scale is None else scale)
     groups = first[index]
     if rule == "submodular":
         unit = F.normalize(words.float().cpu(), dim=-1)
@@ -104,6 +117,7 @@ def tokenised(
     image came near are never chosen, a class without images has none; ties go to the lower index. An image's nearest words
     are found once.
     """
+    _sound(e, min(each, near, pool))
     counts = torch.bincount(y, minlength=classes)
     means = torch.zeros(classes, e.shape[1], dtype=torch.double).index_add_(0, y, e.double()) / counts.clamp(min=1)[:, None]
     rank = F.normalize(e.double(), dim=-1) @ F.normalize(means, dim=-1).T
@@ -115,6 +129,18 @@ def tokenised(
         order = count.argsort(descending=True, stable=True)[:each]
         chosen.append(order[count[order] > 0].tolist())
     return chosen
+
+
+def highest(similarity: Tensor, count: int = 5) -> Tensor:
+    """(K,) mean of the ``count`` highest similarities (n, K) of each column (Label-free CBM's filter)."""
+    return similarity.topk(min(count, len(similarity)), dim=0).values.mean(0)
+
+
+def _sound(values: Tensor, least: int) -> None:
+    if least < 1:
+        raise OptionError(f"each, near, pool: expected at least 1, got {least}")
+    if not bool(values.isfinite().all()):
+        raise DataError("words: expected finite embeddings and similarities, got NaN or infinity")
 
 
 def _highest(table: Tensor, k: int) -> Tensor:

@@ -5,7 +5,8 @@
 """
 
 from isthmus.report.html import html
+from isthmus.report.made import absent
 from isthmus.report.markdown import markdown
 from isthmus.report.terminal import alike, corrections, table, worth
 
-__all__ = ["alike", "corrections", "html", "markdown", "table", "worth"]
+__all__ = ["absent", "alike", "corrections", "html", "markdown", "table", "worth"]

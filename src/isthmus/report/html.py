@@ -43,7 +43,7 @@ def html(data: dict[str, Any]) -> str:
         "table": None if page.single else listing.table(page),
         "table_title": page.main.title,
         "interval": page.data.get("interval") or "",
-        "left_out": [{"method": "", "unmet": ""} | each for each in records(page.data.get("left_out"))],
+        "left_out": [{"method": "", **each, "why": made.absent(each)} for each in records(page.data.get("left_out"))],
         "charts": sections.charts(page),
         "policies": sections.policies(page),
         "worth": panels.policies(page),

@@ -112,6 +112,12 @@ def encoders(page: Page) -> list[Context]:
     return found
 
 
+def absent(each: Context) -> str:
+    """Why a method is no row of a comparison: what it needs, or the error that stopped its fit."""
+    failed = each.get("failed")
+    return f"could not be fitted ({failed})" if failed else f"needs {each.get('unmet') or ''}"
+
+
 def facts(page: Page) -> list[tuple[str, str]]:
     """Command, seeds, commit, versions, time, data and licence, each in words; what is not known is left out."""
     data, about = page.data, page.about
@@ -147,8 +153,9 @@ def _words(data: Context) -> str:
     if aligned:
         kind = "weakly supervised: " if aligned.get("weak") else ""
         told.append(
-            f"features aligned with texts by {aligned.get('rows')} pairs ({kind}{aligned.get('pairs')}); on "
-            f"{aligned.get('held_out')} held out R² {aligned.get('r2')}, own caption nearest {aligned.get('retrieval')} "
+            f"features aligned with texts by {aligned.get('rows')} pairs of {aligned.get('captions')} captions ({kind}"
+            f"{aligned.get('pairs')}), once for all seeds; on {aligned.get('held_out')} held out, which chose its "
+            f"strength, too, R² {aligned.get('r2')}, own caption nearest {aligned.get('retrieval')} "
             f"(chance {aligned.get('chance')})"
         )
     return "; ".join(told)

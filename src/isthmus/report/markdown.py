@@ -7,7 +7,7 @@ from typing import Any
 
 from isthmus.report.clean import record, records
 from isthmus.report.columns import Column, columns, reference, score, seal
-from isthmus.report.made import facts, options
+from isthmus.report.made import absent, facts, options
 from isthmus.report.numbers import MINUS, number
 from isthmus.report.page import Page, Row, read
 from isthmus.report.scores import Score
@@ -128,9 +128,7 @@ def _reasons(page: Page) -> list[str]:
     lines = [
         f"- n/a, {safe(each['column'])}: {safe(each['reason'])} ({safe(each['names'])})" for each in table(page)["reasons"]
     ]
-    lines += [
-        f"- left out: {safe(each.get('method'))} needs {safe(each.get('unmet'))}" for each in records(page.data.get("left_out"))
-    ]
+    lines += [f"- left out: {safe(each.get('method'))} {safe(absent(each))}" for each in records(page.data.get("left_out"))]
     chose = [f"{safe(row.name)}: {safe(options(row.data.get('options')))}" for row in page.rows if row.data.get("options")]
     known = [(row.name, row.main.spread) for row in page.rows if row.main.spread is not None]
     spread = [f"{safe(name)} {plain(page.main.show(value))}" for name, value in known]

@@ -56,5 +56,5 @@ def cifar10_8k(
     )
     marks = named(arrays["split"], "cifar10_8k")
     data = official(table, marks, name="cifar10_8k", card=CARD, validation=validation, seed=seed)
-    data.suggest = {"captions": "the finer keywords of the photos (341, such as 'airbus'), train split"}
+    data.suggest = {"captions": "the finer keywords of the photos (such as 'airbus'), train split"}
     return data
