@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.errors import DataError, OptionError
+from isthmus.errors import DataError, OptionError, unknown
 from isthmus.model import ConceptModel
 from isthmus.space import Task
 
@@ -36,7 +36,7 @@ def counts_of(found: Any) -> tuple[int, ...]:
 def budget_of(found: Any) -> int:
     """One budget."""
     if isinstance(found, bool) or not isinstance(found, Integral) or int(found) < 0:
-        raise OptionError(f"intervene: expected a budget as a whole number of at least 0, got {found!r}")
+        raise OptionError(f"intervene: expected a budget of at least 0, got {found!r}; it is a whole number of questions")
     return int(found)
 
 
@@ -78,7 +78,7 @@ def answers_of(found: Any, task: Task, rows: int) -> Tensor:
         wrong = (
             (y < 0) | (y >= task.width) | (y != y.floor() if y.is_floating_point() else torch.zeros_like(y, dtype=torch.bool))
         )
-        wrong, said = wrong | y.isnan(), f"class numbers 0 to {task.width - 1}"
+        wrong, said = wrong | y.isnan(), f"the number of a class, 0 to {task.width - 1}"
     if bool(wrong.any()):
         at = wrong.nonzero()[0].tolist()
         raise DataError(f"y, row {at[0]}: expected {said}, got {y[tuple(at)].item():g}")
@@ -114,8 +114,10 @@ def checked(policy: Any) -> None:
     for field in fields(policy):
         kind, value = kinds.get(field.name), getattr(policy, field.name)
         if get_origin(kind) is Literal:
-            if value not in get_args(kind):
+            if not isinstance(value, str):
                 raise OptionError(f"{name}: expected {field.name} as one of {', '.join(get_args(kind))}, got {value!r}")
+            if value not in get_args(kind):
+                raise unknown(f"{field.name} of {name}", value, get_args(kind))
         elif kind is bool and not isinstance(value, bool | np.bool_):
             raise OptionError(f"{name}: expected {field.name} as True or False, got {value!r}")
         elif kind is float and (isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value)):
