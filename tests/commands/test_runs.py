@@ -284,9 +284,12 @@ def test_intervene_in_words_and_as_json(run: Any, fitted: Path) -> None:
     assert "given 1; second positive" in said
     assert "truth: " in said
     assert "ask next: third positive" in said
-    assert "ask next (by ucp): third positive" in run(*words, "--policy", "greedy").stdout
+    greedy = run(*words, "--policy", "greedy")
+    assert "ask next (by ucp, for greedy: it looks at the true answer): third positive" in greedy.stdout
     told = json.loads(run(*words, "--json").stdout)
-    assert told["ask_next_by"] == "ucp"
+    assert told["ask_next_by"] == "ucp" and told["ask_next_why"] == ""
+    every = json.loads(run("intervene", fitted, "--row", 3, "--budget", 10**21, "--json").stdout)
+    assert len(every["steps"]) == 3 and every["ask_next"] == []
     assert json.loads(run(*words, "--policy", "ectp", "--json").stdout)["ask_next_by"] == "ectp"
     assert json.loads(run(*words, "--policy", "random:group", "--json").stdout)["ask_next_by"] == "ucp:group"
     assert told["text"] in said
