@@ -310,14 +310,9 @@ def _splits(folder: Path, plugin: Sequence[Path] | None) -> Splits:
 
 def half(rows: Table | None, which: int, edit: str) -> Table:
     """Every second validation row: one half repairs, the other measures the effect."""
-    rows = _needed(rows, edit)
-    return rows.take(range(which, len(rows), 2)) if len(rows) > 1 else rows
-
-
-def _needed(rows: Table | None, edit: str) -> Table:
     if rows is None:
         raise DataError(f"{edit}: needs validation rows of the data that the run was fitted on; see the note above")
-    return rows
+    return rows.take(range(which, len(rows), 2)) if len(rows) > 1 else rows
 
 
 def joined(splits: Splits) -> Table:
