@@ -102,7 +102,7 @@ class Uncertain(Scored):
         return super().unfit(model, budget)
 
     def scores(self, case: Case, held: Given | None) -> Tensor:
-        read, _ = case.look.at(held)
+        read = case.look.reads(held)
         if case.model.space.plain and self.level == "concept":
             return -(read - 0.5).abs()  # the order of either measure
         if self.measure == "margin":
@@ -118,7 +118,7 @@ class Wrong(Scored):
 
     def scores(self, case: Case, held: Given | None) -> Tensor:
         space = case.model.space
-        read, _ = case.look.at(held)
+        read = case.look.reads(held)
         far = (space.standardised(read) - space.standardised(case.c)).square().nan_to_num()
         if space.plain:
             return far

@@ -108,10 +108,13 @@ def _nested(whole: Case, policy: Ordered, counts: tuple[int, ...], keep: bool) -
 
 def _told(whole: Case, place: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """(most + 1,) how many concepts are told, and what they cost, after 0, 1, ... questions a row."""
-    step = place.clamp(max=most).flatten()
     price = torch.tensor([concept.cost for concept in whole.model.space.concepts], device=place.device, dtype=torch.float64)
-    number = torch.bincount(step, minlength=most + 1).double()
     even = price[0] if bool((price == price[0]).all()) else None
+    if even is not None and "order" in whole.__dict__:  # every row asks every concept, one a question
+        number = torch.arange(most + 1, device=place.device, dtype=torch.float64) * len(place)
+        return number, number * even
+    step = place.clamp(max=most).flatten()
+    number = torch.bincount(step, minlength=most + 1).double()
     cost = number * even if even is not None else torch.bincount(step, price.expand_as(place).flatten(), most + 1)
     return tuple(torch.cat([part.new_zeros(1), part[:most].cumsum(0)]) for part in (number, cost))  # type: ignore[return-value]
 
@@ -175,5 +178,5 @@ def _walked(whole: Case, policy: Ordered, place: Tensor, counts: tuple[int, ...]
     right = curves.corrected(
         look.concepts.values, truth, head.map.weight, y, order, bias=head.map.bias, low=low[0], high=high[0], groups=groups
     )
-    right = right.T if counts == tuple(range(len(right.T))) else right.T[[min(k, order.shape[1]) for k in counts]]
-    return torch.where(right, y, (y + 1) % model.task.width).cpu()
+    right = right if counts == tuple(range(right.shape[1])) else right[:, [min(k, order.shape[1]) for k in counts]]
+    return torch.where(right, y[:, None], (y[:, None] + 1) % model.task.width).cpu().T

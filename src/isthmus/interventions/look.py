@@ -106,6 +106,14 @@ class Look:
             return self.model.head(self.held(given), self.z)
         return self.at(given)[1]
 
+    def reads(self, given: Given | None) -> Tensor:
+        """(B, K) what is read when ``given`` is held, without the head wherever it can be left out."""
+        if given is None:
+            return self.read
+        if self.composes and whole(given, self.space.blocks):
+            return self.model.bottleneck.read(self.held(given).values)
+        return self.at(given)[0]
+
     def at(self, given: Given | None) -> tuple[Tensor, Tensor]:
         """What is read (B, K), and the logits (B, Y), when ``given`` is held."""
         if given is None:
