@@ -71,6 +71,14 @@ def test_random_budgets_count_what_can_be_asked() -> None:
     assert line.shares == (0.0, len(c) / int(ask.sum()), 1.0)
 
 
+@pytest.mark.parametrize("rule", [Random(), Random(scope="batch"), Uncertain()])
+def test_where_every_label_is_known_each_question_tells_one(rule: Random | Uncertain) -> None:
+    model, data = fitted()
+    c = torch.nan_to_num(data.test.c, 0.0)
+    line = curve(model, data.test.x, c, rule, (0, 1, 3, 4), y=data.test.y)
+    assert line.shares == (0.0, 1 / 4, 3 / 4, 1.0) and line.costs == (0.0, 1.0, 3.0, 4.0)
+
+
 def test_a_random_order_is_that_of_the_row_however_rows_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = fitted()
     c = torch.nan_to_num(data.test.c, 0.0)
