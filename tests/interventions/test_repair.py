@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +274,9 @@ def test_percentiles_of_logits_move_with_the_scale() -> None:
 def test_refusals(fitted: tuple[ConceptModel, Splits]) -> None:
     model, data = fitted
     wide = im.fit("cbm", data, features="identity", head="mlp", epochs=2)
+    strange = testing.world(("binary",))
+    other = im.fit("cbm", strange, features="identity", epochs=1)
+    without = replace(data, test=data.test.take((data.test.y != 0).nonzero()[:, 0]))
     for call, said in (
         (lambda: repair.adapt(wide, data.validation, source=data.validation, why="w"), "linear head"),
         (lambda: repair.adapt(model, data.validation, source=data.validation, gammas=(0.5,), why="w"), "gammas above 1"),
@@ -282,8 +286,20 @@ def test_refusals(fitted: tuple[ConceptModel, Splits]) -> None:
         (lambda: repair.forget(wide, data, "x", by="head", why="w"), "linear head"),
         (lambda: repair.forget(model, data, "x", why=" "), "why"),
         (lambda: repair.recalibrate(model, data.validation.replace(c=None, space=ConceptSpace()), why="w"), "labels"),
-        (lambda: repair.pin(model, {}, data, why="w"), "got none"),
+        (lambda: repair.recalibrate(model, data.validation.take(torch.arange(9)), why="w"), "at least 10 rows .* got 9"),
+        (lambda: repair.pin(model, {}, data, why="w"), "got 'none'"),
         (lambda: repair.pin(model, {("x", "a"): float("nan")}, data, why="w"), "finite"),
+        (lambda: repair.pin(model, {("x", "a"): "1"}, data, why="w"), "finite weight for 'a', got '1'"),  # type: ignore[dict-item]
+        (lambda: repair.pin(model, {"x": 1.0}, data, why="w"), r"keys \(class, concept\), got 'x'"),  # type: ignore[dict-item]
+        (lambda: repair.pin(model, {("x", "a"): 1.0}, data, l2="much", why="w"), "l2, a number"),  # type: ignore[arg-type]
+        (lambda: repair.pin(model, {("x", "a"): 1.0}, strange, why="w"), "expected the task"),
+        (lambda: repair.forget(model, data.train, "x", why="w"), "expected Splits, got Table"),  # type: ignore[arg-type]
+        (lambda: repair.forget(model, data, 1.5, why="w"), "a name or an index, got 1.5"),  # type: ignore[arg-type]
+        (lambda: repair.forget(model, data, "x", retain=0, why="w"), "retain above 0"),
+        (lambda: repair.forget(model, data, "x", retain="all", why="w"), "a share from 0 to 1, got 'all'"),  # type: ignore[arg-type]
+        (lambda: forgetting.forgotten(model, without, "x"), "test rows of 'x' and of other classes"),
+        (lambda: forgetting.forgotten(model, data, "x", retrained=other), "expected the task"),
+        (lambda: forgetting.forgotten(model, data, "x", seconds={"forget": 1.0}), "'forget' and 'retrain', got"),
     ):
         with pytest.raises(IsthmusError, match=said):
             call()

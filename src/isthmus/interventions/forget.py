@@ -22,8 +22,9 @@ from isthmus.data.table import Fold, Splits, Table
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Given
 from isthmus.interventions import chain
+from isthmus.interventions.checks import share_of
 from isthmus.interventions.edit import follow
-from isthmus.interventions.handles import bias_of, class_indices, weights_of
+from isthmus.interventions.handles import bias_of, class_indices, splits, weights_of
 from isthmus.interventions.record import What, edited, features_of, record
 from isthmus.metrics import METRICS, interval, resamples
 from isthmus.model import ConceptModel, Concepts, Contributes, feedforward
@@ -128,7 +129,8 @@ def forget(
     """
     if by not in ("head", "relabel") or labels not in ("random", "targeted"):
         raise OptionError(f"forget: expected by 'head' or 'relabel', labels 'random' or 'targeted', got {by!r}, {labels!r}")
-    if not 0 < retain <= 1 or epochs < 1:
+    splits(model, data, "forget")
+    if share_of(retain, "forget: retain") == 0 or not isinstance(epochs, int) or epochs < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise OptionError(f"forget: expected retain above 0 and at most 1 and epochs of at least 1, got {retain} and {epochs}")
     chain.line(why, "why")
     began = time.perf_counter()
@@ -227,9 +229,16 @@ def forgotten(
     the retrained model's) on test rows.
     ``seconds`` {'forget', 'retrain'} add ``speed_up``, without an interval.
     """
+    for each in (model, *(other for other in (original, retrained) if other is not None)):
+        splits(each, data, "forgotten")
+    if seconds is not None and not {"forget", "retrain"} <= set(seconds):
+        raise OptionError(f"forgotten: expected seconds of 'forget' and 'retrain', got {sorted(seconds)}")
     (t,) = class_indices(model.task, [label])
     test, train = data.test, data.train
     assert test.y is not None and train.y is not None
+    for name, part in (("training", train.y), ("test", test.y)):
+        if not 0 < int((part == t).sum()) < len(part):
+            raise DataError(f"forgotten: expected {name} rows of {model.task.names[t]!r} and of other classes, to compare")
     y = test.y.numpy()
     logits = {"model": _logits(model, test)} | ({"retrained": _logits(retrained, test)} if retrained is not None else {})
     said = logits["model"].argmax(1)
@@ -274,8 +283,6 @@ def _logits(model: ConceptModel, rows: Table) -> np.ndarray:
 
 
 def _losses(model: ConceptModel, rows: Table, t: int) -> np.ndarray:
-    if not len(rows):
-        raise DataError("forgotten: expected rows of the class in training and in test")
     return -torch.from_numpy(_logits(model, rows)).log_softmax(1)[:, t].numpy()
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus import registry
+from isthmus.data.table import Splits
 from isthmus.errors import DataError, IsthmusError, OptionError, unknown
 from isthmus.heads.residual import ResidualHead
 from isthmus.interventions.chain import plain
@@ -52,6 +53,14 @@ def one_column(space: ConceptSpace, concept: str | int, edit: str) -> int:
     return found[0]
 
 
+def splits(model: ConceptModel, data: Any, edit: str) -> None:
+    """Refuse other things than train, validation and test of the model's task."""
+    if not isinstance(data, Splits):
+        raise DataError(f"{edit}: expected Splits, got {type(data).__name__}; isthmus.data.split cuts a Table")
+    if (data.task.kind, data.task.names) != (model.task.kind, model.task.names):
+        raise DataError(f"{edit}: expected the task {list(model.task.names[:4])}, got {list(data.task.names[:4])}")
+
+
 def class_indices(task: Task, classes: Names | None = None) -> list[int]:
     """Classes (labels, or the number) of a task by name or index, all by default; each once. Unknown: "did you mean"."""
     if classes is None:
@@ -62,6 +71,8 @@ def class_indices(task: Task, classes: Names | None = None) -> list[int]:
             if name not in task.names:
                 raise unknown("class", name, task.names)
             name = task.names.index(name)
+        if isinstance(name, bool) or not isinstance(name, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise OptionError(f"class: expected a name or an index, got {name!r}")
         if not 0 <= name < task.width:
             raise DataError(f"class index {name}: expected 0 to {task.width - 1}")
         found[name] = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isfinite
+from numbers import Real
 from typing import Any
 
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor
 
 from isthmus import losses
 from isthmus.data.table import Splits, Table
-from isthmus.errors import DataError, IsthmusError, OptionError
+from isthmus.errors import IsthmusError, OptionError
 from isthmus.given import Batch
 from isthmus.interventions.adapt import shown
-from isthmus.interventions.handles import beside, bias_of, class_indices, one_column, weights_of
+from isthmus.interventions.handles import beside, bias_of, class_indices, one_column, splits, weights_of
 from isthmus.interventions.record import What, edited
 from isthmus.model import ConceptModel, Concepts, Output
 from isthmus.space import Task
@@ -34,11 +35,15 @@ def pin(
     what a weight acts on is told at ``edit.reweight``, which sets weights and fits nothing. ``l2`` > 0 keeps weights finite
     where rows are told apart wholly. The entry has the objective with the new weights before and after the fit.
     """
-    if not isinstance(data, Splits):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise DataError(f"pin: expected Splits, got {type(data).__name__}; isthmus.data.split cuts a Table")
-    if not weights:
-        raise OptionError("pin: expected {(class, concept): weight}, got none")
-    if not (isfinite(l2) and l2 > 0):
+    splits(model, data, "pin")
+    if not isinstance(weights, Mapping) or not weights:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"pin: expected {{(class, concept): weight}}, got {weights or 'none'!r}")
+    for key, weight in weights.items():
+        if not isinstance(key, tuple) or len(key) != 2:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
+            raise OptionError(f"pin: expected keys (class, concept), got {key!r}")
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not isfinite(weight):
+            raise OptionError(f"pin: expected a finite weight for {key[1]!r}, got {weight!r}")
+    if isinstance(l2, bool) or not isinstance(l2, Real) or not (isfinite(l2) and l2 > 0):
         raise OptionError(f"pin: expected l2, a number above 0, got {l2!r}")
 
     def change(new: ConceptModel) -> What:
@@ -46,8 +51,6 @@ def pin(
         free, told = torch.ones(w.shape, dtype=torch.bool), list[dict[str, Any]]()
         for (label, concept), weight in weights.items():
             (y,), k = class_indices(new.task, [label]), one_column(new.space, concept, "pin")
-            if not isfinite(weight):
-                raise OptionError(f"pin: expected a finite weight for {new.space.columns[k]!r}, got {weight!r}")
             row = {"class": new.task.names[y], "concept": new.space.columns[k], "from": float(w[y, k])}
             w[y, k], free[y, k] = weight, False
             told.append(row | {"to": float(w[y, k])})

@@ -21,6 +21,8 @@ from isthmus.model import ConceptModel, Concepts
 from isthmus.space import ConceptSpace
 from isthmus.train import CHUNK
 
+ROWS = 10  # labelled rows of a concept below which nothing can be said of its probabilities
+
 
 def recalibrate(
     model: ConceptModel, rows: Table, concepts: Names | None = None, *, why: str, who: str | None = None,
@@ -30,7 +32,8 @@ def recalibrate(
 
     All concepts with probabilities, or those named (a state stands for its whole concept). A binary one gets a scale and a
     shift (Platt), a categorical one a temperature for its states and a shift for each. Scales are above 0, so that none is
-    turned over (scores that run against the labels become flat); labels are smoothed as Platt's. Needs a bottleneck whose
+    turned over (scores that run against the labels become flat); labels are smoothed as Platt's; fewer than 10 labelled
+    rows of a concept are refused. Needs a bottleneck whose
     logits are linear in a last layer of one row a column (``cbm``, ``intcem``, ``knobo``); what a correction of a logit
     writes moves with it, and no other concept changes. The entry says scales, shifts and the concepts' ECE before and
     after, on ``validation`` rows with concept labels, else on ``rows`` themselves. Answers may change: the head reads the
@@ -117,10 +120,13 @@ def _varied(space: ConceptSpace, rows: Table, chosen: Sequence[int]) -> Tensor:
     for m in chosen:
         part = c[:, space.slices[m]]
         some = part[~part.isnan().any(1)]
-        if not len(some) or bool((some == some[0]).all()):
+        if len(some) < ROWS:
             raise DataError(
-                f"recalibrate: {space.names[m]!r} is unknown or never varies on these rows; give more, or leave it out"
+                f"recalibrate: expected at least {ROWS} rows with a label of {space.names[m]!r}, got {len(some)}; "
+                "give more, or leave it out"
             )
+        if bool((some == some[0]).all()):
+            raise DataError(f"recalibrate: {space.names[m]!r} never varies on these rows; give others, or leave it out")
         found[:, space.slices[m]] = part
     return found.cpu()
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from isthmus import losses
 from isthmus.data.table import Splits, Table
-from isthmus.errors import DataError, OptionError
+from isthmus.errors import OptionError
 from isthmus.given import Batch
 from isthmus.heads.residual import ResidualHead
 from isthmus.interventions import chain
-from isthmus.interventions.handles import Names, beside, columns_of, weights_of
+from isthmus.interventions.handles import Names, beside, columns_of, splits, weights_of
 from isthmus.interventions.record import What, record
 from isthmus.model import ConceptModel, feedforward
 from isthmus.train import Learn, seeded
@@ -55,10 +55,7 @@ def finetune(
     unless ``validation`` is passed. Only the head over concepts learns: a side channel stays.
     """
     chain.line(why, "why")
-    if not isinstance(data, Splits):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise DataError(f"finetune: expected Splits, got {type(data).__name__}; isthmus.data.split cuts a Table")
-    if (data.task.kind, data.task.names) != (model.task.kind, model.task.names):
-        raise DataError(f"finetune: expected the task {list(model.task.names[:4])}, got {list(data.task.names[:4])}")
+    splits(model, data, "finetune")
     new = deepcopy(model)
     shut, still = ([] if names is None else columns_of(new.space, names) for names in (without, freeze))
     free = None
