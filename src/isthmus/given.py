@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,13 @@ from isthmus.errors import DataError, unknown
 from isthmus.space import ConceptSpace
 
 Inputs = Tensor | dict[str, Tensor]
+
+
+def moved(x: Any, device: torch.device | str, index: Tensor | None = None) -> Any:
+    """The rows at ``index`` (all, when None) of a tensor or a dict of tensors, on ``device``; other things as they are."""
+    if isinstance(x, dict):
+        return {name: moved(part, device, index) for name, part in cast("dict[str, Any]", x).items()}
+    return (x if index is None else x[index]).to(device) if isinstance(x, Tensor) else x
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.errors import DataError
-from isthmus.given import Given
+from isthmus.given import Given, moved
 from isthmus.space import ConceptSpace, Task
 
 
@@ -162,15 +162,16 @@ class ConceptModel(nn.Module):
         return self.answer(self.encode(x), given)
 
     def encode(self, x: Any) -> Tensor:
-        """x -> features z (B, D)."""
+        """x, on any device -> features z (B, D), on the model's."""
         ready = isinstance(x, Tensor) and x.is_floating_point()
-        return self.features(x if ready else self.features.prepare(x))  # pyright: ignore[reportCallIssue]
+        return self.features(moved(x if ready else self.features.prepare(x), self.device))  # pyright: ignore[reportCallIssue]
 
     def answer(self, z: Tensor, given: Given | None = None) -> Output:
-        """Features z (B, D) -> Output; what metrics call when features were computed before."""
+        """Features z (B, D) -> Output, on the model's device; what metrics call when features were computed before."""
         if given is not None:
             given.check(self.space, len(z))
-        return self.solver(self, z, given)
+            given = given.to(self.device)
+        return self.solver(self, z.to(self.device), given)
 
     def keep(self, index: list[int]) -> None:
         """Keep the concepts at ``index`` (into M), in that order: a permutation moves columns and leaves the logits."""

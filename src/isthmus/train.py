@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Literal, Protocol, cast
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError, OptionError
-from isthmus.given import Batch, Givens, Inputs, nothing
+from isthmus.given import Batch, Givens, Inputs, moved, nothing
 from isthmus.model import ConceptModel, Output, feedforward
 from isthmus.space import Task
 
@@ -211,17 +211,9 @@ class Learn:
         return total / len(rows.y)
 
 
-def moved(x: Inputs, device: torch.device | str, index: Tensor | None = None) -> Any:
-    """The rows at ``index`` (all, when None) of a tensor or a dict of tensors, on ``device``."""
-    if isinstance(x, Tensor):
-        return (x if index is None else x[index]).to(device)
-    return {name: moved(part, device, index) for name, part in x.items()}
-
-
 def take(batch: Batch, index: Tensor, device: torch.device) -> Batch:
     """The rows at ``index``, on ``device``."""
-    c, known, weight = (None if t is None else moved(t, device, index) for t in (batch.c, batch.known, batch.weight))
-    return Batch(moved(batch.x, device, index), c, moved(batch.y, device, index), batch.space, known, weight)
+    return replace(batch, **{name: moved(getattr(batch, name), device, index) for name in ("x", "c", "y", "known", "weight")})
 
 
 class State:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from isthmus.data.rows import Rows, Texts
 from isthmus.data.shards import FORMAT
 from isthmus.errors import DataError
+from isthmus.given import moved
 
 Source = Tensor | Rows | Sequence[str] | dict[str, "Tensor | Rows"]
 _TOLERANCE = 2e-3  # of the largest value: above the noise between machines, below a change of preparation
@@ -72,12 +73,6 @@ def count_rows(rows: Any) -> int:
     return count
 
 
-def _move(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {name: _move(part, device) for name, part in cast("dict[str, Any]", value).items()}
-    return value.to(device) if isinstance(value, Tensor) else value
-
-
 @contextmanager
 def _frozen(features: nn.Module) -> Iterator[torch.device]:
     """The module in eval mode under inference mode; the modes of all its parts come back after."""
@@ -112,7 +107,7 @@ def compute(
         while at < stop:
             index = torch.arange(at, min(at + batch_size, stop))
             try:
-                z = features(_move(features.prepare(_take(rows, index)), device))  # pyright: ignore[reportCallIssue]
+                z = features(moved(features.prepare(_take(rows, index)), device))  # pyright: ignore[reportCallIssue]
             except torch.OutOfMemoryError:
                 if batch_size == 1:
                     raise

@@ -36,7 +36,7 @@ class Best:
         batch = data.validation.batch(encode(model.features, data.validation, model.device))
         c = batch.labels()
         known = torch.ones_like(c, dtype=torch.bool) if batch.known is None else batch.known
-        right = (part(torch.as_tensor(batch.x)).values > 0.5) == (c > 0.5)
+        right = (part(torch.as_tensor(batch.x).to(model.device)).values.cpu() > 0.5) == (c > 0.5)
         sides = [(right & known & ((c > 0.5) == side)).sum(0) / (known & ((c > 0.5) == side)).sum(0) for side in (True, False)]
         score = ((sides[0] + sides[1]) / 2).nan_to_num(0.0)
         order = score.argsort(descending=True, stable=True).tolist()

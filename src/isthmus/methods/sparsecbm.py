@@ -92,7 +92,7 @@ class Describe:
             raise OptionError("cms: expected class_vectors, the text embeddings of the class names; set it")
         part, head = model.bottleneck, model.head
         assert isinstance(part, Directions) and isinstance(head, SignatureHead)
-        head.describe(F.normalize(part.shared.place(self.vectors), dim=-1) @ part.rows.T)
+        head.describe(F.normalize(part.shared.place(self.vectors.to(model.device)), dim=-1) @ part.rows.T)
 
 
 @method(
