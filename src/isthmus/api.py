@@ -229,6 +229,7 @@ def intervene_on(
         raise DataError(f"intervene: expected one row, got {len(z)}; pass x[i:i+1]")
     if known is not None and not isinstance(known, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DataError(f"intervene: expected corrections as {{concept: value}}, got {type(known).__name__}")
+    z = z.to(model.device)
     held, can = given(model.space, known or {}).to(z.device), _allowed(model, allowed).to(z.device)
     corrected, start = model.space.narrow(held.mask), held
     if budget := min(budget_of(budget), model.space.count):

@@ -256,7 +256,7 @@ class Solve:
         fit: Callable[..., None] | None = getattr(part, self.call, None)
         if fit is None:
             raise IsthmusError(f"Solve({self.part!r}): {type(part).__name__} has no {self.call}")
-        fit(*((model.bottleneck(z), z, batch, model.task) if self.part.startswith("head") else (z, batch)))
+        fit(*((model.bottleneck(z.to(model.device)), z, batch, model.task) if self.part.startswith("head") else (z, batch)))
 
 
 @dataclass(frozen=True)
