@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,18 @@ def test_groups_by_facts_concepts_and_class() -> None:
     assert site["value"] <= site["control"] + 0.1
     with pytest.raises(UnknownName, match="site"):
         audit(model, data, by=["sites"])
+
+
+def test_groups_by_texts_and_rows_of_which_nothing_is_known() -> None:
+    data = plain()
+    sites = lambda part: ["north" if i % 3 else "unknown" for i in range(len(part))]  # noqa: E731
+    age = lambda part: torch.tensor([61.0 if i % 3 else float("nan") for i in range(len(part))])  # noqa: E731
+    parts = {n: getattr(data, n) for n in ("train", "validation", "test")}
+    facts = {n: p.replace(facts={"site": sites(p), "age": age(p)}) for n, p in parts.items()}
+    told = audit(im.fit("cbm", data, epochs=2), replace(data, **facts), sections=["subgroups"], by=["site", "age"])
+    tables = {t["title"]: {row[0] for row in t["rows"]} for t in told.data["sections"][0]["tables"]}
+    groups = [names for title, names in tables.items() if title.endswith(("by site", "by age"))]
+    assert {"site=north", "unknown"} in groups and {"age=61", "unknown"} in groups
 
 
 def test_the_same_seed_gives_the_same_card_and_rows_are_capped() -> None:

@@ -319,6 +319,23 @@ def test_every_other_column_is_a_feature_unless_they_are_named(sheet: Path) -> N
     refused(lambda: file(sheet, label="label"), "column 'granules'", "encode")
 
 
+def test_facts_are_kept_and_no_input(sheet: Path) -> None:
+    import pandas
+
+    frame = pandas.DataFrame({"y": ["a", "b"] * 3, "x": range(6), "site": ["north", None] * 3, "age": [61.0, float("nan")] * 3})
+    made = from_frame(frame, label="y", facts=["site", "age"])
+    assert made.x.shape == (6, 1) and made.facts is not None
+    assert list(made.facts["site"][:2]) == ["north", "unknown"]
+    age = made.take([1, 0]).facts["age"]  # type: ignore[index]
+    assert bool(age[0].isnan()) and float(age[1]) == 61  # type: ignore[union-attr, arg-type]
+    assert from_frame(frame, label="y", facts="age", features=["x"]).facts.keys() == {"age"}  # type: ignore[union-attr]
+    refused(lambda: from_frame(frame, label="y", facts="sites"), "sites", "site")
+    refused(lambda: from_frame(frame, label="y", facts="y"), "'y'", "2 times")
+    frame.to_csv(sheet, index=False)
+    splits = file(sheet, label="y", facts=["site", "age"], validation=0.3, test=0.3)
+    assert set(splits.test.facts["site"]) <= {"north", "unknown"}  # type: ignore[index]
+
+
 def test_texts_are_a_feature_of_their_own(sheet: Path) -> None:
     made = file(sheet, label="label", features="note", concepts=["dark"])
     assert isinstance(made.train.x, Texts)

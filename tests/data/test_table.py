@@ -467,7 +467,7 @@ def test_facts_are_rows_of_their_own_and_follow_take_replace_and_splits() -> Non
         ({"skin": torch.zeros(3)}, ("facts 'skin'", "expected 4 rows like x, got 3")),
         ({"skin": [0, 1, 2, 3]}, ("facts 'skin'", "expected a tensor, got list")),
         ({"skin": torch.zeros(4, dtype=torch.complex64)}, ("facts 'skin'", "real numbers")),
-        (torch.zeros(4), ("facts", "expected a dict of tensors by name, got Tensor")),
+        (torch.zeros(4), ("facts", "expected a dict of tensors or texts by name, got Tensor")),
     ],
 )
 def test_facts_refused(facts: Any, words: tuple[str, ...]) -> None:

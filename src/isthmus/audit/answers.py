@@ -351,8 +351,9 @@ def grouped(subject: Subject, name: str) -> list[str]:
     if name == "class":
         subject.classes()
         return [subject.model.task.names[label] for label in subject.part("test").y]
-    if name in facts and facts[name].ndim == 1:
-        return [f"{name}={value:g}" for value in facts[name].double().tolist()]
+    if name in facts and len(np.shape(facts[name])) == 1:
+        cells = [cell if isinstance(cell, str) else f"{float(cell):g}" for cell in facts[name]]
+        return ["unknown" if cell in ("nan", "unknown") else f"{name}={cell}" for cell in cells]
     if name in space.names and table.c is not None:
         concept, part = space.concepts[space.index(name)], space.slices[space.index(name)]
         block = table.c[:, part].numpy()

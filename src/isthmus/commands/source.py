@@ -160,7 +160,9 @@ def _inputs(splits: Splits, place: Path, asked: dict[str, Any]) -> list[str] | N
         return None
     if asked.get("features") is not None:
         return list(asked["features"])
-    used = {name for key in ("label", "concepts", "group", "weight", "split_column") for name in _names(asked.get(key))}
+    used = {
+        name for key in ("label", "concepts", "group", "weight", "facts", "split_column") for name in _names(asked.get(key))
+    }
     found = [str(name) for name in read_columns(place, asked.get("separator")).columns if str(name) not in used]
     return found if len(found) == x.shape[1] else None
 

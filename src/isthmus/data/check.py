@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -48,11 +48,16 @@ def check(table: Table) -> None:
     table.facts = _facts(table.facts, n)
 
 
-def _facts(facts: Any, n: int) -> dict[str, Tensor] | None:
+def _facts(facts: Any, n: int) -> dict[str, Tensor | Sequence[str]] | None:
     if not isinstance(facts, dict | None):
-        raise DataError(f"facts: expected a dict of tensors by name, got {type(facts).__name__}")
+        raise DataError(f"facts: expected a dict of tensors or texts by name, got {type(facts).__name__}")
     named: dict[Any, Any] | None = facts
-    return None if named is None else {str(name): _tensor(fact, f"facts {name!r}", n) for name, fact in named.items()}
+    return None if named is None else {str(name): _fact(fact, f"facts {name!r}", n) for name, fact in named.items()}
+
+
+def _fact(fact: Any, name: str, n: int) -> Tensor | Sequence[str]:
+    texts = isinstance(fact, list | tuple) and all(isinstance(cell, str) for cell in cast("list[Any]", fact))
+    return _names(fact, name, n) if texts else _tensor(fact, name, n)
 
 
 def _inputs(table: Table) -> int:

@@ -24,6 +24,7 @@ def file(
     concepts: ConceptColumns | None = None,
     group: str | None = None,
     weight: str | None = None,
+    facts: str | Sequence[str] | None = None,
     task: Task | TaskKind | None = None,
     class_names: Sequence[str] | None = None,
     split_column: str | None = None,
@@ -40,7 +41,7 @@ def file(
     """
     place = Path(path)
     frame = read_columns(place, separator, texts=[name for name in (group, split_column) if name])
-    table = pick(frame, place.name, split_column, label, features, concepts, group, weight, task, class_names)
+    table = pick(frame, place.name, split_column, label, features, concepts, group, weight, facts, task, class_names)
     return _cut(table, frame, place.name, split_column, validation, test, seed, place.stem, card)
 
 
@@ -53,6 +54,7 @@ def folder(
     concepts: ConceptColumns | None = None,
     group: str | None = None,
     weight: str | None = None,
+    facts: str | Sequence[str] | None = None,
     task: Task | TaskKind | None = None,
     class_names: Sequence[str] | None = None,
     split_column: str | None = None,
@@ -81,7 +83,7 @@ def folder(
         frame = read_columns(place, separator, texts=[n for n in (image, group, split_column) if n])
     sources = _pictures(frame, column_of(frame, image, name), root, name)
     images = Images(sources, size=size)
-    made = pick(frame, name, split_column, label, images, concepts, group, weight, task, class_names, image)
+    made = pick(frame, name, split_column, label, images, concepts, group, weight, facts, task, class_names, image)
     _same_picture(sources, made.group, name)
     return _cut(made, frame, name, split_column, validation, test, seed, root.resolve().name, card)
 

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from isthmus.data.arrays import from_arrays
 from isthmus.data.check import missing
 from isthmus.data.columns import is_frame, show
@@ -31,6 +34,7 @@ def from_frame(
     concepts: ConceptColumns | None = None,
     group: str | None = None,
     weight: str | None = None,
+    facts: str | Sequence[str] | None = None,
     task: Task | TaskKind | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Table:
@@ -39,11 +43,12 @@ def from_frame(
     label: one column (classes or a value, see ``from_arrays``) or several of 0/1 (labels). features: columns of numbers
     (B, D), or the name of one column of texts; None = every column not named otherwise. concepts: columns, or
     ``{column: kind}``, ``{column: new name}``, ``{column: Concept(...)}``; cells may be missing. group: rows that
-    belong together (a patient). No column may serve twice, so that the label is never among the features.
+    belong together (a patient). facts: columns that no model reads (the site, the age), by which an audit groups rows;
+    numbers, or texts. No column may serve twice, so that the label is never among the features.
     """
     if not is_frame(frame):
         raise DataError(f"frame: expected a pandas DataFrame, got {type(frame).__name__}; see data.from_arrays")
-    return pick(frame, "the frame", None, label, features, concepts, group, weight, task, class_names)
+    return pick(frame, "the frame", None, label, features, concepts, group, weight, facts, task, class_names)
 
 
 def read_columns(path: Path, separator: str | None = None, texts: Sequence[str] = ()) -> Frame:
@@ -94,7 +99,7 @@ def column_of(frame: Frame, name: str, place: str) -> Any:
 
 def pick(
     frame: Frame, place: str, split_column: str | None, label: Any, features: Any, concepts: Any, group: str | None,
-    weight: str | None, task: Any, class_names: Any, image: str | None = None,
+    weight: str | None, facts: Any, task: Any, class_names: Any, image: str | None = None,
 ) -> Table:  # fmt: skip
     """Pick the columns of a frame by name and hand them to ``from_arrays``."""
     frame = frame.reset_index(drop=True)
@@ -102,7 +107,8 @@ def pick(
     given = {} if concepts is None else concepts
     if isinstance(given, str):
         raise DataError(f"concepts: expected a list or a dict of columns, got {show(given)}; put it into a list")
-    used = [*labels, *given, *(name for name in (group, weight, split_column, image) if name is not None)]
+    beside = [] if facts is None else [facts] if isinstance(facts, str) else list(facts)
+    used = [*labels, *given, *beside, *(name for name in (group, weight, split_column, image) if name is not None)]
     if features is None:
         features = [name for name in frame.columns if name not in used]
     texts = isinstance(features, str)
@@ -115,11 +121,19 @@ def pick(
     if texts:
         x = _texts(frame[features], place)
     columns, kinds = _concepts(frame, given)
-    return from_arrays(
+    made = from_arrays(
         x, frame[labels[0]] if len(labels) == 1 else frame[labels], columns or None, kinds=kinds or None, task=task,
         class_names=class_names, groups=None if group is None else frame[group],
         weight=None if weight is None else frame[weight], ids=None if image is None else [str(v) for v in frame[image]],
     )  # fmt: skip
+    return made.replace(facts={str(name): _fact(frame[name]) for name in beside}) if beside else made
+
+
+def _fact(column: Any) -> Tensor | list[str]:
+    """Numbers, NaN = unknown; or texts, 'unknown' where there is none."""
+    if column.dtype.kind in "biuf":
+        return torch.from_numpy(column.to_numpy(dtype="float32").copy())
+    return ["unknown" if missing(cell) else str(cell).strip() for cell in column]
 
 
 def _texts(column: Any, place: str) -> Texts:

@@ -58,7 +58,7 @@ def marked(table: Table, before: Tensor, row: Whole) -> Table:
     change = table.c - before[torch.from_numpy(row)]
     target = torch.where((change > 0).any(1), change.argmax(1), -1)
     facts = {"target": target, "removed": change < 0, "row": torch.from_numpy(row)}
-    return table.replace(facts=(table.facts or {}) | facts)
+    return table.replace(facts={**(table.facts or {}), **facts})
 
 
 def _poker(options: Mapping[str, Any], part: str, rows: int | None) -> tuple[Tensor, Table, Whole]:
@@ -143,6 +143,7 @@ def _in_order(made: list[Table], at: list[Whole]) -> tuple[Table, Whole]:
     first = made[0]
     pick = torch.from_numpy(order)
     join = lambda name: None if getattr(first, name) is None else torch.cat([getattr(t, name) for t in made])[pick]  # noqa: E731
-    facts = None if first.facts is None else {k: torch.cat([(t.facts or {})[k] for t in made])[pick] for k in first.facts}
+    tensors = [{k: fact for k, fact in (t.facts or {}).items() if isinstance(fact, Tensor)} for t in made]
+    facts = {k: torch.cat([each[k] for each in tensors])[pick] for k in tensors[0]} or None
     whole = first.replace(facts=facts, **{name: join(name) for name in ("x", "c", "y", "where")})
     return whole, row[order]

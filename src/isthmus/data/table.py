@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -44,7 +44,7 @@ class Table:
     (B, Y) labels in {0, 1} or (B,) number, NaN = unknown. ``where`` (B, K, 4) boxes x0, y0, x1, y1 in pixels, NaN where
     the concept is not placed; ``askable`` (B, M) bool; ``weight`` (B,) at least 0; ``group`` (B,) rows that belong
     together (a patient); ``ids`` (B,) names of rows. ``facts``: what else is known of the rows, by name, any (B, ...)
-    tensors, NaN = unknown; no model reads them (how ambiguous a picture is, what was put into it, a patient's skin type).
+    tensors, NaN = unknown, or B texts; no model reads them (how ambiguous a picture is, a patient's skin type, the site).
     ``caption`` (B,): a sentence about each row, from which frozen features may be aligned with texts.
     """
 
@@ -58,7 +58,7 @@ class Table:
     weight: Tensor | None = None
     group: Sequence[str] | None = None
     ids: Sequence[str] | None = None
-    facts: dict[str, Tensor] | None = None
+    facts: Mapping[str, Tensor | Sequence[str]] | None = None
     caption: Sequence[str] | None = None
     checked: bool = field(default=False, repr=False)
 
@@ -78,7 +78,7 @@ class Table:
         return Table(
             _take(self.x, at), pick(self.c), pick(self.y), self.space, self.task, pick(self.where),
             pick(self.askable), pick(self.weight), names(self.group), names(self.ids),
-            None if self.facts is None else {name: fact[at] for name, fact in self.facts.items()}, names(self.caption),
+            None if self.facts is None else {name: _fact(fact, at) for name, fact in self.facts.items()}, names(self.caption),
             checked=True,
         )  # fmt: skip
 
@@ -124,6 +124,10 @@ class Table:
 
 def _length(x: Any) -> int:
     return len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
+
+
+def _fact(fact: Tensor | Sequence[str], at: Tensor) -> Tensor | Sequence[str]:
+    return fact[at] if isinstance(fact, Tensor) else [str(fact[i]) for i in at.tolist()]
 
 
 def _index(index: Tensor | Sequence[int] | np.ndarray, n: int) -> Tensor:
