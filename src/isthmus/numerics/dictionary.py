@@ -233,7 +233,9 @@ def _room(d: Dictionary, copy: bool = True) -> Gradients:
 
 def _weighed(weight: Tensor, rows: Tensor) -> Tensor:
     """weight @ rows (L, d), in pieces: one long sum in float32 would lose a digit."""
-    return torch.stack([w @ r for w, r in zip(weight.split(128), rows.split(128), strict=True)]).sum(0)
+    whole = len(weight) // 128 * 128
+    pieces = torch.bmm(weight[:whole].view(-1, 1, 128), rows[:whole].view(-1, 128, rows.shape[1]))
+    return pieces.sum((0, 1)) + weight[whole:] @ rows[whole:]
 
 
 def tangent(gradient: Array, atoms: Array) -> Tensor:
