@@ -20,7 +20,9 @@ if not torch.cuda.is_available():
     pytest.skip("no CUDA device", allow_module_level=True)
 DEVICE = torch.device("cuda")
 RULES = ("random", "ucp", "lcp", "cctp", "ectp", "eudtp", "coop", "greedy", "static", "learned", "kflip", "ectp:group")
-CASES = [(name, kinds) for name in sorted(registry.methods()) for kinds in {testing.spaces(name)[at] for at in (0, -1)}]
+CASES = [
+    (name, kinds) for name in sorted(registry.methods()) for kinds in dict.fromkeys(testing.spaces(name)[at] for at in (0, -1))
+]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]} {'+'.join(case[1])}", scope="module")
