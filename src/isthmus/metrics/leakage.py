@@ -13,7 +13,7 @@ import numpy as np
 
 from isthmus.errors import DataError
 from isthmus.metrics.concept import Kinds
-from isthmus.metrics.core import Array, Mean, Metric, Sums, Weighted
+from isthmus.metrics.core import Array, Mean, Metric, Sums, Weighted, sound
 from isthmus.numerics.information import Variable, entropy, information, itself, variable
 
 NEIGHBOURS = 3
@@ -76,11 +76,14 @@ def _leaks(s: Array) -> Array:
 
 
 def task_leakage(y: Array, c: Array, values: Array, kinds: Kinds, *, k: int = NEIGHBOURS) -> Array:
-    """(M,) CTL of each concept, in the order of ``kinds``; NaN where nothing is known. Of several labels the mean."""
+    """(M,) CTL of each concept, in the order of ``kinds``; NaN where nothing is known.
+
+    Of several labels the mean, those that are constant left out; the mean over concepts is ``ctl``.
+    """
+    sound("CTL", {"y": y, "c": c, "values": values})
     form = _ctl(y, c, values, kinds, k)
     parts: list[Sums] = list(form.parts) if isinstance(form, Mean) else [form]  # type: ignore[list-item]
-    found = [_leaks(part.rows.sum(0)[None])[0] for part in parts]
-    return np.mean(found, axis=0)
+    return _mean(np.stack([_leaks(part.rows.sum(0)[None])[0] for part in parts], 1))
 
 
 def _icl(c: Array, values: Array, kinds: Kinds, k: int = NEIGHBOURS, most: int = 1000) -> Sums:
@@ -108,7 +111,7 @@ def _between(s: Array) -> Array:
 
 
 def _mean(found: Array) -> Array:
-    """(R,) over the concepts or pairs that are defined."""
+    """(R,) mean of found (R, Q) over the concepts, pairs or labels that are defined; NaN where none is."""
     known = ~np.isnan(found)
     with np.errstate(invalid="ignore"):
         return np.where(known, found, 0).sum(1) / known.sum(1)
