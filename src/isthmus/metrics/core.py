@@ -69,10 +69,14 @@ class Mean:
     parts: tuple[Weighted, ...]
 
     def under(self, weights: Array) -> Array:
-        scores = np.stack([part.under(weights) for part in self.parts])
-        known = ~np.isnan(scores)
-        with np.errstate(invalid="ignore"):
-            return np.where(known, scores, 0).sum(0) / known.sum(0)
+        return mean_known(np.stack([part.under(weights) for part in self.parts], 1))
+
+
+def mean_known(found: Array) -> Array:
+    """(R,) mean of found (R, Q) over its Q scores that are defined; NaN where none is."""
+    known = ~np.isnan(found)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, found, 0).sum(1) / known.sum(1)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from isthmus.errors import DataError
 from isthmus.metrics.concept import Kinds
-from isthmus.metrics.core import Array, Mean, Metric, Sums, Weighted, sound
+from isthmus.metrics.core import Array, Mean, Metric, Sums, Weighted, mean_known, sound
 from isthmus.numerics.information import Variable, entropy, information, itself, variable
 
 NEIGHBOURS = 3
@@ -66,7 +66,7 @@ def _one(y: Array, concepts: list[Soft], k: int) -> Sums:
         for at, said in enumerate(_said(one, rows)):
             cells[at, rows, m] = information(said, task, k=k)
         cells[2, rows, m] = entropy(task)
-    return Sums(np.concatenate(list(cells), axis=1), lambda s: _mean(_leaks(s)))
+    return Sums(np.concatenate(list(cells), axis=1), lambda s: mean_known(_leaks(s)))
 
 
 def _leaks(s: Array) -> Array:
@@ -83,7 +83,7 @@ def task_leakage(y: Array, c: Array, values: Array, kinds: Kinds, *, k: int = NE
     sound("CTL", {"y": y, "c": c, "values": values})
     form = _ctl(y, c, values, kinds, k)
     parts: list[Sums] = list(form.parts) if isinstance(form, Mean) else [form]  # type: ignore[list-item]
-    return _mean(np.stack([_leaks(part.rows.sum(0)[None])[0] for part in parts], 1))
+    return mean_known(np.stack([_leaks(part.rows.sum(0)[None])[0] for part in parts], 1))
 
 
 def _icl(c: Array, values: Array, kinds: Kinds, k: int = NEIGHBOURS, most: int = 1000) -> Sums:
@@ -102,19 +102,12 @@ def _icl(c: Array, values: Array, kinds: Kinds, k: int = NEIGHBOURS, most: int =
         cells[2, rows, at] = 1
     if not pairs:
         return Sums(np.zeros((n, 1)), lambda s: np.full(len(s), np.nan))
-    return Sums(np.concatenate(list(cells), axis=1), lambda s: _mean(_between(s)))
+    return Sums(np.concatenate(list(cells), axis=1), lambda s: mean_known(_between(s)))
 
 
 def _between(s: Array) -> Array:
     hat, true, known = np.split(s, 3, axis=1)
     return np.where(known > 0, np.maximum(0.0, (hat - true) / np.where(known > 0, known, 1)), np.nan)
-
-
-def _mean(found: Array) -> Array:
-    """(R,) mean of found (R, Q) over the concepts, pairs or labels that are defined; NaN where none is."""
-    known = ~np.isnan(found)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, found, 0).sum(1) / known.sum(1)
 
 
 def unleaked(c: Array, values: Array, kinds: Kinds, *, seed: int = 0) -> Array:

@@ -231,7 +231,8 @@ def niches(c: Array, representation: Array, *, above: float = 0.5, blocks: Seque
     It does where their |correlation| is above ``above`` (0 to 1). ``blocks``: columns of c that are one concept's states.
     """
     sound("niches", {"c": c, "representation": representation})
-    return np.asarray(_related(c, representation, blocks) > above)
+    found: Array = _related(c, representation, blocks) > above  # pyright: ignore[reportAssignmentType]
+    return found
 
 
 def _both(c: Array) -> Array:
@@ -276,7 +277,7 @@ ois = Metric(
 )  # fmt: skip
 nis = Metric(
     _nis, "NIS", "AUC", 0, 1, "down", "strip",
-    "niche impurity: mean AUC of telling a concept from the columns outside its niche, over 20 widths of niche; .5 is none; the "
-    "states of one concept share a niche",
+    "niche impurity: mean AUC of telling a concept from the columns outside its niche, over 20 widths of niche; .5 is none; "
+    "the states of one concept share a niche",
     200,
 )  # fmt: skip
