@@ -2,7 +2,10 @@
 
 Parisini et al. 2025, Leakage and Interpretability in Concept-Based Models, arXiv 2504.14094. Their estimators, with two slips
 of the code put right: a vector's psi(n) is not psi(n d), and equal numbers get noise of their own. Say n and k beside each
-value: concepts without leakage score .003 at n = 2000, k = 3, not 0, and the divisor of ICL for soft values is psi(n) - psi(k).
+value: concepts without leakage score .003 at n = 2000, k = 3, not 0, and the divisor of ICL for soft values is psi(n) - psi(k),
+6.7 there. Labels are divided by their entropies, at most .69 for two states: where labels are correlated, what they share
+counts about ten times what values share, and ICL of soft values can be near 0 though each holds every concept. ICL of ``hard``
+values has entropies on both sides; read it beside.
 """
 
 from __future__ import annotations
@@ -105,6 +108,11 @@ def _icl(c: Array, values: Array, kinds: Kinds, k: int = NEIGHBOURS, most: int =
     return Sums(np.concatenate(list(cells), axis=1), lambda s: mean_known(_between(s)))
 
 
+def rows_of_pairs(form: Sums) -> int:
+    """Rows that ICL's estimate of a pair is made of, in the middle of the pairs: drawn, and known of both."""
+    return int(np.median(np.split(form.rows, 3, axis=1)[2].sum(0)))
+
+
 def _between(s: Array) -> Array:
     hat, true, known = np.split(s, 3, axis=1)
     return np.where(known > 0, np.maximum(0.0, (hat - true) / np.where(known > 0, known, 1)), np.nan)
@@ -143,6 +151,7 @@ ctl = Metric(
 )  # fmt: skip
 icl = Metric(
     _icl, "ICL", "normalised information", 0, 1, "down", "strip",
-    "interconcept leakage: what two concepts' values share beyond their labels, mean over pairs, k = 3, at most 1000 rows",
+    "interconcept leakage: what two concepts' values share beyond their labels, mean over pairs, k = 3, at most 1000 rows; "
+    "correlated labels can hide that of soft values: read it beside that of decided ones",
     200,
 )  # fmt: skip

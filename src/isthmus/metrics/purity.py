@@ -231,13 +231,12 @@ def niches(c: Array, representation: Array, *, above: float = 0.5, blocks: Seque
     It does where their |correlation| is above ``above`` (0 to 1). ``blocks``: columns of c that are one concept's states.
     """
     sound("niches", {"c": c, "representation": representation})
-    found: Array = _related(c, representation, blocks) > above  # pyright: ignore[reportAssignmentType]
-    return found
+    return np.asarray(_related(c, representation, blocks) > above)
 
 
 def _both(c: Array) -> Array:
     """(J,) True where labels c (n, J) have both answers among those that are known."""
-    return (c > 0.5).any(0) & (c <= 0.5).any(0)
+    return np.asarray((c > 0.5).any(0) & (c <= 0.5).any(0))
 
 
 def _nis(c: Array, representation: Array, step: float = 0.05, blocks: Sequence[Sequence[int]] = ()) -> Sums:
