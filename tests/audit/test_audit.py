@@ -233,7 +233,7 @@ def test_a_comparison_links_to_its_audits(tmp_path: Path) -> None:
     pages = audited(result, data, tmp_path)
     assert [page.name for page in pages] == ["blackbox.html", "cbm-joint.html"] and all(page.is_file() for page in pages)
     made = json.loads((tmp_path / "audits" / "cbm-joint.json").read_text())["command"]
-    assert made == f"{result.data['command']}, then of row cbm:joint: isthmus.audit(model, 'plain')"
+    assert made == f"{result.data['command']}, then of row cbm joint: isthmus.audit(model, 'plain')"
     report = (tmp_path / "report.html").read_text()
     assert 'href="audits/cbm-joint.html"' in report
     result.data["rows"][0]["audit"] = "javascript:alert(1)"

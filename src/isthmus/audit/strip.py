@@ -140,7 +140,7 @@ def impurity(subject: Subject) -> Section:
     return Section(
         "impurity", "Impurity", "Does each column know its own concept alone?",
         "OIS: columns one by one; NIS: those outside a niche together, fitted on half of these rows, the states of one concept "
-        "inside or outside together; MPO: m wrong.",
+        "inside or outside together; it counts what correlated labels tell, too, so its control is no floor; MPO: m wrong.",
         tuple(lines), f"{told.capitalize()} (OIS {ois:.3f}, clean {base:.3f}); {wrong[1] if len(wrong) > 1 else 0:.0%} of rows "
         "have at least one concept wrong.",
         tables=({"title": "MPO", "columns": ["at least so many concepts wrong", "share of rows"], "rows": rows},),
