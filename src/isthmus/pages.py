@@ -61,6 +61,7 @@ def audited(
         if say is not None:
             say(f"audit: {name}")
         made = audit(comparison.models[name], data, name=name)
+        made.data["command"] = f"{comparison.data['command']}, then of row {name}: {made.data['command']}"
         place = f"audits/{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'row'}.html"
         write(folder / place, html(made.data).encode())
         write_json((folder / place).with_suffix(".json"), made.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,10 @@ def test_the_same_seed_gives_the_same_card_and_rows_are_capped() -> None:
     model = im.fit("cbm", data, epochs=5)
     one, two = (audit(model, data, rows=100, sections=["task", "leaks", "impurity"]) for _ in range(2))
     assert one.scores == two.scores and one.data["test_rows"] == 100
+    said = one.data["command"]
+    assert said == "isthmus.audit(model, 'plain', sections=['task', 'leaks', 'impurity'], rows=100)"
+    few = audit(model, data, sections=["task"], by=["site"], fail_if=["task<2"], target=0.9, seed=1).data["command"]
+    assert few == ("isthmus.audit(model, 'plain', sections=['task'], fail_if=['task<2'], by=['site'], target=0.9, seed=1)")
 
 
 def test_nothing_of_the_test_rows_teaches_a_probe() -> None:
@@ -156,6 +161,10 @@ def test_limits() -> None:
     limits = parse(["bypass>0.05", " ctl.high >= .1", "task<0.9"])
     assert [(limit.key, limit.end, limit.sign, limit.edge) for limit in limits] == [
         ("bypass", "value", ">", 0.05), ("ctl", "high", ">=", 0.1), ("task", "value", "<", 0.9),
+    ]  # fmt: skip
+    spaced = parse([" gap_task_ace of spades > 0.9", "gap_task_ace of spades.low>=0.9", "gap_task_a<b<0.9"], KEYS)
+    assert [(limit.key, limit.end, limit.sign) for limit in spaced] == [
+        ("gap_task_ace of spades", "value", ">"), ("gap_task_ace of spades", "low", ">="), ("gap_task_a<b", "value", "<"),
     ]  # fmt: skip
     lines = [
         {
@@ -217,6 +226,10 @@ def test_the_command(tmp_path: Path) -> None:
         done = run.invoke(app, ["audit", str(tmp_path / "m"), "--json", *sections])
         assert done.exit_code == 0 and json.loads(done.stdout)["schema"] == "isthmus.audit/1"
         assert (tmp_path / "m.audit.html").is_file() and (tmp_path / "m.audit.json").is_file()
+        asked = ["--rows", "40", "--seed", "3", "--target", ".9", "--by", "class", "--section", "subgroups", "--json"]
+        asked += ["--fail-if", "gap_task_a class>2"]
+        words = json.loads(run.invoke(app, ["audit", str(tmp_path / "m"), *asked]).stdout)["command"]
+        assert shlex.split(words) == ["isthmus", "audit", str(tmp_path / "m"), *asked]
         failed = run.invoke(app, ["audit", str(tmp_path / "m"), "--fail-if", "task<=1", *sections])
         assert failed.exit_code == 5 and "FAILS: task<=1" in failed.stdout
         wrong = run.invoke(app, ["audit", str(tmp_path / "m"), "--fail-if", "tusk<=1", *sections])
@@ -232,6 +245,8 @@ def test_a_comparison_links_to_its_audits(tmp_path: Path) -> None:
     result = im.compare(data, methods=["cbm:joint"], seeds=[0], budget=1, options={"epochs": 3}, out=tmp_path)
     pages = audited(result, data, tmp_path)
     assert [page.name for page in pages] == ["blackbox.html", "cbm-joint.html"] and all(page.is_file() for page in pages)
+    made = json.loads((tmp_path / "audits" / "cbm-joint.json").read_text())["command"]
+    assert made == f"{result.data['command']}, then of row cbm joint: isthmus.audit(model, 'plain')"
     report = (tmp_path / "report.html").read_text()
     assert 'href="audits/cbm-joint.html"' in report
     result.data["rows"][0]["audit"] = "javascript:alert(1)"

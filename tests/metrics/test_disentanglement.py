@@ -24,7 +24,7 @@ def test_each_factor_in_a_code_of_its_own_is_perfect_and_a_rotation_is_not() -> 
     assert d.mig(found, whole) == pytest.approx(1, abs=0.02) and d.modularity(found) == pytest.approx(1, abs=1e-3)
     assert d.sap(codes, f) == pytest.approx(1, abs=0.1)  # a code that knows nothing leads by chance alone
     r, told = d.importances(codes, f, np.arange(750, 1500))
-    assert d.dci(r) == pytest.approx((1, 1), abs=0.01) and told == 1
+    assert d.dci(r) == pytest.approx((1, 1), abs=0.01) and told.shape == (750, 3) and (told == 1).all()
     turned = codes @ np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
     mixed, whole = d.informations(turned, f)
     assert d.mig(mixed, whole) < 0.5 and d.modularity(mixed) < 0.95
@@ -41,6 +41,42 @@ def test_the_order_of_codes_does_not_matter(seed: int, order: list[int]) -> None
     assert d.mig(one, whole) == pytest.approx(d.mig(two, whole)) and d.modularity(one) == pytest.approx(d.modularity(two))
     assert d.sap(codes, f) == pytest.approx(d.sap(codes[:, order], f))
     assert d.cas(f, codes) == pytest.approx(np.mean([d.cas(f[:, [m]], codes[:, [m]]) for m in order]))
+
+
+def test_a_concept_of_states_is_one_code() -> None:
+    """Columns of a true one-hot code tell each other's states; as one code they are perfect."""
+    f = factors(5)
+    columns = [np.eye(int(factor.max()) + 1)[factor.astype(int)] for factor in f.T]
+    found, whole = d.informations(columns, f)
+    assert found.shape == (3, 3) and d.mig(found, whole) == pytest.approx(1, abs=0.02)
+    assert d.modularity(found) == pytest.approx(1, abs=1e-3) and d.sap(columns, f) == pytest.approx(1, abs=0.1)
+    soft = [code * 0.8 + np.random.default_rng(0).random(code.shape) * 0.1 for code in columns]
+    found, whole = d.informations(soft, f)
+    assert d.mig(found, whole) > 0.95 and d.sap(soft, f) > 0.9
+    split, whole = d.informations(np.concatenate(columns, 1), f)
+    assert d.mig(split, whole) < 0.5 and d.sap(np.concatenate(columns, 1), f) < 0.5
+    r, right = d.importances(columns, f, np.arange(750, 1500))
+    assert r.shape == (3, 3) and d.dci(r) == pytest.approx((1, 1), abs=0.01)
+    assert d.informativeness(right).under(np.ones((1, 750))) == 1
+
+
+def test_informativeness_is_the_mean_of_what_is_told_rightly() -> None:
+    right = np.array([[1, 0, np.nan], [1, np.nan, np.nan], [0, 1, np.nan]])
+    assert d.informativeness(right).under(np.ones((1, 3))) == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert d.informativeness(right).under(np.array([[0, 0, 2.0]])) == pytest.approx(0.5)
+
+
+def test_codes_of_nan_are_refused() -> None:
+    f = factors(6, 60)
+    for score in (d.informations, d.sap, lambda x, t: d.importances(x, t, np.arange(30))):
+        with pytest.raises(DataError, match="code 1: expected finite"):
+            score(np.c_[f[:, :1], f[:, :1] * np.nan], f)
+    with pytest.raises(DataError, match="representation: expected finite"):
+        d.cas(f, f * np.nan)
+
+
+def test_even_importances_are_0_and_not_a_hair_below() -> None:
+    assert min(d.dci(np.ones((5, 3)))) >= 0
 
 
 def test_dci_by_hand() -> None:

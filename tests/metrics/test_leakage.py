@@ -95,6 +95,9 @@ def test_labels_are_averaged_and_unknown_rows_left_out() -> None:
     both[::7, 1] = np.nan
     copied = np.repeat(y[:, None], 3, 1).astype(float)
     assert metrics.ctl(both, c, copied, KINDS) == pytest.approx(metrics.ctl(y, c, copied, KINDS), abs=0.02)
+    constant = np.c_[y, np.zeros(len(y))].astype(float)
+    assert task_leakage(constant, c, copied, KINDS).mean() == pytest.approx(metrics.ctl(constant, c, copied, KINDS))
+    assert metrics.ctl(constant, c, copied, KINDS) == pytest.approx(metrics.ctl(y, c, copied, KINDS))
     c[::3, 0] = np.nan
     assert metrics.ctl(y, c, np.nan_to_num(c), KINDS) == 0
 

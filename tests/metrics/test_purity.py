@@ -107,6 +107,40 @@ def test_concepts_of_one_answer_are_left_out() -> None:
     )
 
 
+@pytest.mark.parametrize("unknown", [0.25, 0.75, 0.9])
+def test_unknown_labels_do_not_make_pure_columns_impure(unknown: float) -> None:
+    draw = np.random.default_rng(0)
+    c = (draw.random((4000, 6)) < 0.5).astype(float)
+    v = c + draw.normal(size=c.shape) * 0.1
+    hidden = np.where(draw.random(c.shape) < unknown, np.nan, c)
+    assert metrics.nis(hidden, v) == pytest.approx(metrics.nis(c, v), abs=0.05)
+    for j in range(6):
+        rows = ~np.isnan(hidden[:, j])
+        want = [abs(np.corrcoef(v[rows, i], hidden[rows, j])[0, 1]) > 0.05 for i in range(6)]
+        assert niches(hidden, v, above=0.05)[:, j].tolist() == want
+
+
+def test_a_concept_known_as_present_alone_is_left_out() -> None:
+    c, v = world(6)
+    wide = np.c_[c, np.where(c[:, 0] > 0.5, 1, np.nan)], np.c_[v, v[:, 0]]
+    assert np.isfinite(metrics.nis(*wide))
+
+
+def test_states_of_one_concept_share_a_niche() -> None:
+    draw = np.random.default_rng(1)
+    state, other = draw.integers(0, 4, 4000), draw.integers(0, 2, 4000).astype(float)
+    c = np.c_[np.eye(4)[state], other]
+    v = c + draw.normal(size=c.shape) * 0.1
+    assert metrics.nis(c, v) > 0.6  # three columns tell the fourth
+    assert metrics.nis(c, v, blocks=[[0, 1, 2, 3]]) == pytest.approx(0.5, abs=0.03)
+    inside = niches(c, v, blocks=[[0, 1, 2, 3]])
+    np.testing.assert_array_equal(inside, np.kron([[1, 0], [0, 1]], np.ones((4, 4)))[:5, :5] > 0)
+    vectors = np.stack([v, draw.normal(size=v.shape)], -1)
+    assert metrics.nis(c, vectors, blocks=[[0, 1, 2, 3]]) == pytest.approx(0.5, abs=0.03)
+    with pytest.raises(DataError, match="as many columns"):
+        niches(c, v[:, :4], blocks=[[0, 1]])
+
+
 def test_niches_and_mispredictions_by_listing() -> None:
     c, v = world(5)
     for j in range(4):

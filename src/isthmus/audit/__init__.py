@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,11 +44,11 @@ SECTIONS: dict[str, tuple[str, Callable[[Subject], Section]]] = {
     "subgroups": ("Subgroups", answers.subgroups),
 }
 KEYS = (
-    "task", "task_gap", "bypass", "ctl", "icl", "concept_accuracy", "concept_macro_f1", "concept_auroc", "concept_error",
-    "gain_all", "curve_area", "k95", "completeness", "existence@1", "existence@3", "existence@5", "pointing",
-    "pointing_distance", "mass_inside", *(f"location@{most}_a{alpha}" for most in (1, 3, 5) for alpha in (1, 3, 6)),
+    "task", "task_gap", "bypass", "ctl", "icl", "icl_decided", "concept_accuracy", "concept_macro_f1", "concept_auroc",
+    "concept_error", "gain_all", "curve_area", "k95", "completeness", "existence@1", "existence@3", "existence@5",
+    "pointing", "pointing_distance", "mass_inside", *(f"location@{most}_a{alpha}" for most in (1, 3, 5) for alpha in (1, 3, 6)),
     "cgim1", "cgim2", "cgim3", "deletion", "insertion", "cace_sign", "nec", "accuracy@nec5", "anec", "ois", "nis", "mig",
-    "sap", "modularity", "told", "cas", "dci_d", "dci_c", "ece", "brier", "concept_ece", "aurc", "coverage",
+    "sap", "modularity", "told", "cas", "dci_d", "dci_c", "dci_i", "ece", "brier", "concept_ece", "aurc", "coverage",
     "selective_accuracy", "automated", "automated_accuracy",
 )  # fmt: skip
 
@@ -124,9 +125,17 @@ def audit(
         "limits": judged(limits, made),
         "seed": seed,
         "seconds": round(time.perf_counter() - began, 1),
-        **provenance("isthmus audit"),
+        **provenance(_call(data.name, sections, fail_if, by, target=target, rows=rows, full=full, seed=seed)),
     }
     return Audit(result)
+
+
+def _call(data: str, sections: Sequence[str] | None, fail_if: Sequence[str], by: Sequence[str], **rest: object) -> str:
+    """The call that made the card, as it would be typed, what was left at its default left out."""
+    said = {"sections": sections and list(sections), "fail_if": list(fail_if), "by": list(by)}
+    said = {name: each for name, each in said.items() if each}
+    said |= {name: each for name, each in rest.items() if each != inspect.signature(audit).parameters[name].default}
+    return f"isthmus.audit(model, {', '.join([repr(data), *(f'{name}={each!r}' for name, each in said.items())])})"
 
 
 def _about(model: ConceptModel, name: str | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from isthmus import metrics
 from isthmus.audit.section import Line, Measure, NotHere, Section, number
 from isthmus.audit.subject import Seen, Subject
 from isthmus.errors import OptionError, unknown
-from isthmus.evaluate import main_form, scored
+from isthmus.evaluate import main_form
 from isthmus.interventions.curve import curve, points
 from isthmus.interventions.named import policy
 from isthmus.interventions.policies import askable, members
@@ -125,7 +125,7 @@ def _drawn(probabilities: Array, subject: Subject, draw: np.random.Generator) ->
 def corrections(subject: Subject) -> Section:
     """What correcting concepts is worth, in random order."""
     subject.labels()
-    result = scored([subject.trace], only=())
+    result = subject.corrected
     names = ("gain_all", "curve_area", "k95")
     base = _start(result.curves)
     lines: list[Line] = []
@@ -143,7 +143,10 @@ def corrections(subject: Subject) -> Section:
         raise NotHere(result.scores["gain_all"].get("not_applicable", "nothing can be corrected"))
     gain = lines[0]
     told = f"Correcting every concept moves the score by {gain.value or 0:+.3f}"
-    told += ": corrections do not help this model" if (gain.low or 0) <= 0 else ""
+    if gain.high is not None and gain.high < 0:
+        told += ": corrections harm this model"
+    elif gain.low is None or gain.low <= 0:
+        told += ": corrections are not shown to help this model"
     table = {
         "title": "Corrected in random order",
         "columns": ["concepts corrected", "score", "from", "to"],

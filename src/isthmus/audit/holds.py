@@ -22,21 +22,22 @@ from isthmus.numerics import elastic_net
 LEVELS = (5, 10, 15, 20, 25, 30)
 STEPS = 10  # points of deletion and insertion
 SLOW = 60  # rows of a model whose inference is not one pass
+LEAST = 0.02  # probability by which two orders must differ before an answer is said to follow the concepts
 
 
 def completeness(subject: Subject) -> Section:
-    """The best predictor from concept values, beside the best from the features and from random directions."""
+    """The best predictor from concept values, as a share of the best from the features, beside random directions."""
     subject.need_strip()
     metric = metrics.METRICS[metrics.MAIN[subject.model.task.kind]]
     said = subject.told(subject.inputs("values"))
     features = subject.main(subject.told(subject.inputs("features")))
     chance = subject.main(subject.told(subject.inputs("random")))
     held, drawn = subject.measure.drawn(metric, main_form(subject.trace, said))
-    whole, plain = max(held, features, subject.main(subject.trace.answers)), subject.constant()
+    whole, plain = max(features, subject.main(subject.trace.answers)), subject.constant()
     value, floor = eta(held, whole, plain), eta(chance, whole, plain)
     if not np.isfinite(value):
-        raise NotHere("nothing here tells the task better than one constant answer does")
-    low, high = interval((drawn - plain) / max(whole - plain, 1e-9))
+        raise NotHere("neither the model nor probes of its features tell the task better than one constant answer does")
+    low, high = interval((drawn - plain) / (whole - plain))
     line = Line(
         key="completeness",
         title="completeness",
@@ -56,9 +57,10 @@ def completeness(subject: Subject) -> Section:
         title="Completeness",
         question="Do the concepts hold what the task needs?",
         definition=f"{metric.title.capitalize()} of linear probes and boosted trees from concept values, validation's "
-        "choice; what the features hold: the best of the same probes of them, of the concepts, and of the model itself.",
+        "choice; what the features hold: the better of the same probes of them and of the model itself. Above 1 the "
+        "concepts tell more than either does. The interval is over what the concepts tell, the divisor held.",
         lines=(line,),
-        meaning=f"The concepts hold {max(value, 0):.0%} of what the features hold of the task, {told} ({floor:.0%}).",
+        meaning=f"The concepts hold {value:.0%} of what the features hold of the task, {told} ({floor:.0%}).",
     )
 
 
@@ -100,7 +102,7 @@ def sparsity(subject: Subject) -> Section:
         form, control = Mean(tuple(forms[0][i] for i in at)), float(np.mean([score[1][i] for i in at]))
         lines.append(measure.line(key, metrics.accuracy, form, title=title, control=control, control_name=name, text=words))
     found = lines[-2]
-    told = "beat" if (found.low or 0) > (found.control or 0) else "do not beat"
+    told = "beat" if found.low is not None and found.low > (found.control or 0) else "are not shown to beat"
     rows = [[level, number(a), number(b)] for level, a, b in zip(levels, *score, strict=True)]
     return Section(
         key="sparsity",
@@ -152,19 +154,28 @@ def faithfulness(subject: Subject) -> Section:
     if agree is not None:
         lines.append(agree)
     down, up = lines[0], lines[1]
-    sides = (down.high or 1) < (down.control or 0), (up.low or 0) > (up.control or 1)
-    told = "follows" if all(sides) else "follows in part" if any(sides) else "does not follow"
+    sides = _apart(down.value, down.high, down.control, -1), _apart(up.value, up.low, up.control, 1)
+    told = "follows" if all(sides) else "follows in part" if any(sides) else "is not shown to follow"
     return Section(
         key="faithfulness",
         title="Faithfulness",
         question="Does the answer follow the concepts that are said to matter?",
         definition=f"Concepts go to their neutral value (training's mean of what is read), the weightiest first ({how}), on "
-        f"{len(z)} rows. CaCE: the mean change of a class's probability from a concept set to 0 to the concept set to 1.",
+        f"{len(z)} rows. 'Follows': at least {LEAST:g} from random order, its interval beside it, taken out and put in; in "
+        "part: one of them. CaCE: the mean change of a class's probability from a concept set to 0 to the concept set to 1.",
         lines=tuple(lines),
         meaning=f"The answer {told} the concepts that are said to matter: taking them out first leaves {down.value or 0:.2f} "
-        f"of its probability, random order {down.control or 0:.2f}.",
+        f"of its probability, random order {down.control or 0:.2f}; putting them in first gives {up.value or 0:.2f}, "
+        f"random order {up.control or 0:.2f}.",
         tables=(table,) if table else (),
     )
+
+
+def _apart(value: float | None, end: float | None, control: float | None, sign: int) -> bool:
+    """Is a value ``LEAST`` or more above (``sign`` 1) or below (-1) its control, and the ``end`` of its interval beyond it?"""
+    if value is None or end is None or control is None:
+        return False
+    return sign * (value - control) >= LEAST and sign * (end - control) > 0
 
 
 def _neutral(subject: Subject) -> Tensor:

@@ -13,7 +13,7 @@ from isthmus.errors import OptionError, unknown
 
 SIGNS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 FORM = re.compile(
-    r"\s*([^<>=\s]+?)(?:\.(low|high))?\s*(>=|<=|>|<)\s*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*"
+    r"\s*(\S|\S.*?\S)(?:\.(low|high))?\s*(>=|<=|>|<)\s*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*"
 )
 GAPS = re.compile(r"gap_(task|ece|concepts|gain)_.+|accuracy@nec[0-9]+")
 

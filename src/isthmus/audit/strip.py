@@ -11,12 +11,14 @@ from isthmus import metrics
 from isthmus.audit.section import Line, NotHere, Section, number
 from isthmus.audit.subject import Subject
 from isthmus.metrics import disentanglement as d
-from isthmus.metrics.concept import decided
-from isthmus.metrics.core import Array
-from isthmus.metrics.leakage import NEIGHBOURS, unleaked
+from isthmus.metrics.concept import Kinds, decided, hard
+from isthmus.metrics.core import Array, Sums, interval, resamples
+from isthmus.metrics.leakage import NEIGHBOURS, rows_of_pairs, unleaked
 from isthmus.metrics.purity import halves, mispredicted
 
 SLOWEST = 30  # concepts for which boosted trees are fitted without ``full``
+UNMOVED = 0.01  # share of answers below which nothing to speak of changes
+DEALT = "the same values dealt anew among rows with the same label"
 
 
 def leaks(subject: Subject) -> Section:
@@ -36,26 +38,41 @@ def leaks(subject: Subject) -> Section:
         why = "Leakage needs labels for these concepts, and the data have none."
     else:
         clean = unleaked(test.c, test.values, subject.kinds, seed=subject.seed)
-        name = "the same values dealt anew among rows with the same label"
         if subject.model.task.kind == "value":
             why = "CTL divides by the entropy of the task, which a number does not have."
         else:
             form, control = (metrics.ctl.weighted(test.y, test.c, v, subject.kinds) for v in (test.values, clean))
             floor = float(control.under(np.ones((1, measure.n)))[0])
             n = known_rows(test.c)
-            lines.append(measure.line("ctl", metrics.ctl, form, control=floor, control_name=name, k=NEIGHBOURS, n=n))
-        if subject.model.space.count > 1:
-            both = (~np.isnan(test.c)).astype(float)
-            most = 1000
-            rows = min(most, int(np.median((both.T @ both)[np.triu_indices(both.shape[1], 1)])))
-            form, control = (metrics.icl.weighted(test.c, v, subject.kinds, most=most) for v in (test.values, clean))
-            floor = float(control.under(np.ones((1, measure.n)))[0])
-            lines.append(measure.line("icl", metrics.icl, form, control=floor, control_name=name, k=NEIGHBOURS, n=rows))
+            lines.append(measure.line("ctl", metrics.ctl, form, control=floor, control_name=DEALT, k=NEIGHBOURS, n=n))
+        lines += _between(subject, test.c, test.values, clean)
     return Section(
         "leaks", "Bypass and leakage", "Does the answer come from the concepts, and do they say only what their names say?",
-        "Bypass: what goes around the strip. CTL, ICL: what hides inside its values of the task and of other concepts.",
-        tuple(lines), f"{_leaking(lines)} {why}".strip(),
+        "Bypass: what goes around the strip. CTL, ICL: what hides inside its values of the task and of other concepts. ICL "
+        "divides values that are measured by psi(n) - psi(k), labels by their entropies: where labels are correlated the first "
+        "can hide what values share. Of decided concepts both divisors are entropies: read the two together.",
+        tuple(lines), f"{_leaking(lines, subject.worth)} {why}".strip(),
     )  # fmt: skip
+
+
+def _between(subject: Subject, c: Array, values: Array, clean: Array) -> list[Line]:
+    """ICL of the values, and of what they decide."""
+    kinds, measure, lines = subject.kinds, subject.measure, list[Line]()
+    told = "the same of decided concepts (present or not, the state): divisors alike, but it sees no more than decisions show"
+    for key, title, text, of, a, b in (
+        ("icl", None, None, kinds, values, clean),
+        ("icl_decided", "ICL, decided", told, Kinds(kinds.binary, kinds.blocks), hard(values, kinds), hard(clean, kinds)),
+    ):
+        if len(of.binary) + len(of.blocks) + len(of.continuous) < 2:
+            continue
+        form, control = (metrics.icl.weighted(c, v, of) for v in (a, b))
+        assert isinstance(form, Sums)
+        floor = float(control.under(np.ones((1, measure.n)))[0])
+        lines.append(
+            measure.line(key, metrics.icl, form, title=title, text=text, control=floor, control_name=DEALT,
+                         k=NEIGHBOURS if key == "icl" else None, n=rows_of_pairs(form))
+        )  # fmt: skip
+    return lines
 
 
 def known_rows(c: Array) -> int:
@@ -72,24 +89,32 @@ def _moved(logits: Array, subject: Subject) -> float:
     return float((changed if changed.ndim == 1 else changed.any(1)).mean())
 
 
-def _leaking(lines: list[Line]) -> str:
+def _leaking(lines: list[Line], worth: dict[str, float | None]) -> str:
+    """What the numbers say together; ``worth``: the score gained when every concept is corrected, with its interval, if any."""
     found = {line.key: line for line in lines}
-    bypass, told = found["bypass"].value or 0.0, []
-    if bypass > 0.01:
-        told.append(
-            f"{bypass:.0%} of answers change with the input while every concept is held: correcting concepts is not enough"
-        )
+    bypass, free = found["bypass"].value or 0.0, found["bypass"].control or 0.0
+    if bypass > UNMOVED:
+        told = [f"{bypass:.0%} of answers change with the input while every concept is held: correcting concepts is not enough"]
+    elif free <= UNMOVED:
+        told = [f"whether anything goes around the concepts cannot be told: {free:.0%} of answers change when nothing is held"]
     else:
-        told.append("nothing to speak of goes around the concepts: whoever corrects them corrects the answer")
+        gain, low = worth.get("value"), worth.get("low")
+        told = [f"nothing to speak of is seen to go around the concepts ({free:.0%} of answers change when they are not held)"]
+        if gain is not None and low is not None and low > 0:
+            told.append(f"correcting all of them moves the score by {gain:+.3f}")
+        elif gain is not None:
+            told.append(f"yet correcting all of them is not shown to raise the score ({gain:+.3f})")
     for key, what in (("ctl", "of the task"), ("icl", "of each other")):
         line = found.get(key)
         if line is None or line.value is None:
             continue
         floor = line.control or 0.0
         above = line.low is not None and line.low > floor + 0.005
-        told.append(
-            f"values say {'more' if above else 'no more'} {what} than their labels do ({line.value:.3f}, clean {floor:.3f})"
-        )
+        say = "say" if above else "are not shown to say"
+        told.append(f"values {say} more {what} than their labels do ({line.value:.3f}, clean {floor:.3f})")
+    line = found.get("icl_decided")
+    if line is not None and line.value is not None and line.low is not None and line.low > (line.control or 0.0) + 0.005:
+        told.append(f"decisions go together more than labels do ({line.value:.3f}, clean {line.control or 0:.3f})")
     return "; ".join(told).capitalize() + "."
 
 
@@ -101,21 +126,21 @@ def impurity(subject: Subject) -> Section:
         raise NotHere("purity needs two or more concepts that are present or not")
     c, values = c[:, columns], test.values[:, columns]
     clean = unleaked(test.c if test.c is not None else c, test.values, subject.kinds, seed=subject.seed)[:, columns]
-    name = "the same values dealt anew among rows with the same label"
-    lines: list[Line] = []
-    for key, metric in (("ois", metrics.ois), ("nis", metrics.nis)):
-        form = metric.weighted(c, values)
-        lines.append(measure.line(key, metric, form, control=float(metric(c, clean)), control_name=name, n=known_rows(c)))
+    at, lines = {int(k): i for i, k in enumerate(columns)}, list[Line]()
+    blocks = [[at[k] for k in block] for block in subject.kinds.blocks]
+    for key, metric, more in (("ois", metrics.ois, {}), ("nis", metrics.nis, {"blocks": blocks})):
+        form, floor = metric.weighted(c, values, **more), metric(c, clean, **more)
+        lines.append(measure.line(key, metric, form, control=floor, control_name=DEALT, n=known_rows(c)))
     right, known = decided(test.c if test.c is not None else c, test.values, subject.kinds)
     wrong = mispredicted(right, known)
     rows = [[m, number(float(share))] for m, share in enumerate(wrong) if m and (share > 0 or m < 4)][:12]
     ois, base = lines[0].value or 0.0, lines[0].control or 0.0
-    told = (
-        "columns tell of other concepts what their labels do not" if ois > base + 0.02 else "each column tells its own concept"
-    )
+    above = ois > base + 0.02 and (lines[0].low or 0.0) > base
+    told = f"columns {'tell' if above else 'are not shown to tell'} of other concepts what their labels do not"
     return Section(
         "impurity", "Impurity", "Does each column know its own concept alone?",
-        "OIS: columns one by one; NIS: those outside a niche together, fitted on half of these rows; MPO: m wrong.",
+        "OIS: columns one by one; NIS: those outside a niche together, fitted on half of these rows, the states of one concept "
+        "inside or outside together; it counts what correlated labels tell, too, so its control is no floor; MPO: m wrong.",
         tuple(lines), f"{told.capitalize()} (OIS {ois:.3f}, clean {base:.3f}); {wrong[1] if len(wrong) > 1 else 0:.0%} of rows "
         "have at least one concept wrong.",
         tables=({"title": "MPO", "columns": ["at least so many concepts wrong", "share of rows"], "rows": rows},),
@@ -125,27 +150,27 @@ def impurity(subject: Subject) -> Section:
 def alignment(subject: Subject) -> Section:
     """MIG, SAP, modularity, CAS, DCI."""
     f, held = _factors(subject)
-    codes = subject.part("test").values[: len(f)]
+    codes = [subject.part("test").values[: len(f), part] for part in subject.model.space.slices]
     shuffled = np.random.default_rng(subject.seed).permutation(len(f))
-    title = {"mig": "MIG", "modularity": "modularity", "told": "best column tells", "sap": "SAP", "cas": "CAS"}
+    title = {"mig": "MIG", "modularity": "modularity", "told": "best values tell", "sap": "SAP", "cas": "CAS"}
     text = {
-        "mig": "gap of the two columns that know most of a concept, as a share of its entropy",
-        "modularity": "does each column know of one concept?",
-        "told": "share of a concept's entropy that its best column knows",
-        "sap": "gap of the two columns that tell a concept best by a threshold",
+        "mig": "gap of the two concepts' values that know most of a concept, as a share of its entropy",
+        "modularity": "do each concept's values know of one concept?",
+        "told": "share of a concept's entropy that the values which know most of it know",
+        "sap": "gap of the two concepts' values that tell a concept best by a threshold (states: by the nearest mean)",
         "cas": "are clusters of a concept's representation pure in its label?",
     }
 
     def scores(rows: Array, mixed: Array) -> dict[str, float]:
         """All of them on some rows, codes taken at ``mixed``."""
-        told, whole = d.informations(codes[mixed], f[rows])
+        told, whole = d.informations([code[mixed] for code in codes], f[rows])
         best = told.max(0)[whole > 0] / whole[whole > 0]
         found = {
             "mig": d.mig(told, whole),
             "modularity": d.modularity(told),
             "told": float(best.mean()) if len(best) else np.nan,
         }
-        found["sap"] = d.sap(codes[mixed], f[rows])
+        found["sap"] = d.sap([code[mixed] for code in codes], f[rows])
         return found | ({"cas": d.cas(f[rows], [x[mixed] for x in held], seed=subject.seed)} if held else {})
 
     every = np.arange(len(f))
@@ -169,23 +194,42 @@ def alignment(subject: Subject) -> Section:
     ]
     slow = " DCI is left out above 30 concepts unless the audit is full."
     if f.shape[1] <= SLOWEST or subject.full:
-        slow, at = "", halves(len(f), subject.seed)[1]
-        r, _ = d.importances(codes, f, at)
-        flat, made = d.dci(np.ones_like(r)), d.dci(r) if r.sum() > 0 else (np.nan, np.nan)
-        for key, name, one, base in (("dci_d", "DCI, D", made[0], flat[0]), ("dci_c", "DCI, C", made[1], flat[1])):
-            told = (
-                "by boosted trees: each column for one concept?"
-                if key == "dci_d"
-                else "by boosted trees: each concept in one column?"
-            )
-            lines.append(
-                Line(key, name, number(one), "share", "up", told, control=base, control_name="even importances", n=len(f))
-            )
+        slow, lines = "", lines + _dci(subject, codes, f)
     return Section(
-        "alignment", "Columns and concepts", "Is each concept in one column, and each column for one concept?",
-        "Scores of disentanglement: columns as codes, concept labels as factors. Intervals by half-samples of the rows.",
-        tuple(lines), f"The best column of a concept holds {value['told']:.0%} of what there is to know of it.{slow}",
+        "alignment", "Columns and concepts", "Is each concept in its own columns, and are those for one concept?",
+        "Scores of disentanglement: each concept's values (a column, or one for each state) as a code, labels as factors. "
+        "Intervals by half-samples of the rows; DCI's D and C have none (trees are fitted once), its I by bootstrap.",
+        tuple(lines), f"The values that know most of a concept hold {value['told']:.0%} of what there is to know of it.{slow}",
     )  # fmt: skip
+
+
+def _dci(subject: Subject, codes: list[Array], f: Array) -> list[Line]:
+    """D and C, which have no interval, and I."""
+    at, groups = halves(len(f), subject.seed)[1], subject.measure.groups
+    r, right = d.importances(codes, f, at)
+    flat, made = d.dci(np.ones_like(r)), d.dci(r) if r.sum() > 0 else (np.nan, np.nan)
+    fit = np.setdiff1d(np.arange(len(f)), at)
+    common = np.array([_commonest(factor[fit]) for factor in f.T])
+    plain = np.where(np.isnan(right), np.nan, f[at] == common)
+    value, floor = (float(d.informativeness(told).under(np.ones((1, len(at))))[0]) for told in (right, plain))
+    with np.errstate(all="ignore"):
+        drawn = resamples(len(at), 200, groups=None if groups is None else [groups[row] for row in at])
+        low, high = interval(d.informativeness(right).under(drawn))
+    by = "by boosted trees fitted once, without interval:"
+    return [
+        Line("dci_d", "DCI, D", number(made[0]), "share", "up", f"{by} are each concept's values for one concept?",
+             control=number(flat[0]), control_name="even importances", n=len(f)),
+        Line("dci_c", "DCI, C", number(made[1]), "share", "up", f"{by} is each concept in its own values?",
+             control=number(flat[1]), control_name="even importances", n=len(f)),
+        Line("dci_i", "DCI, I", number(value), "share", "up", "accuracy of those trees on the other half of the rows, "
+             "mean over concepts", number(low), number(high), number(floor), "the commonest state of the fitted half", len(at)),
+    ]  # fmt: skip
+
+
+def _commonest(states: Array) -> float:
+    """The commonest of states (n,), unknown ones left out; NaN where none is known."""
+    found, count = np.unique(states[~np.isnan(states)], return_counts=True)
+    return float(found[count.argmax()]) if len(found) else float("nan")
 
 
 def _factors(subject: Subject) -> tuple[Array, list[Array]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from isthmus import metrics
 from isthmus.audit.section import Measure, NotHere
 from isthmus.data.table import Splits, Table
-from isthmus.evaluate import main_form
+from isthmus.evaluate import Scored, main_form, scored
 from isthmus.metrics.concept import Kinds
 from isthmus.metrics.core import Array
 from isthmus.model import ConceptModel, Contributes
@@ -75,6 +75,17 @@ class Subject:
         """Curves in random order and the bypass, on the test rows."""
         test = self.part("test")
         return trace(self.model, test.table, z=test.z, seed=self.seed, most=11)
+
+    @cached_property
+    def corrected(self) -> Scored:
+        """Scores of those curves: the gain when all are corrected, its interval, the points."""
+        return scored([self.trace], only=())
+
+    @property
+    def worth(self) -> dict[str, float | None]:
+        """Value, low and high of the main score's gain when every concept is corrected; empty where there is none to be had."""
+        found = self.corrected.scores["gain_all"]
+        return {end: found[end] for end in ("value", "low", "high") if end in found}
 
     @property
     def kinds(self) -> Kinds:

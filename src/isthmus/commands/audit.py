@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from isthmus.commands.console import Code, emit, number, say, table
+from isthmus.commands.console import Code, command_line, emit, number, say, table
 from isthmus.commands.options import ConceptColumns, Json, Label, Plugins, RunFolder, TableFile, Verbose
 from isthmus.commands.use import OptionalData
 from isthmus.errors import OptionError
@@ -64,7 +64,7 @@ def audit(
             opened.model, loaded.splits, sections=sections, fail_if=fail_if or (), by=by or (), target=target, rows=rows,
             full=full, seed=seed, say=bar.say, name=run.name,
         )  # fmt: skip
-    made.data["command"] = f"isthmus audit {run}" + "".join(f" --fail-if '{each}'" for each in fail_if or ())
+    made.data["command"] = command_line()
     write(page, html(made.data).encode())
     write_json(page.with_suffix(".json"), made.data)
     if as_json:

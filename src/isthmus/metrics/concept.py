@@ -45,11 +45,14 @@ def _all_right(c: Array, values: Array, kinds: Kinds) -> Sums:
     return Sums(np.c_[whole, some].astype(float), lambda s: s[:, 0] / s[:, 1])
 
 
-def _hard(values: Array, kinds: Kinds) -> Array:
-    hard = (values > 0.5).astype(float)
+def hard(values: Array, kinds: Kinds) -> Array:
+    """Values (n, K) as decisions: present or not (1, 0), one state of a block, continuous ones as they are."""
+    found = (values > 0.5).astype(float)
     for block in kinds.blocks:
-        hard[:, block] = np.eye(len(block))[values[:, block].argmax(1)]
-    return hard
+        found[:, block] = np.eye(len(block))[values[:, block].argmax(1)]
+    for k, _ in kinds.continuous:
+        found[:, k] = values[:, k]
+    return found
 
 
 def _columns(kinds: Kinds) -> list[int]:
@@ -60,7 +63,7 @@ def _macro_f1(c: Array, values: Array, kinds: Kinds) -> Sums:
     columns = _columns(kinds)
     known = ~np.isnan(c[:, columns])
     truth = (c[:, columns] > 0.5) & known
-    said = (_hard(values, kinds)[:, columns] > 0.5) & known
+    said = (hard(values, kinds)[:, columns] > 0.5) & known
     both = truth.any(0) & (known & ~truth).any(0)
     rows = np.concatenate([(truth & said)[:, both], truth[:, both], said[:, both]], 1).astype(float)
     return Sums(rows, lambda s: f1_of_sums(s, int(both.sum())) if both.any() else np.full(len(s), np.nan))

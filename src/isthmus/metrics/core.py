@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, wraps
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.errors import DataError
+
 Array = NDArray[Any]
+UNKNOWN = ("c", "y", "boxes", "factors")  # arguments in which NaN means: not known
+APART = ("groups", "member", "other")  # arguments that are not of the same rows as the rest
+
+
+def sound(what: str, arrays: Mapping[str, Any]) -> None:
+    """Refuse arrays, by the name of their argument, without rows, of unequal rows, or with NaN or infinite numbers.
+
+    NaN is welcome where it means 'unknown' (``UNKNOWN``); ``APART`` may have rows of their own; what is no array is passed by.
+    """
+    first: tuple[str, int] | None = None
+    for name, each in arrays.items():
+        if not isinstance(each, np.ndarray) or not each.ndim:
+            continue
+        if not len(each):
+            raise DataError(f"{what}, {name}: expected one row or more, got shape {each.shape}; a score needs rows")
+        if name not in APART:
+            first = first or (name, len(each))
+            if len(each) != first[1]:
+                want = f"expected {first[1]} rows, as {first[0]} has, got {len(each)}"
+                raise DataError(f"{what}, {name}: {want}; give both for the same rows")
+        if each.dtype.kind == "f":
+            bad = int((np.isinf(each) if name in UNKNOWN else ~np.isfinite(each)).sum())
+            if bad:
+                may, got = ("NaN (unknown) or finite", "infinite") if name in UNKNOWN else ("finite", "NaN or infinite")
+                say = f"expected {may} numbers, got {bad} that are {got}; leave such rows out, or mend what made them"
+                raise DataError(f"{what}, {name}: {say}")
 
 
 class Weighted(Protocol):
@@ -40,10 +69,14 @@ class Mean:
     parts: tuple[Weighted, ...]
 
     def under(self, weights: Array) -> Array:
-        scores = np.stack([part.under(weights) for part in self.parts])
-        known = ~np.isnan(scores)
-        with np.errstate(invalid="ignore"):
-            return np.where(known, scores, 0).sum(0) / known.sum(0)
+        return mean_known(np.stack([part.under(weights) for part in self.parts], 1))
+
+
+def mean_known(found: Array) -> Array:
+    """(R,) mean of found (R, Q) over its Q scores that are defined; NaN where none is."""
+    known = ~np.isnan(found)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, found, 0).sum(1) / known.sum(1)
 
 
 @dataclass(frozen=True)
@@ -73,6 +106,7 @@ class Ranked:
 class Metric:
     """A named score. Call it with its arrays for the number; ``weighted`` gives the form that can be bootstrapped.
 
+    Both refuse arrays that are not ``sound``: a score of NaN, or of rows that do not belong together, means nothing.
     ``unit``, ``low`` to ``high`` and ``better`` ('up' or 'down') say how to read it; ``replicates`` caps the bootstrap
     where one evaluation is dear; ``centred`` says that resampling biases it, so that its interval is centred on the value.
     """
@@ -87,6 +121,16 @@ class Metric:
     text: str
     replicates: int = 1000
     centred: bool = False
+
+    def __post_init__(self) -> None:
+        made, takes = self.weighted, inspect.signature(self.weighted)
+
+        @wraps(made)
+        def checked(*arrays: Any, **options: Any) -> Weighted:
+            sound(self.title, takes.bind(*arrays, **options).arguments)
+            return made(*arrays, **options)
+
+        object.__setattr__(self, "weighted", checked)
 
     def __call__(self, *arrays: Any, **options: Any) -> float:
         form = self.weighted(*arrays, **options)

@@ -2,8 +2,9 @@
 
 Eastwood & Williams 2018 (DCI); Chen et al. 2018 (MIG); Kumar et al. 2018 (SAP); Ridgeway & Mozer 2018 (modularity); Espinosa
 Zarlenga et al. 2022, Concept Embedding Models (CAS); Yeh et al. 2020, On Completeness-aware Concept-Based Explanations. Codes
-(n, I) are what a strip holds, factors (n, J) what is true: states as whole numbers, NaN unknown. Rows of which a factor is
-unknown do not count for it.
+are what a strip holds, one column each (n, I), or a list of I blocks (n, d): a concept of states is one code, else its own
+columns tell what each other tell. Factors (n, J) are what is true: states as whole numbers, NaN unknown. Rows of which a factor
+is unknown do not count for it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from isthmus.errors import DataError
-from isthmus.metrics.core import Array
+from isthmus.metrics.core import Array, Sums, mean_known, sound
 from isthmus.numerics.information import entropy, information, variable
 
+Codes = Array | Sequence[Array]  # (n, I), or I blocks (n, d)
 
-def informations(codes: Array, factors: Array, *, k: int = 3) -> tuple[Array, Array]:
-    """I (I, J) of each code (n, I) and factor (n, J), in nats, and the factors' entropies (J,); counted or by k neighbours."""
-    _same(codes, factors)
-    found, whole = np.zeros((codes.shape[1], factors.shape[1])), np.zeros(factors.shape[1])
+
+def informations(codes: Codes, factors: Array, *, k: int = 3) -> tuple[Array, Array]:
+    """I (I, J) of each code and factor (n, J), in nats, and the factors' entropies (J,); counted or by k neighbours."""
+    each = _blocks(codes, factors)
+    found, whole = np.zeros((len(each), factors.shape[1])), np.zeros(factors.shape[1])
     for j, factor in enumerate(factors.T):
         rows = ~np.isnan(factor)
         if rows.sum() <= k:
@@ -28,13 +31,22 @@ def informations(codes: Array, factors: Array, *, k: int = 3) -> tuple[Array, Ar
             continue
         told = variable(factor[rows], counted=True)
         whole[j] = entropy(told).mean()
-        found[:, j] = [max(float(information(variable(code[rows]), told, k=k).mean()), 0.0) for code in codes.T]
+        found[:, j] = [max(float(information(variable(code[rows]), told, k=k).mean()), 0.0) for code in each]
     return found, whole
 
 
-def _same(codes: Array, factors: Array) -> None:
-    if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or not codes.shape[1] or not factors.shape[1]:
-        raise DataError(f"expected codes (n, I) and factors (n, J) of the same rows, got {codes.shape} and {factors.shape}")
+def _blocks(codes: Codes, factors: Array) -> list[Array]:
+    """Each code (n, d), finite and of the rows of factors (n, J)."""
+    each = list(codes[:, :, None].swapaxes(0, 1)) if isinstance(codes, np.ndarray) and codes.ndim == 2 else list(codes)
+    if factors.ndim != 2 or not factors.shape[1] or not each or any(code.ndim != 2 or not code.shape[1] for code in each):
+        got = f"{np.shape(codes) if isinstance(codes, np.ndarray) else [code.shape for code in each]} and {factors.shape}"
+        raise DataError(f"expected codes (n, I), or blocks (n, d), and factors (n, J) of the same rows, got {got}")
+    sound("codes and factors", {"factors": factors, **_named(each)})
+    return each
+
+
+def _named(codes: Sequence[Array]) -> dict[str, Array]:
+    return {f"code {at}": code for at, code in enumerate(codes)}
 
 
 def mig(information: Array, whole: Array) -> float:
@@ -61,20 +73,23 @@ def modularity(information: Array) -> float:
     return float((1 - outside).mean())
 
 
-def sap(codes: Array, factors: Array) -> float:
+def sap(codes: Codes, factors: Array) -> float:
     """Separated attribute predictability, 0..1, up: mean over factors of the gap between the two codes that tell it best.
 
-    A code tells a factor of two states by the balanced accuracy of its best threshold (either way round), one of S states by
-    that of the nearest state mean; both as the lead over chance, (accuracy - 1/S) / (1 - 1/S), at least 0.
+    A column tells a factor of two states by the balanced accuracy of its best threshold (either way round); one of S states, as
+    a block tells any, by that of the nearest state mean; as the lead over chance, (accuracy - 1/S) / (1 - 1/S), at least 0.
     """
-    _same(codes, factors)
+    each = _blocks(codes, factors)
     gaps: list[float] = []
     for factor in factors.T:
         rows = ~np.isnan(factor)
         states, told = np.unique(factor[rows], return_inverse=True)
         if len(states) < 2:
             continue
-        score = [_threshold(code[rows], told == 1) if len(states) == 2 else _nearest(code[rows], told) for code in codes.T]
+        score = [
+            _threshold(code[rows, 0], told == 1) if len(states) == 2 and code.shape[1] == 1 else _nearest(code[rows], told)
+            for code in each
+        ]
         top = np.sort([0.0, *score])
         gaps.append(float(top[-1] - top[-2]))
     return float(np.mean(gaps)) if gaps else float("nan")
@@ -90,8 +105,8 @@ def _threshold(code: Array, yes: Array) -> float:
 def _nearest(code: Array, told: Array) -> float:
     states = int(told.max()) + 1
     hot = np.eye(states)[told]
-    mean = code @ hot / hot.sum(0)
-    right = np.abs(code[:, None] - mean[None]).argmin(1) == told
+    mean = hot.T @ code / hot.sum(0)[:, None]
+    right = ((code[:, None] - mean[None]) ** 2).sum(-1).argmin(1) == told
     return max(0.0, float(((right @ hot / hot.sum(0)).mean() - 1 / states) / (1 - 1 / states)))
 
 
@@ -99,7 +114,7 @@ def dci(importance: Array) -> tuple[float, float]:
     """Disentanglement and completeness, each 0..1, up, from how much each code matters to each factor, R (I, J) >= 0.
 
     D = sum_i rho_i (1 - H_J(R_i.)), C = sum_j rho_j (1 - H_I(R_.j)); rho: a row's (column's) share of all importance; entropies
-    to the base of their length. ``importances`` makes R; its second value is I, how well codes tell factors.
+    to the base of their length. ``importances`` makes R, and what I, how well codes tell factors, is the mean of.
     """
     if importance.ndim != 2 or not (importance >= 0).all() or importance.sum() <= 0:
         raise DataError("DCI: expected importances (I, J) of at least 0, some above; a code that matters nowhere counts 0")
@@ -108,26 +123,38 @@ def dci(importance: Array) -> tuple[float, float]:
         rows, base = r.sum(1), r.shape[1]
         p = r / np.where(rows > 0, rows, 1)[:, None]
         bits = -(p * np.log(np.where(p > 0, p, 1))).sum(1) / np.log(base) if base > 1 else np.zeros(len(r))
-        return float(rows / rows.sum() @ (1 - bits))
+        return float(rows / rows.sum() @ np.clip(1 - bits, 0, 1))  # a hair outside by rounding
 
     return one(importance), one(importance.T)
 
 
-def importances(codes: Array, factors: Array, at: Array, *, seed: int = 0) -> tuple[Array, float]:
-    """R (I, J): what boosted trees, fitted on the rows but ``at``, make of each code; I, their mean accuracy on rows ``at``."""
+def importances(codes: Codes, factors: Array, at: Array, *, seed: int = 0) -> tuple[Array, Array]:
+    """R (I, J), what boosted trees make of each code, its columns added up, and (len(at), J) what they tell rightly.
+
+    Fitted on the rows but ``at``, asked on rows ``at``: 1 and 0, NaN where a factor is unknown or nothing was fitted. The mean
+    over rows, then factors, is the I of DCI (``informativeness``).
+    """
     from sklearn.ensemble import GradientBoostingClassifier
 
-    _same(codes, factors)
-    fit = np.setdiff1d(np.arange(len(codes)), at)
-    found, right = np.zeros((codes.shape[1], factors.shape[1])), []
+    each = _blocks(codes, factors)
+    fit, columns = np.setdiff1d(np.arange(len(factors)), at), np.concatenate(each, 1)
+    starts = np.cumsum([0, *(code.shape[1] for code in each[:-1])])
+    found, right = np.zeros((len(each), factors.shape[1])), np.full((len(at), factors.shape[1]), np.nan)
     for j, factor in enumerate(factors.T):
-        told, asked = fit[~np.isnan(factor[fit])], at[~np.isnan(factor[at])]
-        if not len(asked) or len(np.unique(factor[told])) < 2:
+        told, asked = fit[~np.isnan(factor[fit])], ~np.isnan(factor[at])
+        if not asked.any() or len(np.unique(factor[told])) < 2:
             continue
-        trees = GradientBoostingClassifier(n_estimators=50, max_depth=3, random_state=seed).fit(codes[told], factor[told])
-        found[:, j] = np.maximum(np.nan_to_num(trees.feature_importances_), 0)  # a hair below 0 by rounding
-        right.append(float((trees.predict(codes[asked]) == factor[asked]).mean()))
-    return found, float(np.mean(right)) if right else float("nan")
+        trees = GradientBoostingClassifier(n_estimators=50, max_depth=3, random_state=seed).fit(columns[told], factor[told])
+        found[:, j] = np.add.reduceat(np.maximum(np.nan_to_num(trees.feature_importances_), 0), starts)  # a hair below 0
+        right[asked, j] = trees.predict(columns[at[asked]]) == factor[at[asked]]
+    return found, right
+
+
+def informativeness(right: Array) -> Sums:
+    """DCI's I, 0..1, up, in the form that can be bootstrapped: mean over factors of the share told rightly, right (n, J)."""
+    known = ~np.isnan(right)
+    rows = np.concatenate([np.nan_to_num(right), known], 1).astype(float)
+    return Sums(rows, lambda s: mean_known(np.divide(*np.split(s, 2, axis=1))))
 
 
 def cas(factors: Array, representation: Array | Sequence[Array], *, most: int = 400, points: int = 8, seed: int = 0) -> float:
@@ -138,6 +165,8 @@ def cas(factors: Array, representation: Array | Sequence[Array], *, most: int = 
     1 - H(label | cluster) / H(label) at ``points`` numbers of clusters, evenly from 2 to half of at most ``most`` rows, by
     k-medoids. Values of a constant are all it can hold: concepts of one state are left out.
     """
+    whole = isinstance(representation, np.ndarray)
+    sound("CAS", {"factors": factors, **({"representation": representation} if whole else _named(representation))})
     scores: list[float] = []
     for m in range(factors.shape[1]):
         rows = np.flatnonzero(~np.isnan(factors[:, m]))

@@ -14,8 +14,8 @@ from isthmus.metrics.core import Array, Metric, Ranked, Sums
 
 def _membership(member: Array, other: Array) -> Ranked:
     """Rows of ``member`` (a,) and ``other`` (b,) losses, one after the other: does a lower loss tell who was trained on?"""
-    if member.ndim != 1 or other.ndim != 1 or not len(member) or not len(other):
-        raise DataError(f"membership: expected losses (a,) and (b,), at least one of each, got {member.shape}, {other.shape}")
+    if member.ndim != 1 or other.ndim != 1:
+        raise DataError(f"membership: expected losses (a,) and (b,), got {member.shape}, {other.shape}")
     scores = -np.concatenate([member, other])
     return Ranked(scores, np.arange(len(scores)) < len(member), np.ones(len(scores), dtype=bool))
 

@@ -8,6 +8,7 @@ trained; ``bins`` (quantiles) sees what ranks cannot, such as |x|; vectors are p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,7 +17,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from isthmus.errors import DataError, OptionError
-from isthmus.metrics.core import Array, Metric, Sums
+from isthmus.metrics.core import Array, Metric, Sums, sound
 
 Probe = Literal["rank", "bins", "ridge"]
 BINS, RIDGE = 20, 1e-3
@@ -82,14 +83,34 @@ def halves(n: int, seed: int = 0) -> tuple[Array, Array]:
     return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
 
 
-def ridge(x: Array, t: Array, at: Array) -> Array:
-    """(len(at), J) scores of rows ``at`` by ridge from the other rows' x (n, E) to labels t (n, J); unknown: the mean."""
-    fit = np.setdiff1d(np.arange(len(x)), at)
+def _alike(t: Array) -> list[tuple[Array, Array]]:
+    """Columns of labels t (n, J) that are known on the same rows, and those rows; of columns known nowhere nothing."""
+    patterns, code = np.unique(~np.isnan(t), axis=1, return_inverse=True)
+    each = enumerate(patterns.T)
+    return [(np.flatnonzero(code.reshape(-1) == k), np.flatnonzero(rows)) for k, rows in each if rows.any()]
+
+
+def _weights(z: Array, t: Array) -> Array:
+    """(E, J) ridge from z (n, E), of spread 1, to labels t (n, J), each fitted on the rows on which it is known."""
+    found = np.zeros((z.shape[1], t.shape[1]))
+    for columns, rows in _alike(t):
+        x, goal = z[rows] - z[rows].mean(0), t[np.ix_(rows, columns)]
+        gram = x.T @ x + RIDGE * len(rows) * np.eye(x.shape[1])
+        found[:, columns] = np.linalg.solve(gram, x.T @ (goal - goal.mean(0)))
+    return found
+
+
+def _standard(x: Array, fit: Array) -> Array:
+    """x (n, E) of mean 0 and spread 1 on rows ``fit``."""
     mean, scale = x[fit].mean(0), x[fit].std(0)
-    z = (x - mean) / np.where(scale > 1e-12, scale, 1)
-    goal = t[fit] - np.nanmean(np.where(np.isnan(t[fit]), np.nan, t[fit]), axis=0)
-    gram = z[fit].T @ z[fit] + RIDGE * len(fit) * np.eye(x.shape[1])
-    return z[at] @ np.linalg.solve(gram, z[fit].T @ np.nan_to_num(goal))
+    return (x - mean) / np.where(scale > 1e-12, scale, 1)
+
+
+def ridge(x: Array, t: Array, at: Array) -> Array:
+    """(len(at), J) scores of rows ``at`` by ridge from the other rows' x (n, E) to labels t (n, J), each where it is known."""
+    fit = np.setdiff1d(np.arange(len(x)), at)
+    z = _standard(x, fit)
+    return z[at] @ _weights(z[fit], t[fit])
 
 
 def _seen(representation: Array, probe: Probe, c: Array) -> tuple[list[Array], Array]:
@@ -158,11 +179,11 @@ def _of(scores: Array, truth: Array) -> _Placed:
 def _ois(c: Array, representation: Array, probe: Probe = "rank") -> Impurity:
     if len(c) != len(representation) or representation.ndim not in (2, 3) or representation.shape[1] != c.shape[1]:
         raise DataError(f"OIS: expected a column of each concept, {c.shape}, got {representation.shape}")
-    both = [k for k in range(c.shape[1]) if (c[:, k] > 0.5).any() and (c[:, k] <= 0.5).any()]
-    if not both:
+    both = np.flatnonzero(_both(c))
+    if not len(both):
         return Impurity((), c, np.arange(len(c)), len(c))
     scores, at = _seen(representation[:, both], probe, c[:, both])
-    return Impurity(tuple(scores), c[np.ix_(at, np.array(both))], at, len(c))
+    return Impurity(tuple(scores), c[np.ix_(at, both)], at, len(c))
 
 
 def _by_column(scores: Array, truth: Array) -> _Placed:
@@ -177,25 +198,60 @@ def purity(c: Array, representation: Array, *, probe: Probe = "rank") -> tuple[A
     Labels c (n, K) of 0 and 1, NaN unknown; representation (n, K) or vectors (n, K, E). Concepts without both answers are
     left out. Off the diagonal the second is above .5 where concepts are correlated: that is expected, and subtracted.
     """
+    sound("purity", {"c": c, "representation": representation})
     return _ois(c, representation, probe).plain()
 
 
-def _nis(c: Array, representation: Array, step: float = 0.05) -> Sums:
-    """Mean AUC over niches' outsides, as rows of placements: linear predictors of all columns, those of the niche silenced."""
+def _related(c: Array, representation: Array, blocks: Sequence[Sequence[int]]) -> Array:
+    """(I, J) |correlation|, 0..1, of each column of representation (n, I) with each label of c (n, J), over its known rows.
+
+    ``blocks``: columns of c that are the states of one concept. Columns that stand for them (as many for each label) are as
+    related as the closest of them, to all states alike: a concept of states lies in a niche, or has one, as a whole.
+    """
+    found, each = np.zeros((representation.shape[1], c.shape[1])), representation.shape[1] // c.shape[1]
+    for columns, rows in _alike(c):
+        t, x = c[np.ix_(rows, columns)], representation[rows]
+        t, x = t - t.mean(0), x - x.mean(0)
+        norm = np.linalg.norm(x, axis=0)[:, None] * np.linalg.norm(t, axis=0)
+        found[:, columns] = np.abs(x.T @ t) / np.where(norm > 0, norm, 1)
+    if blocks and representation.shape[1] != each * c.shape[1]:
+        got = f"got {representation.shape[1]}"
+        raise DataError(f"niches, blocks: expected as many columns for each of {c.shape[1]} labels, {got}; leave blocks out")
+    for block in blocks:
+        found[:, block] = found[:, block].max(1, keepdims=True)
+    for block in blocks:
+        mine = [k * each + e for k in block for e in range(each)]
+        found[mine] = found[mine].max(0)
+    return found
+
+
+def niches(c: Array, representation: Array, *, above: float = 0.5, blocks: Sequence[Sequence[int]] = ()) -> Array:
+    """(I, J) True where column i of representation (n, I) belongs to the niche of concept j of labels c (n, J, NaN unknown).
+
+    It does where their |correlation| is above ``above`` (0 to 1). ``blocks``: columns of c that are one concept's states.
+    """
+    sound("niches", {"c": c, "representation": representation})
+    return np.asarray(_related(c, representation, blocks) > above)
+
+
+def _both(c: Array) -> Array:
+    """(J,) True where labels c (n, J) have both answers among those that are known."""
+    return np.asarray((c > 0.5).any(0) & (c <= 0.5).any(0))
+
+
+def _nis(c: Array, representation: Array, step: float = 0.05, blocks: Sequence[Sequence[int]] = ()) -> Sums:
+    """Mean AUC over niches' outsides, as rows of placements: linear predictors of all columns, those of the niche silenced.
+
+    Labels c (n, K) of 0 and 1, NaN unknown; of each the known rows count alone. ``blocks``: columns of one concept's states.
+    """
     if representation.ndim == 3:
         representation = representation.reshape(len(representation), -1)
-    _, at = halves(len(c))
-    fit = np.setdiff1d(np.arange(len(c)), at)
-    both = [k for k in range(c.shape[1]) if all(len(np.unique(np.nan_to_num(c[r, k], nan=-1) > 0.5)) > 1 for r in (fit, at))]
-    if not both:
+    fit, at = halves(len(c))
+    both = np.flatnonzero(_both(c[fit]) & _both(c[at]))
+    if not len(both):
         return Sums(np.zeros((len(c), 1)), lambda s: np.full(len(s), np.nan))
-    truth = c[:, both]
-    mean, scale = representation[fit].mean(0), representation[fit].std(0)
-    z = (representation - mean) / np.where(scale > 1e-12, scale, 1)
-    goal = np.nan_to_num(truth[fit] - np.nanmean(truth[fit], axis=0))
-    w = np.linalg.solve(z[fit].T @ z[fit] + RIDGE * len(fit) * np.eye(z.shape[1]), z[fit].T @ goal)
-    spread = goal.std(0)
-    nu = np.abs(z[fit].T @ goal) / len(fit) / np.where(spread > 0, spread, 1)
+    truth, z = c[:, both], _standard(representation, fit)
+    w, nu = _weights(z[fit], truth[fit]), _related(c[fit], z[fit], blocks)[:, both]
     betas = np.arange(0, 1, step)
     terms = np.zeros((len(c), 2))
     terms[at, 1] = 1
@@ -205,17 +261,6 @@ def _nis(c: Array, representation: Array, step: float = 0.05) -> Sums:
         parts = [kind / kind.mean(0) * (np.nan_to_num(placed.beats) - area) for kind in (placed.yes, placed.no)]
         terms[at, 0] += (area + parts[0] + parts[1]).mean(1) / len(betas)
     return Sums(terms, lambda s: s[:, 0] / s[:, 1])
-
-
-def niches(c: Array, representation: Array, *, above: float = 0.5) -> Array:
-    """(I, J) True where column i belongs to concept j's niche: |correlation| above ``above`` (0 to 1)."""
-    found = np.zeros((representation.shape[1], c.shape[1]), dtype=bool)
-    for j in range(c.shape[1]):
-        rows = ~np.isnan(c[:, j])
-        t, x = c[rows, j] - c[rows, j].mean(), representation[rows] - representation[rows].mean(0)
-        norm = np.linalg.norm(x, axis=0) * np.linalg.norm(t)
-        found[:, j] = np.abs(x.T @ t) / np.where(norm > 0, norm, 1) > above
-    return found
 
 
 def mispredicted(right: Array, known: Array) -> Array:
@@ -231,6 +276,7 @@ ois = Metric(
 )  # fmt: skip
 nis = Metric(
     _nis, "NIS", "AUC", 0, 1, "down", "strip",
-    "niche impurity: mean AUC of telling a concept from the columns outside its niche, over 20 widths of niche; .5 is none",
+    "niche impurity: mean AUC of telling a concept from the columns outside its niche, over 20 widths of niche; .5 is none; "
+    "the states of one concept share a niche",
     200,
 )  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isthmus.errors import DataError
-from isthmus.metrics.core import Array, Metric, Sums
+from isthmus.metrics.core import Array, Metric, Sums, sound
 
 
 def threshold(confidence: Array, right: Array, target: float, *, least: int = 1) -> float:
@@ -22,6 +22,7 @@ def threshold(confidence: Array, right: Array, target: float, *, least: int = 1)
     """
     if not 0 <= target <= 1:
         raise DataError(f"selective accuracy: expected a target of 0..1, got {target:g}")
+    sound("threshold", {"confidence": confidence, "right": right})
     order = np.argsort(-confidence, kind="stable")
     ends = np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True])
     share = np.cumsum(right[order])[ends] / (ends + 1)
@@ -41,6 +42,7 @@ def _selective(confidence: Array, right: Array, at: float) -> Sums:
 
 def risk_coverage(confidence: Array, right: Array) -> tuple[Array, Array]:
     """Coverage (n,) and error (n,) of answering the surest first; equals share their error."""
+    sound("risk and coverage", {"confidence": confidence, "right": right})
     order = np.argsort(-confidence, kind="stable")
     wrong = 1.0 - np.asarray(right, dtype=float)[order]
     starts = np.flatnonzero(np.r_[True, np.diff(confidence[order]) != 0])

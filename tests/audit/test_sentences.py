@@ -1,0 +1,147 @@
+"""Sentences of the audit are true of the numbers beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import isthmus as im
+from isthmus.audit import audit
+from isthmus.audit.holds import _apart
+from isthmus.audit.section import Line
+from isthmus.audit.strip import _leaking
+from tests.audit.test_audit import plain
+
+
+def line(key: str, value: float, low: float | None = None, control: float | None = 0.0) -> Line:
+    return Line(key, key, value, "share", "down", "", low, None, control)
+
+
+def test_only_a_gain_makes_corrections_worth_it() -> None:
+    sealed = line("bypass", 0.0, 0.0, 0.8)
+    gains = {"value": 0.2, "low": 0.1}, {"value": -0.27, "low": -0.3}, {}
+    better, worse, none = (_leaking([sealed], gain) for gain in gains)
+    assert "moves the score by +0.200" in better and "not shown" not in better
+    assert "not shown to raise the score (-0.270)" in worse
+    assert "correcting" not in none and "nothing to speak of" in none.lower()
+
+
+def test_a_model_that_never_changes_its_answer_shows_nothing_of_a_bypass() -> None:
+    told = _leaking([line("bypass", 0.0, 0.0, 0.0)], {"value": 0.2, "low": 0.1})
+    assert "cannot be told" in told and "nothing to speak of" not in told.lower()
+    assert "is not enough" in _leaking([line("bypass", 0.2, 0.1, 0.0)], {})
+
+
+def test_what_is_not_proven_is_not_shown() -> None:
+    sealed = line("bypass", 0.0, 0.0, 0.8)
+    told = _leaking([sealed, line("ctl", 0.035, 0.001)], {})
+    assert "are not shown to say more of the task" in told and "no more" not in told
+    assert "values say more of the task" in _leaking([sealed, line("ctl", 0.035, 0.02)], {})
+    assert "decisions go together" in _leaking([sealed, line("icl_decided", 0.2, 0.1)], {})
+    assert "decisions" not in _leaking([sealed, line("icl_decided", 0.2, 0.0)], {})
+
+
+def test_to_follow_takes_a_margin_and_an_exact_0_is_a_number() -> None:
+    assert not _apart(0.657, 0.660, 0.665, -1)  # beside the interval, and nothing to speak of
+    assert _apart(0.5, 0.6, 0.665, -1) and not _apart(0.5, 0.7, 0.665, -1)
+    assert _apart(0.0, 0.0, 0.3, -1) and _apart(0.2, 0.1, 0.0, 1)
+    assert not _apart(0.5, None, 0.665, -1)
+
+
+def meanings(model: im.ConceptModel, data: im.Splits, *sections: str, **more: Any) -> dict[str, dict[str, Any]]:
+    return {section["key"]: section for section in audit(model, data, sections=sections, **more).data["sections"]}
+
+
+def test_a_constant_answer_is_not_said_to_follow_or_to_be_corrected() -> None:
+    data = plain()
+    model = im.fit("cbm", data, epochs=20)
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.mul_(0.0)
+    told = meanings(model, data, "leaks", "faithfulness", "corrections")
+    assert "cannot be told" in told["leaks"]["meaning"]
+    assert "is not shown to follow" in told["faithfulness"]["meaning"]
+    assert "not shown to help" in told["corrections"]["meaning"]
+
+
+def test_completeness_may_pass_1_as_its_interval_does() -> None:
+    """Inputs of which probes make less than the model's own concepts do."""
+    data = plain()
+    model = im.fit("cbm", data, mode="independent", epochs=60)
+    found = meanings(model, data, "completeness")["completeness"]["lines"][0]
+    assert found["low"] <= found["value"] <= found["high"]
+    from isthmus.audit import holds
+    from isthmus.audit.subject import Subject
+
+    subject = Subject(model, data)
+    truth = {part: getattr(data, part).c.double().numpy() for part in ("train", "validation", "test")}
+    seen = subject.inputs
+    subject.inputs = lambda what, width=None: truth if what == "values" else seen(what, width)  # type: ignore[method-assign]
+    best = holds.completeness(subject).lines[0]
+    assert best.value is not None and best.value > 1 and best.low is not None and best.high is not None
+    assert best.low <= best.value <= best.high
+
+
+def stated(n: int = 600) -> im.Splits:
+    """A concept of four states and one that is there or not; the class is their parity."""
+    draw = np.random.default_rng(0)
+    space = im.ConceptSpace([im.Concept("shape", "categorical", states=("a", "b", "c", "d")), im.Concept("dark")])
+    parts: list[im.Table] = []
+    for _ in range(3):
+        state, dark = draw.integers(0, 4, n), draw.integers(0, 2, n)
+        c = torch.from_numpy(np.c_[np.eye(4)[state], dark]).float()
+        y = torch.from_numpy((state + dark) % 2)
+        parts.append(im.Table(c + 0.1 * torch.randn(c.shape), c=c, y=y, space=space, task=im.Task.classes(("no", "yes"))))
+    return im.Splits(*parts, name="stated")
+
+
+def test_values_of_a_concept_of_states_are_one_code_and_share_a_niche() -> None:
+    """The truth itself on the strip: perfect MIG and SAP, no impurity beyond what labels share."""
+    data = stated()
+    model = im.fit("cbm", data, epochs=2)
+    from isthmus.audit import strip
+    from isthmus.audit.subject import Subject
+
+    subject = Subject(model, data)
+    test = subject.part("test")
+    assert test.c is not None
+    subject.made["test"] = replace(test, values=test.c)
+    lines = {each.key: each for each in strip.alignment(subject).lines}
+    assert lines["mig"].value == pytest.approx(1, abs=0.03) and lines["sap"].value == pytest.approx(1, abs=0.15)
+    assert lines["dci_d"].value == pytest.approx(1, abs=0.01) and lines["dci_i"].value == 1
+    assert lines["dci_i"].low == lines["dci_i"].high == 1 and lines["dci_i"].control < 1
+    nis = next(each for each in strip.impurity(subject).lines if each.key == "nis")
+    assert nis.value is not None and nis.value < 0.6
+
+
+def test_n_of_icl_is_the_rows_that_are_used() -> None:
+    data = plain()
+    c = data.test.c.clone()
+    c[np.random.default_rng(0).random(c.shape) < 0.5] = float("nan")
+    hidden = im.Splits(data.train, data.validation, data.test.replace(c=c), name="hidden")
+    model = im.fit("cbm", data, epochs=5)
+    lines = {each["key"]: each for each in meanings(model, hidden, "leaks")["leaks"]["lines"]}
+    known = (~np.isnan(c.numpy())).astype(int)
+    pairs = (known.T @ known)[np.triu_indices(3, 1)]
+    assert lines["icl"]["n"] == int(np.median(pairs)) == lines["icl_decided"]["n"]
+
+
+def test_decisions_show_what_soft_values_of_correlated_concepts_hide() -> None:
+    from isthmus import metrics
+    from isthmus.metrics.concept import Kinds, hard
+    from isthmus.metrics.leakage import rows_of_pairs
+
+    draw = np.random.default_rng(0)
+    z = draw.multivariate_normal(np.zeros(3), np.full((3, 3), 0.8) + 0.2 * np.eye(3), 2000)
+    c, kinds = (z > 0).astype(float), Kinds((0, 1, 2), ())
+    soft = np.clip((c @ [1, 2, 4])[:, None] / 8 + draw.normal(size=c.shape) * 0.02, 0, 1)
+    assert metrics.icl(c, soft, kinds) < 0.01
+    assert metrics.icl(c, hard(soft, kinds), kinds) > 0.3
+    assert metrics.icl(c, hard(c, kinds), kinds) == 0
+    c[::2, 0] = np.nan
+    used = rows_of_pairs(metrics.icl.weighted(c, soft, kinds))  # type: ignore[arg-type]
+    assert used == pytest.approx(500, abs=40)  # half of the 1,000 drawn, of two pairs in three
