@@ -7,7 +7,7 @@ the others means something, so that a pinned weight counts from the mean over cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from math import isfinite
 from numbers import Real
@@ -20,11 +20,10 @@ from torch import Tensor
 from isthmus import losses
 from isthmus.data.table import Splits, Table
 from isthmus.errors import IsthmusError, OptionError
-from isthmus.given import Batch, Given, given
+from isthmus.given import Batch, given
 from isthmus.interventions.adapt import shown
 from isthmus.interventions.handles import beside, bias_of, class_indices, one_column, splits, weights_of
 from isthmus.interventions.record import What, edited, effect, features_of
-from isthmus.metrics.importance import effects
 from isthmus.model import ConceptModel, Concepts, Output
 from isthmus.space import Task
 from isthmus.train import CHUNK
@@ -77,7 +76,7 @@ def pin(
         batch = data.train.batch(u)
         objective = _refitted(new, u, rest, batch, free, tied, l2)
         _refitted(plain, u, rest, batch, torch.ones_like(free), False, l2)
-        moves = zip(places, *(effects_of(each, rows, places) for each in (model, plain, new)), strict=True)
+        moves = [[float(moved(each, rows, y, k).mean()) for each in (model, plain, new)] for y, k in places]
         named = [{"class": new.task.names[y], "concept": new.space.columns[k]} for y, k in places]
         return {
             "weights": [
@@ -85,8 +84,7 @@ def pin(
             ],
             "from_mean": tied, "data": data.name, "rows": len(u), "l2": l2, "objective": objective,
             "effects": [
-                name | {"before": before, "refit": between, "after": after}
-                for name, (_, before, between, after) in zip(named, moves, strict=True)
+                name | dict(zip(("before", "refit", "after"), each, strict=True)) for name, each in zip(named, moves, strict=True)
             ],
             "refit": effect(model, plain, rows), "pinning": effect(plain, new, rows), **beside(new),
         }  # fmt: skip
@@ -107,22 +105,18 @@ def _refitted(
 
 
 @torch.no_grad()
-def effects_of(model: ConceptModel, rows: Table, places: Sequence[tuple[int, int]]) -> list[float]:
-    """For each (class, column): the mean change of the class's probability when the concept comes (Goyal et al. 2019, CaCE).
+def moved(model: ConceptModel, rows: Table, y: int, k: int) -> np.ndarray:
+    """(n,) what column k of the concepts adds to the probability of class y when it comes: its mean is CaCE (Goyal et al. 2019).
 
     From absent (0) to present (1); a number from its mean to one deviation above. -1..1; of a task of a number, in its unit.
     """
-    z, space, found = features_of(model, rows), model.space, list[float]()
-
-    def answered(known: Given) -> np.ndarray:
-        parts = [model.answer(part.to(model.device), known.to(model.device)).logits for part in z.split(CHUNK)]
-        return model.task.probabilities(torch.cat(parts)).cpu().double().numpy()
-
-    for y, k in places:
-        concept, name = space.concepts[int(space.owner_of[k])], space.columns[k]
-        ends = (concept.center + concept.scale, concept.center) if concept.kind == "continuous" else (1, 0)
-        found.append(float(effects(*(answered(given(space, {name: end})) for end in ends))[y]))
-    return found
+    z, space, name = features_of(model, rows), model.space, model.space.columns[k]
+    concept, said = space.concepts[int(space.owner_of[k])], list[Tensor]()
+    for end in (concept.center + concept.scale, concept.center) if concept.kind == "continuous" else (1, 0):
+        known = given(space, {name: end}).to(model.device)
+        logits = torch.cat([model.answer(part.to(model.device), known).logits for part in z.split(CHUNK)])
+        said.append(model.task.probabilities(logits)[:, y].double())
+    return (said[0] - said[1]).cpu().numpy()
 
 
 def fitted(
