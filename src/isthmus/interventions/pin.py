@@ -64,27 +64,23 @@ def pin(
     rows = data.validation if validation is None else validation
 
     def change(new: ConceptModel) -> What:
-        w, bias, plain, tied = weights_of(new, "pin"), bias_of(new, "pin"), deepcopy(new), new.task.kind == "classes"
-        seen = shown(new, w, data.train)
-        u = seen.shown.double()
-        rest = seen.logits.double() - u @ w.detach().cpu().double().T - bias.detach().cpu().double()
+        w, plain, tied = weights_of(new, "pin"), deepcopy(new), new.task.kind == "classes"
         places = [(class_indices(new.task, [label])[0], one_column(new.space, concept, "pin")) for label, concept in weights]
-        zero = w.mean(0, keepdim=True) if tied else torch.zeros_like(w[:1])
-        was, free = (w - zero).tolist(), torch.ones(w.shape, dtype=torch.bool)
+        was, free = (w - w.mean(0) if tied else w).tolist(), torch.ones(w.shape, dtype=torch.bool)
         for (y, k), weight in zip(places, weights.values(), strict=True):
             w[y, k], free[y, k] = weight, False
-        batch = data.train.batch(u)
-        objective = _refitted(new, u, rest, batch, free, tied, l2)
-        _refitted(plain, u, rest, batch, torch.ones_like(free), False, l2)
+        objective = refit(new, data.train, free, l2)
+        refit(plain, data.train, torch.ones_like(free), l2)
         moves = [[float(moved(each, rows, y, k).mean()) for each in (model, plain, new)] for y, k in places]
         named = [{"class": new.task.names[y], "concept": new.space.columns[k]} for y, k in places]
         return {
             "weights": [
                 name | {"from": was[y][k], "to": float(w[y, k])} for name, (y, k) in zip(named, places, strict=True)
             ],
-            "from_mean": tied, "data": data.name, "rows": len(u), "l2": l2, "objective": objective,
+            "from_mean": tied, "data": data.name, "rows": len(data.train), "l2": l2, "objective": objective,
             "effects": [
-                name | dict(zip(("before", "refit", "after"), each, strict=True)) for name, each in zip(named, moves, strict=True)
+                name | {"before": before, "refit": between, "after": after}
+                for name, (before, between, after) in zip(named, moves, strict=True)
             ],
             "refit": effect(model, plain, rows), "pinning": effect(plain, new, rows), **beside(new),
         }  # fmt: skip
@@ -92,13 +88,17 @@ def pin(
     return edited(model, "pin", change, why=why, who=who, validation=rows)
 
 
-def _refitted(
-    model: ConceptModel, u: Tensor, rest: Tensor, rows: Batch, free: Tensor, tied: bool, l2: float
-) -> dict[str, float]:  # fmt: skip
-    """Fit a model's head around what is not ``free``, in place; the objective before and after."""
+@torch.no_grad()
+def refit(model: ConceptModel, rows: Table, free: Tensor, l2: float) -> dict[str, float]:
+    """Fit a linear head on ``rows``, in place, around the weights where ``free`` (Y, K) is False; the objective before, after.
+
+    Of a task of classes the weights of a concept with a held one sum to 0.
+    """
     w, bias = weights_of(model, "pin"), bias_of(model, "pin")
-    start = w.detach().cpu().double(), bias.detach().cpu().double()
-    found = fitted(u, rest, rows, model.task, free, start, l2, tied=tied)
+    seen, start = shown(model, w, rows), (w.detach().cpu().double(), bias.detach().cpu().double())
+    u = seen.shown.double()
+    rest = seen.logits.double() - u @ start[0].T - start[1]
+    found = fitted(u, rest, rows.batch(u), model.task, free, start, l2, tied=model.task.kind == "classes")
     w.copy_(torch.where(free.to(w.device), found[0].to(w), w))
     bias.copy_(found[1])
     return {"before": found[2], "after": found[3]}
@@ -106,7 +106,7 @@ def _refitted(
 
 @torch.no_grad()
 def moved(model: ConceptModel, rows: Table, y: int, k: int) -> np.ndarray:
-    """(n,) what column k of the concepts adds to the probability of class y when it comes: its mean is CaCE (Goyal et al. 2019).
+    """(n,) what column k of the concepts adds to class y's probability when it comes; the mean is CaCE (Goyal et al. 2019).
 
     From absent (0) to present (1); a number from its mean to one deviation above. -1..1; of a task of a number, in its unit.
     """
