@@ -10,8 +10,8 @@ mean over seeds and classes: how much the concept moves its class, its sign befo
 nothing pinned, and pinned; accuracy pinned less that of the fit with nothing pinned, and of that fit less before.
 
 Seen before the rule: on three made classes of a synthetic table (tests/interventions/test_pin.py) the effect falls from .75 to
-.00; on `correlated` at toy size (120 rows, four classes) from .30 to .12, because the other classes' weights still part. Nothing
-of white cells.
+.00; on `correlated` at toy size (120 rows, four classes) from .30 to .12, because the other classes' weights still part.
+Nothing of white cells.
 
 Rule, fixed before the first result: holds when the fit with nothing pinned leaves an effect of at least 5 points (interval's
 lower end) and the pinned concept moves its class by at most a fifth of that (the upper end of the pinned effect's interval, the
