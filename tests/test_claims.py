@@ -186,3 +186,52 @@ def test_repairs_are_measured_and_never_refute_what_is_reconstructed(claim: Any)
     row = {"membership": 0.5, "membership_retrained": 0.51, "forget": 0.0, "faster": 5.0}
     assert forgetting.verdict(row, make(0, -1, 1)) == "holds"
     assert forgetting.verdict({**row, "forget": 0.9}, make(-30, -31, -29)) == "cannot tell here"
+
+
+def test_a_picture_that_stands_for_four_classes_counts_once(claim: Any) -> None:
+    draw = np.random.default_rng(0)
+    apart, rows = draw.normal(size=50), np.arange(50)
+    one = [{"rows": rows, "apart": apart}]
+    found, alone = (claim("forgetting").pooled([each]) for each in (one * 4, one))
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high), rel=0.15)
+    assert claim("_fits").difference([np.tile(apart, 4)]).low > alone.low / 1.5 or alone.low > 0
+
+
+def test_recalibrated_concepts(claim: Any, small: Splits) -> None:
+    module = claim("recalibrated")
+    model = claim("_fits").fit("cbm", small, 0, epochs=2)
+    before, error, answers = module.measured([model], small)
+    new = im.repair.recalibrate(model, small.validation, why="w")
+    c = small.test.c.double().numpy()  # type: ignore[union-attr]
+    ece = [
+        100 * im.metrics.METRICS["concept_ece"](c, each(small.test.x).concepts.values.double().numpy()) for each in (model, new)
+    ]
+    assert before == pytest.approx(ece[0]) and error.value == pytest.approx(ece[1] - ece[0])
+    make = claim("_fits").Difference
+    assert module.verdict([(make(-2, -3, -1), make(0, -0.5, 0.5))] * 2) == "holds"
+    assert module.verdict([(make(-2, -3, -1), make(-2, -3, -1))] * 2) == "cannot tell here"
+    assert module.verdict([(make(2, 1, 3), answers)] * 2) == "does not hold"
+
+
+def test_pinned_weights(claim: Any, small: Splits) -> None:
+    module = claim("pinned")
+    model = claim("_fits").fit("cbm", small, 0, epochs=10, lr=0.02)
+    found = module.measured(model, small)
+    assert {part.shape for part in found.values()} == {(len(small.test), small.task.width)}
+    assert abs(found["pinned"].mean()) < found["refit"].mean() / 2
+    make = claim("_fits").Difference
+    assert module.verdict(make(30, 28, 32), make(1, 0, 3)) == "holds"
+    assert module.verdict(make(30, 28, 32), make(20, 18, 22)) == "does not hold"
+    assert module.verdict(make(4, 3, 5), make(0, 0, 0)) == "cannot tell here"
+
+
+def test_a_box_explained(claim: Any, small: Splits) -> None:
+    module = claim("explained")
+    data, other = module.parted(small, 60)
+    assert len(data.train) == 60 and len(other) == 60
+    model = claim("_fits").fit("blackbox", data, 0, epochs=5)
+    found = module.measured(model, other, small.test)
+    assert set(found) == {"labelled", "whole", "chance"} and all(part.shape == (len(small.test),) for part in found.values())
+    make = claim("_fits").Difference
+    assert module.verdict(make(80, 75, 85), make(95, 93, 97), make(30, 28, 32)) == "holds"
+    assert module.verdict(make(50, 45, 55), make(95, 93, 97), make(30, 28, 32)) == "cannot tell here"

@@ -233,8 +233,8 @@ def test_repairs_are_the_calls_they_stand_for(run: Any, linear: Path, tmp_path: 
             why="a test",
             validation=data.validation.take(range(1, len(data.validation), 2)),
         ),
-        ("forget", "no", "--epochs", "2"): im.repair.forget(
-            model, data, "no", epochs=2, why="a test", validation=data.validation
+        ("forget", "no", "--epochs", "20", "--lr", ".05", "--retain", ".5", "--seed", "3"): im.repair.forget(
+            model, data, "no", epochs=20, lr=0.05, retain=0.5, seed=3, why="a test", validation=data.validation
         ),
         ("forget", "no", "--by", "head"): im.repair.forget(
             model, data, "no", by="head", why="a test", validation=data.validation
@@ -246,6 +246,39 @@ def test_repairs_are_the_calls_they_stand_for(run: Any, linear: Path, tmp_path: 
         assert told["entry"]["after"] == expected.history[-1]["after"], words
     out = tmp_path / "adapted"
     told = json.loads(run("edit", linear, "adapt", shots, "--label", "label", *WHY, "--out", out, "--json").stdout)
-    assert told["entry"]["edit"] == "adapt" and told["entry"]["what"]["support"]["rows"] == 12
+    ones = int((rows.y == 1).sum())
+    aside = sum(-(-count // 4) for count in (ones, 12 - ones))
+    assert told["entry"]["edit"] == "adapt" and told["entry"]["what"]["support"]["rows"] == 12 - aside
+    assert told["entry"]["effect"]["rows"] == aside, "rows of the new domain that chose nothing"
+    assert "chose the change" in told["entry"]["what"]["support"]["judged_on"]
+    words = ("adapt", shots, "--label", "label", "--held", "0", *WHY, "--json", "--out", tmp_path / "all")
+    result = run("edit", linear, *words)
+    told = json.loads(result.stdout)["entry"]
+    assert told["what"]["support"]["rows"] == 12 and told["effect"]["rows"] == len(data.validation) // 2
+    assert "the effect is of source rows" in result.stderr
+    run("edit", linear, *words[:5], "1", *WHY, "--out", tmp_path / "none", code=2)
     shown = run("edit", out, "history").stdout
     assert "adapt" in shown and "the chain holds" in shown
+
+
+def test_what_a_forgetting_did_to_the_class_is_printed_and_warned_of(run: Any, linear: Path, tmp_path: Path) -> None:
+    weak = run("edit", linear, "forget", "no", "--epochs", "1", "--lr", "1e-5", *WHY, "--out", tmp_path / "weak")
+    assert "warning: forget:" in weak.stderr and "still decided rightly" in weak.stderr
+    assert "forget no (random labels, 1 epochs, lr 1e-05)" in weak.stdout and "right on the class" in weak.stdout
+    hidden = run("edit", linear, "forget", "no", "--by", "head", *WHY, "--out", tmp_path / "hidden")
+    assert "→ 0 (0 to 0)" in hidden.stdout and "membership AUC" in hidden.stdout and not hidden.stderr
+
+
+def test_a_pin_is_told_with_its_effects_and_what_the_fit_alone_does(run: Any, linear: Path, tmp_path: Path) -> None:
+    words = ("pin", "no", "second positive", "--weight", "0", *WHY, "--out", tmp_path / "pinned")
+    said = run("edit", linear, *words).stdout
+    assert "second positive for no" in said and "(from the mean over classes)" in said
+    assert "second positive moves no by" in said and "the fit alone" in said and "the pin beyond it" in said
+
+
+def test_features_unlearn_where_they_are_told_to(run: Any, linear: Path, tmp_path: Path) -> None:
+    run("edit", linear, "forget", "no", "--encoder", "--lr", ".01", "--epochs", "20", *WHY, "--out", tmp_path / "gone")
+    (entry,) = im.edit.history(hub.load(tmp_path / "gone"))
+    assert entry["what"]["encoder"] and entry["what"]["lr"] == 0.01
+    before, after = (hub.load(folder).state_dict() for folder in (linear, tmp_path / "gone"))
+    assert any(not torch.equal(value, after[key]) for key, value in before.items() if key.startswith("features."))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from isthmus.commands.console import complain, emit, number, one_line, say
+from isthmus.commands.console import complain, emit, one_line, say
+from isthmus.commands.entries import told
 from isthmus.commands.options import ConceptColumns, Json, Label, Plugins, RunFolder, TableFile
 from isthmus.errors import DataError, IsthmusError, OptionError, unknown
 
@@ -165,7 +166,14 @@ def pin(
     run: RunFolder,
     label: Annotated[str, typer.Argument(metavar="CLASS", help="A class by name.")],
     concept: OneConcept,
-    weight: Annotated[float, typer.Option("--weight", metavar="NUMBER", help="The weight that stays.")],
+    weight: Annotated[
+        float,
+        typer.Option(
+            "--weight",
+            metavar="NUMBER",
+            help="The weight that stays; of a task of classes counted from the mean over classes of that concept.",
+        ),
+    ],
     why: Why,
     out: Out,
     who: Who = None,
@@ -195,6 +203,7 @@ def recalibrate(
     as_json: Json = False,
 ) -> None:
     """Scale and shift concepts' logits on validation rows, so that 80 % means 80 %."""
+    from isthmus.commands.shots import half
     from isthmus.interventions import repair
 
     _run(
@@ -208,13 +217,17 @@ def recalibrate(
 @app.command()
 def adapt(
     run: RunFolder,
-    support: Annotated[
-        str, typer.Argument(metavar="DATA", help="A few labelled rows of the new domain; all its rows are used.")
-    ],
+    support: Annotated[str, typer.Argument(metavar="DATA", help="A few labelled rows of the new domain.")],
     why: Why,
     out: Out,
     most: Annotated[int, typer.Option("--most", min=1, help="At most so many concepts are masked, and amplified.")] = 8,
     tolerance: Annotated[float, typer.Option("--tolerance", help="Accuracy that the source may lose.")] = 0.01,
+    held: Annotated[
+        float,
+        typer.Option(
+            "--held", metavar="SHARE", help="Share of each class's rows of DATA that measure the effect alone, 0 to .9."
+        ),
+    ] = 0.25,
     label: Label = None,
     concepts: ConceptColumns = None,
     table_file: TableFile = None,
@@ -223,15 +236,18 @@ def adapt(
     as_json: Json = False,
 ) -> None:
     """Repair a model for a new domain by a few of its rows: mask concepts that mislead, amplify those missed."""
+    from isthmus.commands.shots import half, joined, parted, present
     from isthmus.commands.source import read
     from isthmus.interventions import repair
 
-    shots = read(support, label=label, concepts=concepts, table=table_file).splits
+    shots, aside = parted(joined(read(support, label=label, concepts=concepts, table=table_file).splits), held)
+    if aside is None:
+        complain("note", "the effect is of source rows; in the new domain nothing is measured on rows that chose nothing")
     _run(
         run, out, plugin, as_json,
         lambda model, rows: repair.adapt(
-            model, joined(shots), source=half(rows, 0, "adapt"), most=most, tolerance=tolerance, why=why, who=who,
-            validation=half(rows, 1, "adapt"),
+            model, shots, source=present(rows, "adapt") if aside else half(rows, 0, "adapt"), most=most, tolerance=tolerance,
+            why=why, who=who, validation=aside or half(rows, 1, "adapt"),
         ),
     )  # fmt: skip
 
@@ -248,18 +264,29 @@ def forget(
     labels: Annotated[Literal["random", "targeted"], typer.Option("--labels", help="Any other class, or the nearest one.")] = (
         "random"
     ),
+    retain: Annotated[
+        float, typer.Option("--retain", metavar="SHARE", help="Share of the other rows that are learnt on, above 0 to 1.")
+    ] = 1.0,
+    encoder: Annotated[
+        bool, typer.Option("--encoder", help="The features unlearn, too, where they have weights to learn.")
+    ] = False,
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 5,
+    lr: Annotated[
+        float | None, typer.Option("--lr", metavar="RATE", help="Learning rate.", show_default=".01; .001 with --encoder")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="NUMBER", help="Of the random labels and the order of rows.")] = 0,
     who: Who = None,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Make a model forget a class, by the concepts that make it; isthmus.repair.forgotten scores how well."""
+    """Make a model forget a class, by the concepts that make it, and say how well; isthmus.repair.forgotten says more."""
     from isthmus.interventions import repair
 
     _run(
         run, out, plugin, as_json,
         lambda model, rows: repair.forget(
-            model, _splits(run, plugin), label, by=by, labels=labels, epochs=epochs, why=why, who=who, validation=rows
+            model, _splits(run, plugin), label, by=by, labels=labels, retain=retain, encoder=encoder, epochs=epochs, lr=lr,
+            seed=seed, why=why, who=who, validation=rows,
         ),
     )  # fmt: skip
 
@@ -275,7 +302,7 @@ def history(run: RunFolder, plugin: Plugins = None, as_json: Json = False) -> No
         emit({"schema": "isthmus.edit-history/1", "run": str(run), "edits": found})
         return
     for count, entry in enumerate(found, 1):
-        say(*(one_line(each) if at == 0 else f"   {one_line(each)}" for at, each in enumerate(_told(count, entry))))
+        say(*(one_line(each) if at == 0 else f"   {one_line(each)}" for at, each in enumerate(told(count, entry))))
     say(f"the chain holds; keep this hash elsewhere to know it again: {found[-1]['hash']}" if found else "no edits")
 
 
@@ -298,7 +325,7 @@ def _run(
     if as_json:
         emit({"schema": "isthmus.edit/1", "run": str(folder), "out": str(out), "entry": entry})
         return
-    say(*map(one_line, _told(sum("edit" in row for row in new.history), entry)), f"saved in {out}")
+    say(*map(one_line, told(sum("edit" in row for row in new.history), entry)), f"saved in {out}")
 
 
 def _splits(folder: Path, plugin: Sequence[Path] | None) -> Splits:
@@ -306,28 +333,6 @@ def _splits(folder: Path, plugin: Sequence[Path] | None) -> Splits:
     from isthmus.commands.runs import open_run
 
     return open_run(folder, plugin or ()).data(None).splits
-
-
-def half(rows: Table | None, which: int, edit: str) -> Table:
-    """Every second validation row: one half repairs, the other measures the effect."""
-    if rows is None:
-        raise DataError(f"{edit}: needs validation rows of the data that the run was fitted on; see the note above")
-    return rows.take(range(which, len(rows), 2)) if len(rows) > 1 else rows
-
-
-def joined(splits: Splits) -> Table:
-    """All rows of a few: a file of shots is cut into splits when it is read."""
-    import torch
-
-    parts = [splits.train, splits.validation, splits.test]
-    x = [part.read() for part in parts]
-    if not all(isinstance(each, torch.Tensor) for each in x):
-        raise DataError("adapt: expected rows of numbers or pictures of one size")
-    y = torch.cat([part.y for part in parts if part.y is not None])
-    return splits.train.replace(
-        x=torch.cat(x), y=y, c=None, space=type(splits.space)(), where=None, askable=None, weight=None, group=None, ids=None,
-        facts=None, caption=None,
-    )  # fmt: skip
 
 
 def _rows(run: Run) -> Table | None:
@@ -360,38 +365,3 @@ def _encoder(text: str) -> Any:
 
     name, options = feature_choice(text)
     return build(str(name), **options)
-
-
-def _told(count: int, entry: dict[str, Any]) -> list[str]:
-    """An entry in words: what, by whom and when, why, and what it did to the answers."""
-    effect, what = entry["effect"], entry["what"]
-    lines = [f"{count}. {_what(entry['edit'], what)}", f"{entry['when']}, {entry['who']}: {entry['why']}"]
-    if what.get("beside"):
-        lines.append(str(what["beside"]))
-    if effect:
-        low, high = ["", ""] if effect["interval"] is None else map(number, effect["interval"])
-        range_ = f" (difference {low} to {high})" if low else ""
-        scores = f"{effect['score']} {number(effect['before'])} → {number(effect['after'])}{range_}"
-        lines.append(f"{scores}, {effect['changed']:.1%} of decisions changed, {effect['rows']} rows")
-    else:
-        lines.append("effect not measured")
-    return [*lines, f"model {entry['before'][:12]} → {entry['after'][:12]}"]
-
-
-def _what(edit: str, what: dict[str, Any]) -> str:
-    """What was done, in one line."""
-    if edit == "prune":
-        whole = ", the rest rescaled" if what["normalise"] else ""
-        return f"prune {', '.join(what['concepts'])} for {', '.join(what['classes'])}{whole}"
-    if edit == "reweight":
-        rows = (f"{row['concept']} for {row['class']}: {row['from']:.4g} → {row['to']:.4g}" for row in what["weights"])
-        return f"reweight {'; '.join(rows)}"
-    if edit == "rename":
-        return "rename " + ", ".join(f"{old} → {new}" for old, new in what["names"].items())
-    if edit == "remove":
-        return f"remove {', '.join(what['concepts'])}"
-    if edit == "retext":
-        said = f"; its statistics are {what['statistics']}" if what.get("statistics") else ""
-        return f"retext {what['concept']}: {what['text']['from'] or 'no text'} → {what['text']['to']}{said}"
-    said = ", ".join(f"{key} {value}" for key, value in what.items() if key != "beside" and value not in (None, [], ""))
-    return f"{edit} ({said})" if said else edit

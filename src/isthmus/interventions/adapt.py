@@ -66,6 +66,9 @@ def adapt(
     left out in turn, the smallest change among equals, at least two rows better than none. It is taken only if accuracy on the
     ``source`` rows (validation rows, not those it was fitted on) falls by at most ``tolerance``; else weights stay, and the
     entry says so.
+
+    What the entry tells of ``support`` and ``source`` is of rows that had a part in the choice, and so too good: for the new
+    domain pass other rows of it as ``validation``.
     """
     _checked(model, most, gammas, tolerance)
 
@@ -92,7 +95,7 @@ def adapt(
             "masked": names[0],
             "amplified": names[1],
             "gamma": best.gamma,
-            "support": {"rows": len(shots.y), "before": score[none], "left_out": score[told]},
+            "support": {"rows": len(shots.y), "before": score[none], "left_out": score[told], "judged_on": CHOSEN},
             "source": {"rows": len(home.y), "before": before, "after": after, "tolerance": tolerance},
             "found": "a change" if best != Change() else "nothing that helps rows left out and holds the source",
             **beside(new),
@@ -101,6 +104,7 @@ def adapt(
     return edited(model, "adapt", change, why=why, who=who, validation=validation)
 
 
+CHOSEN = "the rows that chose the change, each left out in turn"
 LEAST = 2  # rows that a change must win when they are left out: one more may be chance
 Plan = tuple[int, int, float]  # how many are masked, how many amplified, by how much
 

@@ -1,27 +1,32 @@
 """Pinning weights of a linear head: they stay where a person put them, and the rest is fitted around them, to the optimum.
 
 The problem is convex, so the answer does not depend on where it starts; a person's rule costs what it must and no more.
+Softmax does not change when a concept's weights move together for all classes: of one class's weight only its distance from
+the others means something, so that a pinned weight counts from the mean over classes of its concept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from math import isfinite
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from isthmus import losses
 from isthmus.data.table import Splits, Table
 from isthmus.errors import IsthmusError, OptionError
-from isthmus.given import Batch
+from isthmus.given import Batch, given
 from isthmus.interventions.adapt import shown
 from isthmus.interventions.handles import beside, bias_of, class_indices, one_column, splits, weights_of
-from isthmus.interventions.record import What, edited
+from isthmus.interventions.record import What, edited, effect, features_of
 from isthmus.model import ConceptModel, Concepts, Output
 from isthmus.space import Task
+from isthmus.train import CHUNK
 
 
 def pin(
@@ -30,10 +35,20 @@ def pin(
 ) -> ConceptModel:  # fmt: skip
     """Set weights of a linear head, ``{(class, concept): weight}``, and fit its other weights and bias anew around them.
 
+    Of a task of classes a weight counts from the mean over classes of its concept, whose weights therefore sum to 0: pinned to
+    0 a concept speaks neither for nor against the class, next to the others' average. (Classes that it moves apart still take
+    from, or leave to, this one; pin every class to 0 to shut it out. Where all classes of a concept are pinned, their weights
+    are as given and only their distances mean something.) Of labels or a number a weight is what the logit or number gains.
     Least mean loss of the task on ``data``'s training rows + ``l2`` / 2 * the sum of squares of the free weights. The pinned
     ones stay bit for bit; bottleneck, features and a side channel beside the head stay. A state is ``concept=state``;
     what a weight acts on is told at ``edit.reweight``, which sets weights and fits nothing. ``l2`` > 0 keeps weights finite
-    where rows are told apart wholly. The entry has the objective with the new weights before and after the fit.
+    where rows are told apart wholly.
+
+    The entry has the objective with the new weights before and after the fit, and on ``validation`` rows (``data``'s by
+    default): ``effects``, what setting the concept from absent to present (a number: from its mean to one deviation above)
+    adds to the class's probability (label's probability; the number, in its unit), mean of rows, before, after a fit with
+    nothing pinned (``refit``), and after; ``refit``, what that fit does to the score, and ``pinning``, what the pins do to it
+    beyond the fit. The entry's own effect is of both together.
     """
     splits(model, data, "pin")
     if not isinstance(weights, Mapping) or not weights:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -46,31 +61,71 @@ def pin(
     if isinstance(l2, bool) or not isinstance(l2, Real) or not (isfinite(l2) and l2 > 0):
         raise OptionError(f"pin: expected l2, a number above 0, got {l2!r}")
 
-    def change(new: ConceptModel) -> What:
-        w, bias = weights_of(new, "pin"), bias_of(new, "pin")
-        free, told = torch.ones(w.shape, dtype=torch.bool), list[dict[str, Any]]()
-        for (label, concept), weight in weights.items():
-            (y,), k = class_indices(new.task, [label]), one_column(new.space, concept, "pin")
-            row = {"class": new.task.names[y], "concept": new.space.columns[k], "from": float(w[y, k])}
-            w[y, k], free[y, k] = weight, False
-            told.append(row | {"to": float(w[y, k])})
-        seen = shown(new, w, data.train)
-        start = w.detach().cpu().double(), bias.detach().cpu().double()
-        u, logits = seen.shown.double(), seen.logits.double()
-        found = fitted(u, logits - u @ start[0].T - start[1], data.train.batch(u), new.task, free, start, l2)
-        w.copy_(torch.where(free.to(w.device), found[0].to(w), w))
-        bias.copy_(found[1])
-        objective = {"before": found[2], "after": found[3]}
-        return {"weights": told, "data": data.name, "rows": len(u), "l2": l2, "objective": objective, **beside(new)}
+    rows = data.validation if validation is None else validation
 
-    return edited(model, "pin", change, why=why, who=who, validation=validation or data.validation)
+    def change(new: ConceptModel) -> What:
+        w, plain, tied = weights_of(new, "pin"), deepcopy(new), new.task.kind == "classes"
+        places = [(class_indices(new.task, [label])[0], one_column(new.space, concept, "pin")) for label, concept in weights]
+        was, free = (w - w.mean(0) if tied else w).tolist(), torch.ones(w.shape, dtype=torch.bool)
+        for (y, k), weight in zip(places, weights.values(), strict=True):
+            w[y, k], free[y, k] = weight, False
+        objective = refit(new, data.train, free, l2)
+        refit(plain, data.train, torch.ones_like(free), l2)
+        moves = [[float(moved(each, rows, y, k).mean()) for each in (model, plain, new)] for y, k in places]
+        named = [{"class": new.task.names[y], "concept": new.space.columns[k]} for y, k in places]
+        return {
+            "weights": [
+                name | {"from": was[y][k], "to": float(w[y, k])} for name, (y, k) in zip(named, places, strict=True)
+            ],
+            "from_mean": tied, "data": data.name, "rows": len(data.train), "l2": l2, "objective": objective,
+            "effects": [
+                name | {"before": before, "refit": between, "after": after}
+                for name, (before, between, after) in zip(named, moves, strict=True)
+            ],
+            "refit": effect(model, plain, rows), "pinning": effect(plain, new, rows), **beside(new),
+        }  # fmt: skip
+
+    return edited(model, "pin", change, why=why, who=who, validation=rows)
+
+
+@torch.no_grad()
+def refit(model: ConceptModel, rows: Table, free: Tensor, l2: float) -> dict[str, float]:
+    """Fit a linear head on ``rows``, in place, around the weights where ``free`` (Y, K) is False; the objective before, after.
+
+    Of a task of classes the weights of a concept with a held one sum to 0.
+    """
+    w, bias = weights_of(model, "pin"), bias_of(model, "pin")
+    seen, start = shown(model, w, rows), (w.detach().cpu().double(), bias.detach().cpu().double())
+    u = seen.shown.double()
+    rest = seen.logits.double() - u @ start[0].T - start[1]
+    found = fitted(u, rest, rows.batch(u), model.task, free, start, l2, tied=model.task.kind == "classes")
+    w.copy_(torch.where(free.to(w.device), found[0].to(w), w))
+    bias.copy_(found[1])
+    return {"before": found[2], "after": found[3]}
+
+
+@torch.no_grad()
+def moved(model: ConceptModel, rows: Table, y: int, k: int) -> np.ndarray:
+    """(n,) what column k of the concepts adds to class y's probability when it comes; the mean is CaCE (Goyal et al. 2019).
+
+    From absent (0) to present (1); a number from its mean to one deviation above. -1..1; of a task of a number, in its unit.
+    """
+    z, space, name = features_of(model, rows), model.space, model.space.columns[k]
+    concept, said = space.concepts[int(space.owner_of[k])], list[Tensor]()
+    for end in (concept.center + concept.scale, concept.center) if concept.kind == "continuous" else (1, 0):
+        known = given(space, {name: end}).to(model.device)
+        logits = torch.cat([model.answer(part.to(model.device), known).logits for part in z.split(CHUNK)])
+        said.append(model.task.probabilities(logits)[:, y].double())
+    return (said[0] - said[1]).cpu().numpy()
 
 
 def fitted(
-    u: Tensor, rest: Tensor, rows: Batch, task: Task, free: Tensor, start: tuple[Tensor, Tensor], l2: float
+    u: Tensor, rest: Tensor, rows: Batch, task: Task, free: Tensor, start: tuple[Tensor, Tensor], l2: float, *,
+    tied: bool = False,
 ) -> tuple[Tensor, Tensor, float, float]:  # fmt: skip
     """Weights (Y, K) and bias (Y,) of least objective, those where ``free`` (Y, K) is False as in ``start``; before, after.
 
+    ``tied``: in a column with free and held weights, the free ones sum to what makes the whole column sum to 0.
     u (n, K) is what the head is shown, ``rest`` (n, Y) what else is in the logits; all float64. ``IsthmusError`` where the
     slope has not gone.
     """
@@ -80,10 +135,16 @@ def fitted(
     optimizer = torch.optim.LBFGS(
         [w, b], max_iter=2000, history_size=20, tolerance_grad=1e-9, tolerance_change=1e-15, line_search_fn="strong_wolfe"
     )
+    count, mixed = free.sum(0).clamp(min=1), ~free.all(0) & tied
+    owed = -(start[0] * ~free).sum(0)  # what the free weights of a column sum to
+
+    def weights() -> Tensor:
+        lacking = torch.where(mixed, owed - (w * free).sum(0), 0.0)
+        return torch.where(free, w + lacking / count, start[0])
 
     def objective() -> Tensor:
         optimizer.zero_grad()
-        each = torch.where(free, w, start[0])
+        each = weights()
         logits = u @ each.T + b + rest
         value = losses.task(Output(Concepts(u), logits, u), known, task)["task"] + l2 / 2 * (each * free).square().sum()
         value.backward()
@@ -96,4 +157,4 @@ def fitted(
     slope = max(float(part.grad.abs().max()) for part in (w, b) if part.grad is not None)
     if not isfinite(after) or slope > 1e-4:
         raise IsthmusError(f"pin: the fit stopped at a slope of {slope:g}, short of the optimum; raise l2 ({l2:g})")
-    return torch.where(free, w.detach(), start[0]), b.detach(), before, after
+    return weights().detach(), b.detach(), before, after
