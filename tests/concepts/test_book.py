@@ -28,7 +28,8 @@ def test_a_phrase_of_two_classes_keeps_both(tmp_path: Path) -> None:
     book = read_words(path, ["cat", "dog"])
     assert [(p.text, p.owners) for p in book] == [("long tail", ("cat", "dog")), ("whiskers", ("cat",))]
     assert book.by_class() == {"cat": ["long tail", "whiskers"], "dog": ["long tail"]}
-    assert book.space().concepts[0].owner == "cat"
+    assert [concept.owners for concept in book.space().concepts] == [("cat", "dog"), ("cat",)]
+    assert book.space().concepts[1].owner == "cat"
     with pytest.raises(UnknownName, match="did you mean 'dogs'"):
         read_words(path, ["cat", "dogs"])
 

@@ -11,6 +11,7 @@ import torch
 from isthmus.data.table import Splits
 from isthmus.errors import DataError, OptionError
 from isthmus.features import Features
+from isthmus.heads.association import membership
 from isthmus.methods.text2concept import banned_in
 from isthmus.space import Concept, ConceptSpace, Task
 from tests.language import fit, identity, plan, scene, texts, unlabelled
@@ -122,6 +123,19 @@ def test_a_class_scores_the_mean_of_its_own_descriptors(text: int | None) -> Non
     want = [[np.mean([row[k] for k in range(5) if owners[k] == y] or [0.0]) for y in "abcd"] for row in cos]
     np.testing.assert_allclose(model(data.test.x).logits.numpy(), 10 * np.array(want), atol=1e-4)
     assert not list(model.parameters())
+
+
+def test_a_descriptor_of_two_classes_counts_for_both() -> None:
+    """With the very phrases of the first class the last one scores the same, row by row."""
+    data = unlabelled(scene())
+    both = tuple(replace(c, owner=("a", "c")) if c.owner == "a" else c for c in data.space.concepts if c.owner != "c")
+    vectors = data.space.vectors
+    assert vectors is not None
+    data = Splits(*(getattr(data, n).replace(space=ConceptSpace(both, vectors[:6])) for n in ("train", "validation", "test")))
+    model = fit("describe", data)
+    logits = model(data.test.x).logits
+    assert torch.equal(logits[:, 0], logits[:, 2]) and bool(logits[:, 2].abs().max() > 1)
+    assert membership(data.space, data.task).sum(1).tolist() == [3, 3, 3]
 
 
 def test_zero_shot_is_the_class_whose_name_is_nearest() -> None:

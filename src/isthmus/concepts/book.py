@@ -74,9 +74,9 @@ class Phrase:
 
     @property
     def concept(self) -> Concept:
-        """The phrase as a concept; one about a part is named after its class and part."""
-        owner = self.owners[0] if self.owners else None
-        name = f"{owner} / {self.part}: {self.text}" if self.part and owner else self.text
+        """The phrase as a concept; one about a part is named after its (first) class and part."""
+        name = f"{self.owners[0]} / {self.part}: {self.text}" if self.part and self.owners else self.text
+        owner = self.owners[0] if len(self.owners) == 1 else self.owners or None
         return Concept(name, owner=owner, text=self.text, part=self.part)
 
 

@@ -19,12 +19,11 @@ from isthmus.space import ConceptSpace, Task
 
 
 def membership(space: ConceptSpace, task: Task) -> Tensor:
-    """(Y, K) 1 where the column's concept was written for the class; a class that no concept names has a row of 0."""
+    """(Y, K) 1 where the column's concept was written for the class, one of its owners; a class without one has a row of 0."""
     names = {name: y for y, name in enumerate(task.names)}
     owned = torch.zeros(task.width, len(space))
     for concept, part in zip(space.concepts, space.slices, strict=True):
-        if concept.owner in names:
-            owned[names[concept.owner], part] = 1.0
+        owned[[names[owner] for owner in concept.owners if owner in names], part] = 1.0
     return owned
 
 
