@@ -277,9 +277,8 @@ def fitting(book: Book, classes: Sequence[str], place: str = "words") -> None:
     if strange:
         warnings.warn(f"{place}: phrases of {told(strange)} count for no class; the data's are {told(classes)}", stacklevel=3)
     if bare:
-        warnings.warn(
-            f"{place}: no phrase was written for {told(bare)}; a method that reads owners never answers so", stacklevel=3
-        )
+        never = "methods that score a class by its own phrases and learn no weights (describe, peeb) never answer so"
+        warnings.warn(f"{place}: no phrase was written for {told(bare)}; {never}", stacklevel=3)
 
 
 def _phrases(found: Any, source: Source, place: str) -> list[Phrase]:
