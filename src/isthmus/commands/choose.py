@@ -113,7 +113,7 @@ def _seen(book: Book, rule: str, per_class: int | None, data: str | None, featur
     if data is None or per_class is None:
         raise OptionError(f"--rule {rule}: looks at training images; give --data and --per-class")
     name, options = feature_choice(features)
-    made = worded(read(data).splits, book, features=name, feature_options=options)
+    made = worded(read(data, worded=True).splits, book, features=name, feature_options=options)
     train = encoded(made.splits, made.features).train
     shared = getattr(made.features, "shared", None)
     e = train.x if shared is None else shared(train.x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -97,9 +97,9 @@ def weights_of(model: ConceptModel, edit: str) -> nn.Parameter:
 
 def weight_of(value: object, like: Tensor, what: str) -> float:
     """A number that a weight of ``like``'s type can be; ``OptionError`` names ``what`` where it is none, or too large."""
-    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    number: Any = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
     most = torch.finfo(like.dtype).max
-    if isinstance(number, bool) or not isinstance(number, Real) or not -most <= number <= most:
+    if isinstance(number, bool) or not isinstance(number, Real) or not -most <= cast("float", number) <= most:
         raise OptionError(f"{what}: expected a finite weight, from {-most:.3g} to {most:.3g}, got {value!r}")
     return float(number)
 
