@@ -84,16 +84,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     discover()
     known = cases()
     parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks of isthmus, one thread.")
-    parser.add_argument("--only", action="append", choices=sorted(known), help="run this case (may be repeated)")
+    parser.add_argument("--only", action="append", metavar="CASE[,CASE]", help=f"these cases only: {', '.join(sorted(known))}")
     parser.add_argument("--quick", action="store_true", help="fewer repeats: a look, not a figure to quote")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to write JSON; - prints it and nothing else")
     options = parser.parse_args(arguments)
+    only = list(dict.fromkeys(name.strip() for told in options.only or () for name in told.split(",")))
+    if strange := [name for name in only if name not in known]:
+        parser.error(f"--only {strange[0]!r}: expected cases by comma, of {', '.join(sorted(known))}")
     console = Console(stderr=str(options.json) == "-")
     torch.set_num_threads(1)
     threadpool_limits(1)  # NumPy's and SciPy's own threads: spinning ones would count as an incumbent's CPU time
     report: dict[str, Any] = {**machine(), "quick": options.quick, "cases": {}}
     failed: list[Row] = []
-    for name in options.only or known:
+    for name in only or known:
         found = list(known[name].run(options.quick))
         show(console, f"{name}: {known[name].summary}", found)
         report["cases"][name] = [{**asdict(row), "ok": row.ok} for row in found]

@@ -60,8 +60,11 @@ def test_exit_code_table_and_json(only: dict[str, cases.Case], tmp_path: Path, c
     assert seen == [True, False]
     assert run.main(["--only", "good", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["cases"]["good"][0]["note"] == "told"
+    assert run.main(["--only", "bad, good", "--json", "-"]) == 1
+    assert list(json.loads(capsys.readouterr().out)["cases"]) == ["bad", "good"]
     with pytest.raises(SystemExit):
-        run.main(["--only", "goud"])
+        run.main(["--only", "good,goud"])
+    assert "--only 'goud': expected cases by comma, of bad, good" in capsys.readouterr().err
 
 
 def test_a_name_is_registered_once(only: dict[str, cases.Case]) -> None:

@@ -22,6 +22,7 @@ from isthmus.data import Splits
 from isthmus.errors import DataError, IsthmusError, OptionError, UnknownName
 from isthmus.evaluate import class_level, describe_data
 from isthmus.examples import replay
+from isthmus.features import build
 from isthmus.metrics import METRICS
 from isthmus.report import html, markdown
 from isthmus.testing import world
@@ -396,6 +397,35 @@ def test_a_row_that_only_the_map_taught_says_that_it_saw_the_classes_and_peeb_ne
     ]
     text = markdown(made.data)
     assert "120 pairs of" in text and "once for all seeds" in text and "which chose its strength, too" in text
+
+
+def test_rows_that_do_not_read_the_map_are_not_named_after_it() -> None:
+    """PEEB compares texts with parts that it learns; what labels made of the map does not reach it, and the report says so."""
+    data = scene()
+    parts = merged(
+        Phrase(f"{owner} {part}", (owner,), part, approved="me") for owner in data.task.names for part in ("beak", "tail")
+    )
+    features = build("identity", dim=12)
+    features.patches = 2
+    how = {"seeds": [0], "budget": 1, "options": {"epochs": 2}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("isthmus.worded._tower", lambda module, text: Letters())
+        made = compare(data, methods=["peeb", "labo", "describe"], features=features, words=parts, **how)
+    names = [row["name"] for row in made.data["rows"]]
+    assert set(names) == {"blackbox", "peeb", "labo (weakly supervised)", "describe (weakly supervised)"}
+    assert made.data["words"]["untied"] == ["peeb"]
+    assert "peeb: texts compared with features of its own, not through that map" in markdown(made.data)
+
+
+def test_where_words_take_the_concepts_place_nothing_is_said_of_concepts_that_never_vary() -> None:
+    """A warning is an error here: the data's 52 cards of which each class has its own two are not learnt from."""
+    few = {"hands": "fixed", "fixed_hands": 1, "train": 30, "validation": 20, "test": 20}
+    listed = merged(Phrase(text, approved="me") for text in ("red cards", "black cards"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("isthmus.worded._tower", lambda module, text: Letters())
+        how = {"seeds": [0], "budget": 1, "training": {"epochs": 1}, "options": {"epochs": 1}}
+        made = compare("poker", data_options=few, methods=["v2c"], features="cells", words=listed, **how)
+    assert [row["method"] for row in made.data["rows"]] == ["blackbox", "v2c"]
 
 
 def test_a_black_box_that_cannot_be_fitted_stops_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,6 +172,14 @@ def test_json_brings_every_field_back() -> None:
     assert "größe" in space.to_json()
 
 
+def test_a_concept_of_several_classes_comes_back_with_all_and_one_is_written_as_before() -> None:
+    space = ConceptSpace.of(Concept("hooves", owner=("deer", "horse")), Concept("mane", owner="horse"), Concept("grey"))
+    back = ConceptSpace.from_json(space.to_json())
+    assert back == space and hash(back) == hash(space)
+    assert [c.owners for c in back.concepts] == [("deer", "horse"), ("horse",), ()]
+    assert '"owner": "horse"' in space.to_json() and '"owner": null' in space.to_json()
+
+
 def test_two_spaces_differ_when_a_concept_does() -> None:
     assert ConceptSpace.binary("ab") != ConceptSpace.binary("ba")
     assert ConceptSpace.binary("ab") != "ab"

@@ -16,7 +16,7 @@ from isthmus.checkpoints import CheckpointFolder
 from isthmus.concepts.book import Book
 from isthmus.data.encode import identity
 from isthmus.data.registry import load as load_data
-from isthmus.data.table import Splits, Table
+from isthmus.data.table import Splits, Table, replacing
 from isthmus.encoders import Progress, encoded, inside, learnable, resolve, train_encoder
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Batch, Given, Inputs, given
@@ -56,7 +56,8 @@ def fit(
     a folder from which an interrupted fit goes on bit for bit.
     Raises ``OptionError``, ``DataError``, ``UnknownName``.
     """
-    splits = load_data(data) if isinstance(data, str) else data
+    with replacing(words is not None):
+        splits = load_data(data) if isinstance(data, str) else data
     if not isinstance(splits, Splits):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DataError(
             f"data: expected Splits or a data set's name, got {type(splits).__name__}; isthmus.data.split cuts a Table"

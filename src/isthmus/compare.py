@@ -17,7 +17,7 @@ from isthmus.agreement import agreement
 from isthmus.concepts.book import Book
 from isthmus.corrections import Asked, asked, budgets_of
 from isthmus.data.registry import load
-from isthmus.data.table import Splits
+from isthmus.data.table import Splits, replacing
 from isthmus.encoders import TRAINING, Encoder, encoded, encoders, inside
 from isthmus.errors import IsthmusError, OptionError, unknown
 from isthmus.evaluate import INTERVAL, MAIN, Scored, describe_data, main_form, scored
@@ -64,8 +64,8 @@ def rows(
 ) -> tuple[list[Row], list[dict[str, str]]]:
     """The rows that the data allows, black box first, and the methods left out with the unmet need.
 
-    ``weak`` is written behind the names of methods that read texts, ``seen`` behind those that learn nothing but from the map
-    into the text space. ``features``: the module, where it is known.
+    ``weak`` is written behind the names of methods that read the map into the text space, ``seen`` behind those that learn
+    nothing but from it. ``features``: the module, where it is known.
     """
     labelled = data.train.c is not None
     found = registry.methods()
@@ -87,7 +87,7 @@ def rows(
             row = f"{method.name} {label}".strip()
             own = {k: v for k, v in data.suggest.get("rows", {}).get(row, {}).items() if k not in shared}
             untaught = "class_vectors" in method.card.needs or method.card.title.startswith("Zero-shot")
-            named = row + (weak if any("vectors" in need for need in method.card.needs) else "") + (seen if untaught else "")
+            named = row + (weak if needs.tied(method) else "") + (seen if untaught else "")
             kept[named] = Row(named, method, method.checked({**options, **own, **shared}))
     return sorted(kept.values(), key=lambda r: (r.method.name != "blackbox", r.method.card.family != "yardstick")), left
 
@@ -147,7 +147,8 @@ def compare(
     other row is left, its error is raised.
     """
     start, say = time.perf_counter(), say or (lambda text: None)
-    splits = load(data, **(data_options or {})) if isinstance(data, str) else data
+    with replacing(words is not None):
+        splits = load(data, **(data_options or {})) if isinstance(data, str) else data
     known = splits.suggest
     policies = known.get("policies") if policies is None else policies
     if features is None and "features" in known:
@@ -195,7 +196,7 @@ def compare(
         "budget": budget,
         "interval": INTERVAL,
         "encoders": encoder_rows(built[0], learns),
-        "words": None if told is None else told.card,
+        "words": None if told is None else told.card | {"untied": [r.name for r in todo if "texts" in r.method.card.needs]},
         "main": MAIN[splits.task.kind],
         "published": splits.published or None,
         "rows": made_rows,

@@ -13,11 +13,20 @@ NEEDS: dict[str, tuple[str, Callable[[ConceptSpace, bool], bool]]] = {
     "concepts": ("concept labels", lambda space, labelled: labelled),
     "words": ("a list of concepts", lambda space, labelled: True),
     "vectors": ("concepts in words, in the features' text space", lambda space, labelled: space.vectors is not None),
+    "texts": ("concepts in words, with their vectors", lambda space, labelled: space.vectors is not None),
     "owners": ("concepts written for the classes", lambda space, labelled: all(c.owner for c in space.concepts)),
     "parts": ("descriptors of parts", lambda space, labelled: all(c.part for c in space.concepts)),
     "patches": ("features with patches (--features cells)", lambda space, labelled: True),  # asked of features below
 }
-"""For each need of a card: what it is in words, and whether a space (with labels or without) has it."""
+"""For each need of a card: what it is in words, and whether a space (with labels or without) has it.
+
+'vectors' are read through the space that features share with texts; 'texts' alone are compared with what a method learns.
+"""
+
+
+def tied(method: Method) -> bool:
+    """Does the method read the space that features share with texts, and so the map that ties them?"""
+    return any("vectors" in need for need in method.card.needs)
 
 
 def unmet(

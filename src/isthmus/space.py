@@ -25,15 +25,15 @@ class Concept:
     """One human-readable concept.
 
     ``states`` names the values of a categorical concept; ``group`` names concepts that are asked together; ``owner``
-    the class it was written for; ``text`` a sentence, ``part`` a place; ``unit``, ``center``, ``scale`` and ``low``,
-    ``high`` (training 5th and 95th percentile) belong to continuous concepts; ``cost`` is what one correction costs.
+    the class or classes it was written for; ``text`` a sentence, ``part`` a place; ``unit``, ``center``, ``scale``, ``low``
+    and ``high`` (training 5th and 95th percentile) belong to continuous concepts; ``cost`` is what one correction costs.
     """
 
     name: str
     kind: Kind = "binary"
     states: tuple[str, ...] = ()
     group: str | None = None
-    owner: str | None = None
+    owner: str | tuple[str, ...] | None = None
     text: str | None = None
     part: str | None = None
     unit: str | None = None
@@ -45,6 +45,7 @@ class Concept:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "states", tuple(self.states))
+        object.__setattr__(self, "owner", self.owner if isinstance(self.owner, str | None) else tuple(self.owner))
         if not self.name or not self.name.isprintable():
             raise DataError(f"concept {self.name!r}: expected a non-empty printable name; rename the column")
         if self.kind not in ("binary", "categorical", "continuous"):
@@ -60,6 +61,11 @@ class Concept:
     def width(self) -> int:
         """How many of the K columns this concept takes: its number of states, else 1."""
         return len(self.states) or 1
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Every class that the concept was written for."""
+        return (self.owner,) if isinstance(self.owner, str) else self.owner or ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +84,7 @@ class ConceptSpace:
         if wrong := [c for c in self.concepts if not isinstance(c, Concept)]:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DataError(f"concepts: expected Concept objects, got {wrong[0]!r}; ConceptSpace.binary takes names")
         for what, names in (("concept", self.names), ("column", self.columns)):
-            twice = [name for name, count in Counter(names).items() if count > 1]
-            if twice:
+            if twice := [name for name, count in Counter(names).items() if count > 1]:
                 raise DataError(f"{what} name {twice[0]!r} stands {names.count(twice[0])} times; names must be unique")
         if self.vectors is not None and (self.vectors.ndim != 2 or len(self.vectors) != len(self)):
             raise DataError(f"vectors: expected shape ({len(self)}, D), got {tuple(self.vectors.shape)}")
@@ -157,10 +162,9 @@ class ConceptSpace:
     @cached_property
     def blocks(self) -> tuple[Tensor, ...]:
         """Categorical columns by number of states: one (blocks, states) index for each width."""
-        widths = sorted({c.width for c in self.concepts if c.kind == "categorical"})
         rows = zip(self.concepts, self.slices, strict=True)
-        every = [(c.width, list(range(s.start, s.stop))) for c, s in rows if c.kind == "categorical"]
-        return tuple(torch.tensor([columns for width, columns in every if width == w]) for w in widths)
+        every = [list(range(s.start, s.stop)) for c, s in rows if c.kind == "categorical"]
+        return tuple(torch.tensor([own for own in every if len(own) == w]) for w in sorted(set(map(len, every))))
 
     @cached_property
     def centers(self) -> Tensor:
@@ -200,14 +204,11 @@ class ConceptSpace:
         for m, concept in enumerate(self.concepts):
             column = values[:, m].float()
             if concept.kind == "categorical":
-                known = ~column.isnan()
-                code = column.nan_to_num().long()
-                wrong = known & ((code < 0) | (code >= concept.width) | (code != column.nan_to_num()))
-                if bool(wrong.any()):
-                    row = int(wrong.nonzero()[0])
-                    got = f"row {row}: expected a state index below {concept.width}, got {column[row].item():g}"
-                    raise DataError(f"concept {concept.name!r}, {got}")
-                parts.append(F.one_hot(code, concept.width).float().masked_fill(~known[:, None], math.nan))
+                missing, code = column.isnan()[:, None], column.nan_to_num().long()
+                if bool((wrong := (code < 0) | (code >= concept.width) | (code != column.nan_to_num())).any()):
+                    got = f"expected a state index below {concept.width}, got {column[wrong][0].item():g}"
+                    raise DataError(f"concept {concept.name!r}, row {int(wrong.nonzero()[0])}: {got}")
+                parts.append(F.one_hot(code, concept.width).float().masked_fill(missing, math.nan))
             else:
                 parts.append(column[:, None])
         return torch.cat(parts, 1) if parts else values.new_zeros((len(values), 0), dtype=torch.float32)
@@ -234,8 +235,7 @@ class ConceptSpace:
             return self
         rows: list[Concept] = []
         for concept, part in zip(self.concepts, self.slices, strict=True):
-            column = c[:, part].flatten()
-            column = column[~column.isnan()].double()
+            column = c[:, part][~c[:, part].isnan()].double()
             if concept.kind == "continuous" and len(column):
                 low, high = (float(column.quantile(q)) for q in (0.05, 0.95))
                 mean, scale = float(column.mean()), float(column.std(correction=0))

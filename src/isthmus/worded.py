@@ -44,7 +44,7 @@ class Worded:
 
     @property
     def suffixes(self) -> tuple[str, str]:
-        """What stands behind the names of rows that read texts, and of those among them that learn nothing themselves.
+        """What stands behind the names of rows that read texts by the map, and of those of them that learn nothing themselves.
 
         A map that was fitted here saw training rows of the classes that are tested: no such row is zero-shot for them.
         """

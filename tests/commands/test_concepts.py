@@ -305,8 +305,13 @@ def test_select_by_images_keeps_a_few_of_each_class_and_counts_words(run: Run, t
     first = [phrase.owners[0] for phrase in chosen]  # a phrase of two classes is chosen for the first
     assert {first.count(owner) for owner in book.classes} == {3} and set(chosen.texts) <= set(book.texts)
     words = tmp_path / "often.json"
-    run("concepts", "select", source, "--out", words, "--rule", "frequency", "--per-class", 4, "--data", data)
-    assert set(map(len, read_words(words).by_class().values())) == {4}
+    done = run("concepts", "select", source, "--out", words, "--rule", "frequency", "--per-class", 4, "--data", data)
+    found, was = Book.from_json(words.read_text()), {phrase.text: set(phrase.owners) for phrase in book}
+    assert set(map(len, found.by_class().values())) == {4}
+    assert [bool(p.approved) for p in found] == [set(p.owners) <= was[p.text] for p in found]
+    assert 0 < len(found.approved) < len(found), "whose classes were found in images waits again"
+    assert {(p.source.kind, p.source.document) for p in found} == {("vocabulary", data)}
+    assert f"{len(found) - len(found.approved)} were found for classes that nobody let them in for" in done.stderr
     done = run("concepts", "select", source, "--out", tmp_path / "no.json", "--rule", "group_mi", code=2)
     assert "give --data and --per-class" in done.stderr
 

@@ -125,6 +125,7 @@ def test_a_concept_that_never_varies_is_a_warning(run: Any, tmp_path: Path) -> N
     result = run("data", "show", place, "--label", "y", "--concepts", "b", "--json")
     assert result.stderr.count("warning: concept 'b' never varies in train") == 1
     assert json.loads(result.stdout)["concepts"][0]["rate"] == 1.0
+    assert read(str(place), label="y", concepts="b", worded=True).splits.space.names == ("b",)  # any warning is an error here
 
 
 def test_survey_counts_what_is_there() -> None:

@@ -114,6 +114,7 @@ def test_a_damaged_chain_is_exit_code_3(run: Any, linear: Path, tmp_path: Path) 
         (["retext", "first positive", "a text", "--encoder", "glov"], "did you mean 'glove'"),
         (["retext", "first positive", "a text", "--encoder", "identity:dim=7"], "LinearBottleneck is not made from texts"),
         (["reweight", "yes", "first positive", "--weight", "heavy"], "--weight"),
+        (["reweight", "yes", "first positive", "--weight", "1e39"], "expected a finite weight, from -3.4e+38"),
         (["prune"], "CONCEPT"),
     ],
     ids=" ".join,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from isthmus.concepts import Book, Phrase, Source, approve, read_words
+from isthmus.concepts import Book, Measured, Phrase, Source, approve, read_words
 from isthmus.errors import DataError, UnknownName
 
 
@@ -28,7 +29,8 @@ def test_a_phrase_of_two_classes_keeps_both(tmp_path: Path) -> None:
     book = read_words(path, ["cat", "dog"])
     assert [(p.text, p.owners) for p in book] == [("long tail", ("cat", "dog")), ("whiskers", ("cat",))]
     assert book.by_class() == {"cat": ["long tail", "whiskers"], "dog": ["long tail"]}
-    assert book.space().concepts[0].owner == "cat"
+    assert [concept.owners for concept in book.space().concepts] == [("cat", "dog"), ("cat",)]
+    assert book.space().concepts[1].owner == "cat"
     with pytest.raises(UnknownName, match="did you mean 'dogs'"):
         read_words(path, ["cat", "dogs"])
 
@@ -63,6 +65,39 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match="bad.json"):
         read_words(path)
+
+
+def test_what_was_measured_of_two_books_is_joined() -> None:
+    """Unknown for what only the other has; where both know, the first book's stay; names and places follow the phrases."""
+    red, blue = Phrase("red", ("p",), approved="ana"), Phrase("blue", ("q",), approved="ana")
+    one = Book((red,), Measured({"t": (1.0,)}, {"p": {"red": 1}}))
+    plain = one.joined(Book((blue,)))
+    assert plain.measured == Measured({"t": (1.0, None)}, {"p": {"red": 1}})
+    assert Book((blue,)).joined(one).measured == Measured({"t": (None, 1.0)}, {"p": {"red": 1}})
+    other = Book(
+        (blue, replace(red, text="Red")), Measured({"t": (0.0, 0.0), "u": (1.0, None)}, {"p": {"blue": -1, "Red": -1}})
+    )
+    both = one.joined(other)
+    assert both.texts == ["red", "blue"]
+    assert both.measured == Measured({"t": (1.0, 0.0), "u": (None, 1.0)}, {"p": {"blue": -1, "red": 1}})
+    assert Book((blue,)).joined(Book((red,))).measured is None
+    assert Book.from_json(both.to_json()) == both
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("words.txt", "# mine\nlong tail\nred\tcoat\n", r"words.txt, line 3: phrase 'red\tcoat': expected a printable text"),
+        ("words.json", '["long tail", " "]', r"words.json, number 2: phrase '': expected a printable text"),
+        ("words.json", '{"cat": ["a tail"], "dog": [""]}', r"words.json, class 'dog': phrase '': expected a printable text"),
+        ("words.json", '{"dog": {"tail": "red\\tred"}}', r"words.json, class 'dog': phrase 'red\tred': expected a printable"),
+    ],
+)
+def test_a_phrase_that_is_none_is_named_with_its_place(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as error:
+        read_words(tmp_path / name)
+    assert said in str(error.value)
 
 
 def test_an_unapproved_class_takes_the_approval_away() -> None:

@@ -15,6 +15,7 @@ from isthmus.concepts import (
     Book,
     LanguageModel,
     Phrase,
+    Source,
     approve,
     measure,
     pick,
@@ -483,6 +484,24 @@ def test_descriptors_of_parts_are_named_as_in_the_space() -> None:
     assert '1. "beak: black"' in prompts[0]
 
 
+def test_a_part_of_no_class_keeps_the_name_that_the_prior_has() -> None:
+    """The classes that usually have it are not written into the phrase, which would rename it: KnoBo finds its prior."""
+    book = Book((Phrase("long", (), "beak", approved="ana"), Phrase("red", ("jay",), "beak", approved="ana")))
+    ask, _ = knowing(lambda _: json.dumps({"answers": [{"number": 1, "answer": "yes"}, {"number": 2, "answer": "no"}]}))
+    made = told(book, ["a jay"], ["jay", "crow"], ask)
+    assert made.measured is not None and made.space().names == ("long", "jay / beak: red")
+    assert all(tuple(row) == made.space().names for row in made.measured.prior.values())
+
+
+def test_a_question_that_a_person_let_in_for_one_class_stays_that_classs() -> None:
+    source = Source("documents", "m", document="a.txt", quote="a red breast")
+    book = Book((Phrase("Is the breast red?", ("robin",), source=source, approved="ana"),))
+    ask, _ = knowing(lambda p: json.dumps({"answers": [{"number": 1, "answer": "no" if '"robin"' in p else "yes"}]}))
+    made = told(book, ["a bird"], ["robin", "crow"], ask)
+    assert made.phrases == book.phrases and made.measured is not None
+    assert made.measured.prior == {"robin": {"Is the breast red?": -1}, "crow": {"Is the breast red?": 1}}
+
+
 def test_plurals_are_found_and_documents_about_no_class_are_an_error_that_asks_nothing() -> None:
     documents = {"a.txt": "Eosinophils show red granules.", "b.txt": "Biopsies of masses, and boxes of glass."}
     library = Library(documents)
@@ -499,7 +518,7 @@ def test_plurals_are_found_and_documents_about_no_class_are_an_error_that_asks_n
 
 
 def test_what_a_model_says_of_captions_and_classes_goes_with_the_book(tmp_path: Path) -> None:
-    """Each caption once; a phrase of no class is then written for those that usually have it; so it stays in a file."""
+    """Each caption once; the phrases stay as a person let them in, and the prior says which class has which; so in a file."""
 
     def answer(prompt: str) -> str:
         said = ["yes", "no", "unknown"] if 'Class: "cat"' in prompt or "tabby" in prompt else ["no", "yes", "yes"]
@@ -510,7 +529,8 @@ def test_what_a_model_says_of_captions_and_classes_goes_with_the_book(tmp_path: 
     made = told(free, ["a tabby", "a hound", "a tabby"], ["cat", "dog"], ask)
     assert len(prompts) == 4 and made.measured is not None
     assert made.measured.labels == {"a tabby": (1.0, 0.0, None), "a hound": (0.0, 1.0, 1.0)}
-    assert [p.owners for p in made] == [("cat",), ("dog",), ("dog",)]
+    assert made.phrases == free.phrases and [p.owners for p in made] == [("cat",), (), ()]
+    assert made.measured.prior["dog"] == {"long tail": -1, "whiskers": 1, "striped coat": 1}
     again = read_words(made.save(tmp_path / "told.json"))
     assert again == made
     some = again.keep([2, 0])

@@ -46,14 +46,16 @@ def test_random_is_a_seeds_and_leaves_the_callers_generator() -> None:
 
 
 def test_a_phrase_of_two_classes_keeps_both_and_is_a_candidate_of_the_first() -> None:
-    """LaBo's table keeps the first class alone; the book says both, the space the first, and the column stands once."""
+    """LaBo's choice keeps the first class alone; the book and the space say both, and the column stands once."""
     data = scene(each=3)
     shared = book(data, share="c")
     assert len(shared) == 9 and shared.phrases[0].owners == ("a", "c")
     space = shared.space(data.space.vectors)
-    assert space.concepts[0].owner == "a" and space.names.count("a 0") == 1
+    assert space.concepts[0].owners == ("a", "c") and space.names.count("a 0") == 1
     kept = select.by_class(shared, data.space.vectors, data.train.x, data.train.y, data.task, 3)
     assert kept.texts == shared.texts
+    one = select.by_class(shared, data.space.vectors, data.train.x, data.train.y, data.task, 1, rule="group_mi")
+    assert len(one) == 3 and ("a 0" in one.texts) == ("a 0" in one.by_class()["a"])
     assert shared.by_class()["c"] == ["a 0", "c 0", "c 1", "c 2"]
 
 

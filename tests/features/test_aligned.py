@@ -301,4 +301,6 @@ def test_the_command_line_reads_scores_and_edits_what_it_fitted_on_words(tmp_pat
     how = ("--encoder", "sentence_encoder", "--why", "plainer", "--out", edited)
     alone(*command, "edit", run, "retext", name, "two long wings", *how)
     assert "two long wings" in alone(*command, "edit", edited, "history")
+    (entry,) = json.loads(alone(*command, "edit", edited, "history", "--json"))["edits"]
+    assert "encoder" not in entry["what"], "it is the encoder of the fit, and known as such"
     assert json.loads(alone("-c", "import sys, isthmus as im; print(len(im.load(sys.argv[1]).space))", edited)) > 90

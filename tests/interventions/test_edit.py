@@ -242,6 +242,11 @@ def test_unknown_names_are_answered_with_the_nearest(linear: Fit, fitted: Fitter
             nothing()
     with pytest.raises(OptionError, match="finite"):
         im.edit.reweight(model, {("a", "age"): float("inf")}, why="w")
+    for weight in (1e39, -1e39, 10**400, float("nan"), True, "1"):
+        with pytest.raises(OptionError, match=r"reweight, 'age': expected a finite weight, from -3.4e\+38 to 3.4e\+38, got"):
+            im.edit.reweight(model, {("a", "age"): weight}, why="w")  # type: ignore[dict-item]
+    exact = im.edit.reweight(model, {("a", "age"): torch.tensor(3.0)}, why="w")  # type: ignore[dict-item]
+    assert exact.history[-1]["what"]["weights"][0]["to"] == 3
     with pytest.raises(DataError, match="class index 3"):
         im.edit.prune(model, "age", 3, why="w")
 

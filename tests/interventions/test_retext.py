@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from isthmus import hub, plugins, registry
 from isthmus.data.table import Splits
 from isthmus.errors import DataError, IsthmusError, OptionError
 from isthmus.features import build
+from isthmus.interventions.handles import foreign, respace
 from isthmus.model import ConceptModel
 from isthmus.space import Concept, ConceptSpace
 from isthmus.testing import WIDTH, world
@@ -107,7 +110,9 @@ def test_a_new_text_changes_its_own_column_and_nothing_else(tmp_path: Path) -> N
     assert new.space.concepts[1] == Concept("bad song", text="sad song")
     assert new.bottleneck.space == new.space
     assert new.history[-1]["what"]["text"] == {"from": "bad song", "to": "sad song"}
-    by = im.edit.retext(model, 1, "sad song", encoder=lambda texts: vector[None], name="sad song", why="by a function")
+    known = {"bad song": model.space.vectors[1], "sad song": vector}
+    by = im.edit.retext(model, 1, "sad song", encoder=lambda texts: known[texts[0]][None], name="sad song", why="by a function")
+    assert "encoder" not in by.history[-1]["what"]
     assert by.space.names == ("good plot", "sad song", "long")
     assert torch.equal(by(x).logits, new(x).logits)
 
@@ -120,9 +125,29 @@ def test_an_encoder_is_asked_as_it_answers_and_left_as_it_was(tmp_path: Path) ->
             return torch.ones(len(texts), 5)
 
     encoder = Noisy(0.5).train()
-    new = im.edit.retext(model, "long", "short", encoder=encoder, why="w")
+    with pytest.warns(UserWarning, match="does not make of 'long' the vector"):
+        new = im.edit.retext(model, "long", "short", encoder=encoder, why="w")
     assert torch.equal(new.bottleneck.rows[2], torch.ones(5))
     assert encoder.training
+
+
+def test_an_encoder_that_is_not_the_fits_is_warned_of_and_written_down(tmp_path: Path) -> None:
+    """One of the same width, one that knows no old text, and a model whose concepts have none to try it with."""
+    model, _ = language(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    with pytest.warns(UserWarning, match=r"of 'long' the vector that the model has for it \(cosine .*two encoders"):
+        new = im.edit.retext(model, "long", "short", encoder=lambda t: torch.randn(1, 5, generator=generator), why="other")
+    assert "does not make of 'long'" in new.history[-1]["what"]["encoder"]
+    with pytest.warns(UserWarning, match=r"of 'long' the vector that the model has for it \(it makes none\)"):
+        im.edit.retext(model, "long", "short", encoder=lambda t: torch.full((1, 5), float(t != ["long"])), why="w")
+    bare = deepcopy(model)
+    respace(bare, ConceptSpace(tuple(replace(c, text=None) for c in model.space.concepts), model.space.vectors))
+    with pytest.warns(UserWarning, match="no concept has a text to try the encoder with"):
+        im.edit.retext(bare, "long", "long song", encoder=model.features, why="w")
+    named = ConceptSpace((Concept("red_fox", text="red_fox"), Concept("owl")), torch.eye(2))
+    assert foreign(lambda t: torch.eye(2)[[0 if t == ["red fox"] else 1]], named, 1) == "", "names are embedded with blanks"
+    with pytest.raises(DataError, match="5 numbers"):
+        im.edit.retext(model, "long", "short", encoder=lambda t: torch.ones(1, 4), why="w")
 
 
 def test_a_text_that_cannot_be_written_is_refused(tmp_path: Path, linear: Fit) -> None:

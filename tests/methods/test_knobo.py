@@ -200,6 +200,13 @@ def test_a_misspelt_concept_of_the_prior_is_answered_and_dropped_ones_are_not(tm
     assert torch.equal(again(data.test.x).logits, model(data.test.x).logits)
 
 
+def test_without_a_prior_a_concept_of_two_classes_is_expected_of_both() -> None:
+    data = textless(scene())
+    concepts = tuple(replace(c, owner=("a", "b")) if c.name == "a 1" else c for c in data.space.concepts)
+    shared = Splits(*(getattr(data, n).replace(space=ConceptSpace(concepts)) for n in ("train", "validation", "test")))
+    assert plan("knobo", shared, **QUICK).model.head.prior[:, 1].tolist() == [1, 1, 0]
+
+
 def test_where_nothing_is_known_of_any_class_nothing_is_pulled_to_nought_and_that_is_said() -> None:
     data = textless(scene())
     space = ConceptSpace(tuple(replace(concept, owner=None) for concept in data.space.concepts))

@@ -164,6 +164,18 @@ def test_similarities_below_zero_choose_without_nan() -> None:
     assert bool(model(dark.test.x).logits.isfinite().all()) and len(model.space) == 6
 
 
+@pytest.mark.parametrize("select", ["submodular", "random"])
+def test_a_phrase_of_two_classes_is_a_candidate_of_the_first_alone(select: str) -> None:
+    """c has three phrases of its own and shares those of a, which do not count among its candidates."""
+    data = unlabelled(scene())
+    concepts = tuple(replace(c, owner=("a", "c")) if c.owner == "a" else c for c in data.space.concepts)
+    space = ConceptSpace(concepts, data.space.vectors)
+    data = Splits(*(getattr(data, n).replace(space=space) for n in ("train", "validation", "test")))
+    made = [fit("labo", data, each=each, epochs=1, select=select) for each in (2, 3)]
+    assert [model.history[0]["keeps_all"] for model in made] == [False, True]
+    assert [len(model.space) for model in made] == [6, 9]
+
+
 def test_phrases_of_no_class_are_refused() -> None:
     data = unlabelled(scene())
     space = ConceptSpace(tuple(replace(c, owner="nobody") for c in data.space.concepts), data.space.vectors)

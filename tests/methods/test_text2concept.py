@@ -11,7 +11,9 @@ import torch
 from isthmus.data.table import Splits
 from isthmus.errors import DataError, OptionError
 from isthmus.features import Features
+from isthmus.heads.association import membership
 from isthmus.methods.text2concept import banned_in
+from isthmus.model import Concepts
 from isthmus.space import Concept, ConceptSpace, Task
 from tests.language import fit, identity, plan, scene, texts, unlabelled
 
@@ -109,7 +111,7 @@ def test_other_tasks(kind: str) -> None:
 
 @pytest.mark.parametrize("text", [None, 5])
 def test_a_class_scores_the_mean_of_its_own_descriptors(text: int | None) -> None:
-    """Not the sum: a class with more descriptors has no advantage; and one without any scores 0."""
+    """Not the sum: a class with more descriptors has no advantage; and one without any is never answered."""
     data = unlabelled(scene(text=text))
     keep = [0, 1, 2, 3, 7]  # three of a, one of b, one of c
     owners = ["a", "a", "a", "b", "c"]
@@ -119,9 +121,29 @@ def test_a_class_scores_the_mean_of_its_own_descriptors(text: int | None) -> Non
     features = identity(data, text)
     model = fit("describe", data, features=features, scale=10.0)
     cos = cosines(data, features)
-    want = [[np.mean([row[k] for k in range(5) if owners[k] == y] or [0.0]) for y in "abcd"] for row in cos]
+    want = [[np.mean([row[k] for k in range(5) if owners[k] == y] or [-2.0]) for y in "abcd"] for row in cos]
     np.testing.assert_allclose(model(data.test.x).logits.numpy(), 10 * np.array(want), atol=1e-4)
     assert not list(model.parameters())
+    dark = data.test.x - 10 * data.train.x.mean(0)  # every cosine may be negative: 0 would win there
+    assert 3 not in model(dark).logits.argmax(-1).tolist()
+    lowest = model.head(Concepts(torch.full((1, 5), -1.0)), data.test.x[:1])[0]
+    assert float(lowest[3]) < float(lowest[:3].min())
+    whole = model(data.test.x)
+    parts = model.head.contributions(whole.concepts).sum(-1) + model.head.remainder(whole.concepts, data.test.x)
+    torch.testing.assert_close(parts, whole.logits)
+
+
+def test_a_descriptor_of_two_classes_counts_for_both() -> None:
+    """With the very phrases of the first class the last one scores the same, row by row."""
+    data = unlabelled(scene())
+    both = tuple(replace(c, owner=("a", "c")) if c.owner == "a" else c for c in data.space.concepts if c.owner != "c")
+    vectors = data.space.vectors
+    assert vectors is not None
+    data = Splits(*(getattr(data, n).replace(space=ConceptSpace(both, vectors[:6])) for n in ("train", "validation", "test")))
+    model = fit("describe", data)
+    logits = model(data.test.x).logits
+    assert torch.equal(logits[:, 0], logits[:, 2]) and bool(logits[:, 2].abs().max() > 1)
+    assert membership(data.space, data.task).sum(1).tolist() == [3, 3, 3]
 
 
 def test_zero_shot_is_the_class_whose_name_is_nearest() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from isthmus.commands.concepts import Words, app, book_of, writable_json
-from isthmus.commands.console import emit, say
+from isthmus.commands.console import complain, emit, say
 from isthmus.commands.options import ConceptColumns, FeatureName, Json, Label, TableFile, Verbose
 from isthmus.errors import DataError, OptionError
 
@@ -21,7 +22,7 @@ Rule = Literal["first", "random", "submodular", "group_mi", "group_clip", "frequ
 @app.command("select")
 def select(
     words: Words,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.json", help="Where to write the chosen, approved phrases.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.json", help="Where to write the chosen phrases.")],
     per_class: Annotated[int | None, typer.Option("--per-class", min=1, help="The most of each class; default: all.")] = None,
     rule: Annotated[
         Rule,
@@ -44,7 +45,10 @@ def select(
     ] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Keep approved phrases only, a few of each class; the file is a list of concepts for methods that take one."""
+    """Keep approved phrases only, a few of each class; the file is a list of concepts for methods that take one.
+
+    The rule frequency finds a phrase's classes in images: one that nobody let in for them waits for review again.
+    """
     from isthmus.concepts import pick
 
     book = book_of(words)
@@ -60,6 +64,7 @@ def select(
     else:
         chosen = _seen(chosen, rule, per_class, data, features, beta)
     chosen.save(out)
+    waiting = len(chosen) - len(chosen.approved)
     counts = {owner or "no class": len(texts) for owner, texts in chosen.by_class().items()}
     if as_json:
         emit(
@@ -69,6 +74,7 @@ def select(
                 "phrases": len(chosen),
                 "of": len(book),
                 "classes": counts,
+                "waiting": waiting,
                 "dropped": [{"phrase": phrase.text, "why": why} for phrase, why in dropped],
             }
         )
@@ -76,6 +82,9 @@ def select(
     for phrase, why in dropped:
         say(f"dropped {phrase.text!r}: {why}")
     say(f"{out}: {len(chosen)} of {len(book)} phrases; " + ", ".join(f"{owner} {count}" for owner, count in counts.items()))
+    if waiting:
+        said = f"{waiting} were found for classes that nobody let them in for, and are not used before a review"
+        complain("note", f"{said}: isthmus concepts review {out}")
 
 
 def _filtered(book: Book) -> tuple[Book, list[tuple[Phrase, str]]]:
@@ -95,11 +104,8 @@ def _filtered(book: Book) -> tuple[Book, list[tuple[Phrase, str]]]:
 
 def _seen(book: Book, rule: str, per_class: int | None, data: str | None, features: str | None, beta: float = 1.0) -> Book:
     """The phrases that a rule chooses on training images."""
-    from dataclasses import replace
-
     from isthmus.commands.source import read
     from isthmus.commands.train import feature_choice
-    from isthmus.concepts import Book
     from isthmus.concepts import select as chooser
     from isthmus.encoders import encoded
     from isthmus.worded import worded
@@ -107,7 +113,7 @@ def _seen(book: Book, rule: str, per_class: int | None, data: str | None, featur
     if data is None or per_class is None:
         raise OptionError(f"--rule {rule}: looks at training images; give --data and --per-class")
     name, options = feature_choice(features)
-    made = worded(read(data).splits, book, features=name, feature_options=options)
+    made = worded(read(data, worded=True).splits, book, features=name, feature_options=options)
     train = encoded(made.splits, made.features).train
     shared = getattr(made.features, "shared", None)
     e = train.x if shared is None else shared(train.x)
@@ -118,8 +124,18 @@ def _seen(book: Book, rule: str, per_class: int | None, data: str | None, featur
     if rule != "frequency":
         return chooser.by_class(book, words, e, train.y, task, per_class, rule=rule, beta=beta)  # type: ignore[arg-type]
     found = chooser.by_frequency(book, words, e, train.y, task, per_class)
-    owners = {text: tuple(owner for owner, own in found.items() if text in own) for own in found.values() for text in own}
-    return Book(tuple(replace(phrase, owners=owners[phrase.text]) for phrase in book if phrase.text in owners))
+    kept = book.keep(i for i, phrase in enumerate(book) if any(phrase.text in own for own in found.values()))
+    return replace(kept, phrases=tuple(_found(phrase, found, data) for phrase in kept))
+
+
+def _found(phrase: Phrase, found: dict[str, list[str]], data: str) -> Phrase:
+    """The phrase for the classes in whose images it was found; about a part, for the class that it describes.
+
+    Its approval stays where it was given for these classes; a class that is new must be reviewed.
+    """
+    owners = phrase.owners if phrase.part else tuple(name for name, own in found.items() if phrase.text in own)
+    source = replace(phrase.source, kind="vocabulary", document=data)
+    return replace(phrase, owners=owners, source=source, approved=phrase.approved if set(owners) <= set(phrase.owners) else "")
 
 
 @app.command("measure")

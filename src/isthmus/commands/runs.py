@@ -49,6 +49,7 @@ class Run:
             label=source["label"],
             concepts=source["concepts"],
             table=None if table is None else Path(table),
+            worded=bool(self.extra.get("words")),
         )
         if source.get("train") not in (None, identity(found.splits.train, files=False)):
             raise DataError(

@@ -27,11 +27,21 @@ class Loaded:
     inputs: list[str] | None = None
 
 
-def read(text: str, *, label: str | None = None, concepts: str | None = None, table: Path | None = None) -> Loaded:
+def read(
+    text: str, *, label: str | None = None, concepts: str | None = None, table: Path | None = None, worded: bool = False
+) -> Loaded:
     """Data as a command names it: ``poker:cards=5``, ``rows.csv:group=patient``, ``images/`` with ``table``.
 
-    ``label`` and ``concepts`` are columns by comma. Raises ``UnknownName``, ``DataError``, ``OptionError``.
+    ``label`` and ``concepts`` are columns by comma; ``worded``: words will take the concepts' place. Raises ``UnknownName``,
+    ``DataError``, ``OptionError``.
     """
+    from isthmus.data.table import replacing
+
+    with replacing(worded):
+        return _read(text, label, concepts, table)
+
+
+def _read(text: str, label: str | None, concepts: str | None, table: Path | None) -> Loaded:
     name, options = (text, {}) if _is_place(text) else named(text)
     for key, value in (("label", label), ("concepts", concepts), ("table", None if table is None else str(table))):
         if value is not None and key in options:

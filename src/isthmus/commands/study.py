@@ -114,7 +114,7 @@ def compare(
     start, results = time.perf_counter(), []
     for part, source in _parts(data):
         words, columns = word_file(concepts)
-        splits = read(source, label=label, concepts=columns, table=table_file).splits
+        splits = read(source, label=label, concepts=columns, table=table_file, worded=words is not None).splits
         place = out / part if out is not None and part else out
         with Bar(splits.name, verbose=verbose) as bar:
             result = run(

@@ -72,7 +72,7 @@ def fit(
     place = checkpoint or out.with_name(f"{out.name}.checkpoint")
     ready(place, resume)
     words, concepts = word_file(concepts)
-    loaded = read(data, label=label, concepts=concepts, table=table)
+    loaded = read(data, label=label, concepts=concepts, table=table, worded=words is not None)
     splits = loaded.splits
     start = time.perf_counter()
     with kept(place), Bar(f"{method} on {splits.name}", verbose=verbose) as bar:

@@ -159,8 +159,9 @@ def crops(table: Table, share: float = 0.5, *, overlap: float = 0.5, seed: int =
         stays[k] = True
         c[row] = torch.where(stays & (table.c[row] == 1), 1.0, 0.0)
         scale = torch.tensor([width / (x1 - x0), height / (y1 - y0)] * 2)
-        moved = (table.where[row] - torch.tensor([x0, y0, x0, y0])) * scale
-        where[row] = torch.where(stays[:, None], moved.clamp(min=0), torch.nan)
+        moved = ((table.where[row] - torch.tensor([x0, y0, x0, y0])) * scale).clamp(min=0)
+        moved = moved.minimum(torch.tensor([width, height] * 2))
+        where[row] = torch.where(stays[:, None], moved, torch.nan)
     return replace(table, x=images, c=c, where=where, checked=False)
 
 

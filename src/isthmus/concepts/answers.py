@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, BeforeValidator
 from torch import Tensor
 
-from isthmus.concepts.book import Book, Measured, Phrase
+from isthmus.concepts.book import Book, Measured
 from isthmus.concepts.failures import ReplyError
 from isthmus.concepts.llm import Call, LanguageModel, model_of
 from isthmus.concepts.propose import Progress, named_classes
@@ -98,19 +97,14 @@ def told(
 ) -> Book:
     """The book with what ``measure`` says of texts (captions, reports) and ``prior`` of classes, as ``knobo`` needs them.
 
-    Each different text is asked about once. A phrase that was written for no class, or found in documents by a query for one,
-    is now written for those that usually have it. Rows whose caption is one of the texts are then labelled by ``worded``.
+    Each different text is asked about once. The phrases stay as they were let in, classes too: which of them usually have one
+    is for the prior to say. Rows whose caption is one of the texts are then labelled by ``worded``.
     """
     different = list(dict.fromkeys(texts))
     table = measure(different, book, ask, batch=batch, progress=progress)
     rows = [tuple(None if math.isnan(value) else value for value in row) for row in table.tolist()]
     signs = prior(book, classes, ask, batch=batch, progress=progress)
-    phrases: list[Phrase] = []
-    for phrase, name in zip(book, book.space().names, strict=True):
-        usual = tuple(y for y in classes if signs[y][name] == 1)
-        free = not phrase.owners or (phrase.source.kind == "documents" and phrase.part is None and usual)
-        phrases.append(replace(phrase, owners=usual) if free else phrase)
-    return Book(tuple(phrases), Measured(dict(zip(different, rows, strict=True)), signs))
+    return Book(book.phrases, Measured(dict(zip(different, rows, strict=True)), signs))
 
 
 def _table(

@@ -74,9 +74,9 @@ class Phrase:
 
     @property
     def concept(self) -> Concept:
-        """The phrase as a concept; one about a part is named after its class and part."""
-        owner = self.owners[0] if self.owners else None
-        name = f"{owner} / {self.part}: {self.text}" if self.part and owner else self.text
+        """The phrase as a concept; one about a part is named after its (first) class and part."""
+        name = f"{self.owners[0]} / {self.part}: {self.text}" if self.part and self.owners else self.text
+        owner = self.owners[0] if len(self.owners) == 1 else self.owners or None
         return Concept(name, owner=owner, text=self.text, part=self.part)
 
 
@@ -134,8 +134,14 @@ class Book:
         return Book(tuple(self.phrases[i] for i in at), said)
 
     def joined(self, other: Book) -> Book:
-        """Both books; a phrase that stands in both is written once, for the classes of either."""
-        return merged([*self.phrases, *other.phrases])
+        """Both books; a phrase that stands in both is written once, for the classes of either.
+
+        What was measured is joined too: labels and prior of one book are unknown (None, 0) for the phrases of the other alone;
+        where both know, this book's stay.
+        """
+        made = merged([*self.phrases, *other.phrases])
+        said = [book for book in (other, self) if book.measured is not None]
+        return replace(made, measured=_joined(made, said)) if said else made
 
     def by_class(self) -> dict[str, list[str]]:
         """Phrases by class; those written for no class stand under ''."""
@@ -201,6 +207,29 @@ def _measured(found: Any, count: int) -> Measured:
     return Measured(labels, prior)
 
 
+def _joined(made: Book, books: Sequence[Book]) -> Measured:
+    """What was measured of ``books``, by the phrases of ``made``, into which they were merged; the last that knows is right."""
+    place = {_key(phrase): i for i, phrase in enumerate(made)}
+    labels: dict[str, list[float | None]] = {}
+    prior: dict[str, dict[str, int]] = {}
+    for book in books:
+        said, at = book.measured or Measured(), [place[_key(phrase)] for phrase in book]
+        for text, row in said.labels.items():
+            known = labels.setdefault(text, [None] * len(made))
+            for i, value in zip(at, row, strict=True):
+                known[i] = known[i] if value is None else value
+        names = {phrase.concept.name: made.phrases[i].concept.name for phrase, i in zip(book, at, strict=True)}
+        for owner, row in said.prior.items():
+            signs = prior.setdefault(owner, {})
+            signs.update({names[name]: sign or signs.get(names[name], 0) for name, sign in row.items() if name in names})
+    return Measured({text: tuple(row) for text, row in labels.items()}, prior)
+
+
+def _key(phrase: Phrase) -> tuple[Any, ...]:
+    """What two phrases have alike that are one: text and part, and the classes of one about a part."""
+    return phrase.text.casefold(), phrase.part, phrase.owners if phrase.part else None
+
+
 def merged(phrases: Iterable[Phrase]) -> Book:
     """Phrases in order, the same text and part once, for all its classes; the first source stays.
 
@@ -209,7 +238,7 @@ def merged(phrases: Iterable[Phrase]) -> Book:
     """
     found: dict[tuple[Any, ...], Phrase] = {}
     for phrase in phrases:
-        key = (phrase.text.casefold(), phrase.part, phrase.owners if phrase.part else None)
+        key = _key(phrase)
         first = found.setdefault(key, phrase)
         if first is not phrase:
             owners = tuple(dict.fromkeys((*first.owners, *phrase.owners)))
@@ -244,8 +273,9 @@ def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
         else:
             book = merged(_phrases(found, source, name))
     else:
-        lines = (line.strip() for line in text.splitlines())
-        book = merged(Phrase(line, source=source, approved=path.name) for line in lines if line and not line.startswith("#"))
+        lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
+        told = ((number, line) for number, line in lines if line and not line.startswith("#"))
+        book = merged(_phrase(line, source, f"{name}, line {number}") for number, line in told)
     if not len(book):
         raise DataError(f"{name}: expected at least one approved phrase, got none; review it, or write one a line")
     for owner in book.classes if classes else ():
@@ -277,16 +307,14 @@ def fitting(book: Book, classes: Sequence[str], place: str = "words") -> None:
     if strange:
         warnings.warn(f"{place}: phrases of {told(strange)} count for no class; the data's are {told(classes)}", stacklevel=3)
     if bare:
-        warnings.warn(
-            f"{place}: no phrase was written for {told(bare)}; a method that reads owners never answers so", stacklevel=3
-        )
+        never = "methods that score a class by its own phrases and learn no weights (describe, peeb) never answer so"
+        warnings.warn(f"{place}: no phrase was written for {told(bare)}; {never}", stacklevel=3)
 
 
 def _phrases(found: Any, source: Source, place: str) -> list[Phrase]:
     """The phrases of the JSON shapes that authors publish."""
-    made = lambda text, owner=(), part=None: Phrase(text.strip(), owner, part, source, source.name)  # noqa: E731
     if isinstance(found, list) and all(isinstance(each, str) for each in cast("list[Any]", found)):
-        return [made(text) for text in cast("list[str]", found)]
+        return [_phrase(text, source, f"{place}, number {i}") for i, text in enumerate(cast("list[str]", found), 1)]
     if not isinstance(found, Mapping):
         raise DataError(f"{place}: expected a list of phrases, or classes with theirs, got {type(found).__name__}")
     rows: list[Phrase] = []
@@ -300,8 +328,16 @@ def _phrases(found: Any, source: Source, place: str) -> list[Phrase]:
                 raise DataError(f"{place}, class {owner!r}: expected phrases as text, got {type(text).__name__}")
             if part is None and shared:
                 part, text = (each.strip() for each in text.split(":", 1))
-            rows.append(made(text, (owner,), part))
+            rows.append(_phrase(text, source, f"{place}, class {owner!r}", (owner,), part))
     return rows
+
+
+def _phrase(text: str, source: Source, place: str, owners: tuple[str, ...] = (), part: str | None = None) -> Phrase:
+    """A phrase of a person's file, and so approved; ``DataError`` names its ``place``."""
+    try:
+        return Phrase(text.strip(), owners, part, source, source.name)
+    except DataError as error:
+        raise DataError(f"{place}: {error}; mend it or take it out") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -56,9 +56,7 @@ def by_frequency(
 def _owned(book: Book, task: Task) -> Tensor:
     table = torch.zeros(task.width, len(book))
     for k, phrase in enumerate(book):
-        for owner in phrase.owners[:1]:
-            if owner in task.names:
-                table[task.names.index(owner), k] = 1.0
+        table[[task.names.index(owner) for owner in phrase.owners if owner in task.names], k] = 1.0
     if not bool(table.any()):
         raise DataError("select: expected phrases written for the classes, got none; give {class: [phrases]}")
     return table

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -19,6 +20,20 @@ from isthmus.given import Batch
 from isthmus.space import EMPTY, ConceptSpace, Task
 
 X = Tensor | Rows | dict[str, "Tensor | Rows"]
+
+
+STEADY, UNKNOWN = "never varies in train: it cannot be learnt", "is unknown on every train row"  # said of a concept
+
+
+@contextmanager
+def replacing(concepts: bool) -> Iterator[None]:
+    """Where others will take the ``concepts``' place, data is read without a warning of those that train cannot teach."""
+    if not concepts:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", f"concept .* ({STEADY}|{UNKNOWN})$", UserWarning)
+        yield
 
 
 @dataclass(frozen=True)
@@ -232,7 +247,7 @@ class Splits:
                 unknown.append(concept.name)
             elif bool((block == block[0]).all()):
                 steady.append(concept.name)
-        for names, what in ((steady, "never varies in train: it cannot be learnt"), (unknown, "is unknown on every train row")):
+        for names, what in ((steady, STEADY), (unknown, UNKNOWN)):
             rest = f" and {len(names) - 20} more" if len(names) > 20 else ""
             every = f"{', '.join(map(repr, names[:20]))}{rest} ({len(names)} of {space.count}): each"
             for said in [every] if len(names) > 5 else map(repr, names):

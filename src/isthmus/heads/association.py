@@ -19,12 +19,11 @@ from isthmus.space import ConceptSpace, Task
 
 
 def membership(space: ConceptSpace, task: Task) -> Tensor:
-    """(Y, K) 1 where the column's concept was written for the class; a class that no concept names has a row of 0."""
+    """(Y, K) 1 where the column's concept was written for the class, one of its owners; a class without one has a row of 0."""
     names = {name: y for y, name in enumerate(task.names)}
     owned = torch.zeros(task.width, len(space))
     for concept, part in zip(space.concepts, space.slices, strict=True):
-        if concept.owner in names:
-            owned[names[concept.owner], part] = 1.0
+        owned[[names[owner] for owner in concept.owners if owner in names], part] = 1.0
     return owned
 
 
@@ -66,7 +65,8 @@ class AssociationHead(Head):
 class OwnedHead(Head):
     """The sum or mean of the values of a class's own concepts, times ``scale``: nothing is learnt (PEEB: sum over parts).
 
-    Concepts whose text is one of ``skip`` (lower case) say nothing of an image and count 0.
+    Concepts whose text is one of ``skip`` (lower case) say nothing of an image and count 0. Values are cosines, -1 to 1; a
+    class that has no concept gets a logit below what others can have: it is never answered, where 0 would beat a negative sum.
     """
 
     owned: Tensor
@@ -100,16 +100,23 @@ class OwnedHead(Head):
         count = self.owned.sum(-1, keepdim=True).clamp(min=1) if self.pool == "mean" else 1.0
         return self.scale * self.owned / count
 
+    @property
+    def floor(self) -> Tensor:
+        """(Y,) what stands in the logit of a class without concepts: lower than the least sum of others; else 0."""
+        count = self.owned.sum(-1)
+        least = 2.0 if self.pool == "mean" else count.max() + 1
+        return torch.where(count == 0, -self.scale * least, 0.0)
+
     def forward(self, concepts: Concepts, z: Tensor) -> Tensor:
-        return concepts.values @ self.weights.T
+        return concepts.values @ self.weights.T + self.floor
 
     def contributions(self, concepts: Concepts) -> Tensor:
         """(B, Y, K) weight times value."""
         return concepts.values[:, None] * self.weights
 
     def remainder(self, concepts: Concepts, z: Tensor) -> Tensor:
-        """(B, Y): zeros."""
-        return torch.zeros_like(concepts.values[:, :1]).expand(-1, len(self.owned))
+        """(B, Y): 0, and the floor of classes without concepts."""
+        return self.floor.expand(len(concepts.values), -1)
 
     def keep(self, index: Tensor, space: ConceptSpace) -> None:
         self.owned, self.space = self.owned[:, index], space

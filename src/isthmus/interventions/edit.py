@@ -29,12 +29,14 @@ from isthmus.interventions.handles import (
     beside,
     class_indices,
     columns_of,
+    foreign,
     listed,
     one_column,
     rebuilt,
     renamed,
     respace,
     vector_of,
+    weight_of,
     weights_of,
 )
 from isthmus.interventions.record import What, answers, edited, features_of, record
@@ -91,10 +93,8 @@ def reweight(
         rows: list[dict[str, Any]] = []
         for (label, concept), weight in weights.items():
             (y,), k = class_indices(new.task, [label]), one_column(new.space, concept, "reweight")
-            if not isfinite(weight):
-                raise OptionError(f"reweight: expected a finite weight for {new.space.columns[k]!r}, got {weight!r}")
             row = {"class": new.task.names[y], "concept": new.space.columns[k], "from": float(w[y, k])}
-            w[y, k] = weight
+            w[y, k] = weight_of(weight, w, f"reweight, {new.space.columns[k]!r}")
             rows.append(row | {"to": float(w[y, k])})
         return {"weights": rows, **beside(new)}
 
@@ -198,7 +198,8 @@ def retext(
     """Replace a concept's text and rebuild what was made from it, without training (PEEB).
 
     The text's ``vector`` (D,) in the model's text space, or an ``encoder`` for it: text features, or a function, [text] ->
-    (1, D). The bottleneck must be made from texts (``write_text``, and a space with ``vectors``); a head that is made from
+    (1, D), the one of the fit: one that does not make of the old text the vector that the model has is warned of and written
+    down. The bottleneck must be made from texts (``write_text``, and a space with ``vectors``); a head that is made from
     them too is told as well. Mean, deviation and percentiles of the column are read off ``validation`` rows; without such rows
     they stay those of the old text, which is warned of and written down. No other column may change: ``validation`` rows check
     it. ``name``: a new name, too. Needs a concept of one column.
@@ -212,6 +213,7 @@ def retext(
         m = new.space.index(concept)
         k, old = one_column(new.space, m, "retext"), new.space.concepts[m]
         row = vector_of(chain.line(text, "text"), vector, encoder)
+        strange = {} if encoder is None else _strange(foreign(encoder, new.space, m))
         names = {} if name in (None, old.name) else {old.name: chain.line(name, "name")}
         respace(new, _retold(new.space, m, k, text, names, row))
         for put in (write, tell):
@@ -219,7 +221,7 @@ def retext(
                 put(torch.tensor([k], device=new.device), row.to(new.device)[None])
         said = _statistics(new, k, validation)
         texts = {"from": old.text, "to": text}
-        return {"concept": old.name, "text": texts, "vector": chain.sha(row.tolist()), "names": names, **said}
+        return {"concept": old.name, "text": texts, "vector": chain.sha(row.tolist()), "names": names, **said, **strange}
 
     new = edited(model, "retext", change, why=why, who=who, validation=validation)
     if validation is not None:
@@ -239,6 +241,13 @@ def _statistics(new: ConceptModel, k: int, rows: Table | None) -> dict[str, str]
         return {"statistics": said}
     refresh(torch.tensor([k], device=new.device), features_of(new, rows).to(new.device))
     return {"statistics": f"read off {len(rows)} validation rows"}
+
+
+def _strange(why: str) -> dict[str, str]:
+    """What the entry says of an encoder that is not known to be the model's; warned of."""
+    if why:
+        warnings.warn(f"retext: {why}: vectors of two encoders cannot be compared; take the one of the fit", stacklevel=5)
+    return {"encoder": why} if why else {}
 
 
 def _retold(space: ConceptSpace, m: int, k: int, text: str, names: Mapping[str, str], row: Tensor) -> ConceptSpace:

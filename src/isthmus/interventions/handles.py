@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from numbers import Real
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus import registry
@@ -19,6 +21,7 @@ from isthmus.space import ConceptSpace, Task
 
 Names = str | int | Iterable[str | int]
 Encoder = Callable[..., Any]
+SAME = 0.999  # cosine of two vectors of one text by one encoder; rounding and padding part them by far less
 BESIDE = "the side channel beside the head was not edited and keeps what this took from the concepts"
 
 
@@ -92,6 +95,15 @@ def weights_of(model: ConceptModel, edit: str) -> nn.Parameter:
     return weights
 
 
+def weight_of(value: object, like: Tensor, what: str) -> float:
+    """A number that a weight of ``like``'s type can be; ``OptionError`` names ``what`` where it is none, or too large."""
+    number: Any = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    most = torch.finfo(like.dtype).max
+    if isinstance(number, bool) or not isinstance(number, Real) or not -most <= cast("float", number) <= most:
+        raise OptionError(f"{what}: expected a finite weight, from {-most:.3g} to {most:.3g}, got {value!r}")
+    return float(number)
+
+
 def bias_of(model: ConceptModel, edit: str) -> nn.Parameter:
     """(Y,) the bias of a linear head, to be set in place; ``OptionError`` where it has none, or more than one."""
     head = model.head.inner if isinstance(model.head, ResidualHead) else model.head
@@ -161,3 +173,28 @@ def vector_of(text: str, vector: Tensor | None, encoder: Encoder | None) -> Tens
     if not bool(row.isfinite().all()) or not bool(row.any()):
         raise DataError(f"retext: expected a finite vector other than 0 for {text!r}; does the encoder know these words?")
     return row
+
+
+def foreign(encoder: Encoder, space: ConceptSpace, m: int) -> str:
+    """Why a text that the encoder makes cannot be compared with the space's others; '' where it knows one of them again.
+
+    It is asked for the text of concept m (without one, the first that has a text) and must make of it the vector that the
+    space has for it, but for rounding. Blanks may stand for '_', as class names are embedded.
+    """
+    with_text = [i for i in (m, *range(space.count)) if space.concepts[i].text]
+    if not with_text or space.vectors is None:
+        return "no concept has a text to try the encoder with"
+    text, had = str(space.concepts[with_text[0]].text), space.vectors[space.columns_of(with_text[:1])[0]]
+    near: list[float] = []
+    for said in dict.fromkeys((text, text.replace("_", " "))):
+        try:
+            made = vector_of(said, None, encoder)
+        except IsthmusError:
+            continue
+        if len(made) != len(had):
+            return ""  # another width is an error of its own
+        near.append(float(F.cosine_similarity(made.to(had), had, dim=0)))
+    if near and max(near) > SAME:
+        return ""
+    how = f"cosine {max(near):.2f}" if near else "it makes none"
+    return f"the encoder does not make of {text!r} the vector that the model has for it ({how})"

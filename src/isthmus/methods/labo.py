@@ -31,7 +31,8 @@ Selector = Literal["submodular", "group_mi", "group_clip", "random", "none"]
 class Choose:
     """Keep ``each`` concepts of every class by a ``rule`` on training images; the head starts from who was chosen for whom.
 
-    Only concepts written for a class are candidates for it; a class with no more than ``each`` keeps all.
+    Only concepts written for a class are candidates for it, those of several for the first alone (``words.choose``); a class
+    with no more than ``each`` keeps all.
     """
 
     rule: Selector
@@ -56,7 +57,7 @@ class Choose:
                 similarity, part.rows, owned, self.each, rule=self.rule, score=self.score, beta=self.beta, scale=scale
             )
             row = {"stage": "choice", "rule": self.rule, "score_scale": scale, "candidates": len(part.rows)}
-            row["keeps_all"] = bool((owned.sum(1) <= self.each).all())  # there was nothing to choose
+            row["keeps_all"] = sum(map(len, chosen)) == int(owned.any(0).sum())  # there was nothing to choose
             row["shifted"] = float((similarity <= 0).float().mean())  # the share not above 0, for which all were shifted
             model.history.append(row)
             owned = taken(model, chosen)

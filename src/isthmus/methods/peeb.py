@@ -54,7 +54,7 @@ class PartText:
         year=2024,
         family="language",
         code="anguyen8/peeb (MIT)",
-        needs=("vectors", "owners", "parts", "patches"),
+        needs=("texts", "owners", "parts", "patches"),
         kinds=("binary",),
         tasks=("classes",),
         tune={"lr": (1e-3, 3e-4)},

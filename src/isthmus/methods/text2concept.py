@@ -100,7 +100,7 @@ def text2concept(
         kinds=("binary",),
         tasks=("classes",),
         notes="No label is used but to read how far scores spread, for corrections. A class scores the mean cosine of its own "
-        "descriptors; one that has none scores 0.",
+        "descriptors; one that has none is never answered.",
     )
 )
 def describe(features: Any, space: ConceptSpace, task: Task, *, scale: Rate = 100.0) -> Plan:

@@ -158,6 +158,8 @@ def _words(data: Context) -> str:
             f"strength, too, R² {aligned.get('r2')}, own caption nearest {aligned.get('retrieval')} "
             f"(chance {aligned.get('chance')})"
         )
+        if untied := texts(words.get("untied")):
+            told.append(f"{listed(untied, 6)}: texts compared with features of its own, not through that map")
     return "; ".join(told)
 
 
