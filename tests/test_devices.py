@@ -18,6 +18,7 @@ from isthmus.model import ConceptModel
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device", allow_module_level=True)
+pytestmark = pytest.mark.filterwarnings("ignore:forget")  # a class that so few steps do not forget
 DEVICE = torch.device("cuda")
 RULES = ("random", "ucp", "lcp", "cctp", "ectp", "eudtp", "coop", "greedy", "static", "learned", "kflip", "ectp:group")
 CASES = [
