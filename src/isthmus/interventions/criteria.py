@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Scored(Ordered):
 
     rescored: bool = False
     pool: Literal["mean", "max"] = "mean"
+    reads: ClassVar[bool] = False  # does it look at what is read alone, never at answers?
 
     @abstractmethod
     def scores(self, case: Case, held: Given | None) -> Tensor:
@@ -56,7 +57,8 @@ class Scored(Ordered):
         return (score.nan_to_num() * open_) @ membership.T / (open_ @ membership.T).clamp(min=1)
 
     def places(self, case: Case, steps: int) -> Tensor:
-        parts = [case.part(slice(at, at + ROWS)) for at in range(0, len(case.z), ROWS)]
+        size = max(len(case.z), 1) if self.reads and case.composes and not self.rescored else ROWS
+        parts = [case.part(slice(at, at + size)) for at in range(0, len(case.z), size)]
         if self.rescored:
             return torch.cat([self._stepwise(part, steps) for part in parts])
         scores = torch.cat([self.pooled(self.scores(part, part.held), part) for part in parts])
@@ -94,6 +96,7 @@ class Uncertain(Scored):
     CEM's code takes 1 / |p - .5| and the largest of a group: ``pool='max'``, of binary concepts in the same order.
     """
 
+    reads = True
     measure: Literal["entropy", "margin"] = "entropy"
 
     def unfit(self, model: ConceptModel, budget: int) -> str | None:
@@ -115,6 +118,7 @@ class Wrong(Scored):
     """LCP, an oracle: the concepts whose prediction is farthest from the truth first, (p - c)^2."""
 
     oracle = True
+    reads = True
 
     def scores(self, case: Case, held: Given | None) -> Tensor:
         space = case.model.space
