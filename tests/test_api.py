@@ -309,3 +309,17 @@ def test_why_another_policy_says_what_to_ask_next() -> None:
         told = im.intervene(model, data.test.x[:1], policy=policy)
         assert told.ask_next_by == "ucp" and said in told.ask_next_why
     assert im.intervene(model, data.test.x[:1], policy="ectp").ask_next_why == ""
+
+
+@pytest.mark.parametrize("name", ["nowhere", "meta", "cuda:99", 3.5])
+def test_a_device_that_is_not_here_is_named(name: Any) -> None:
+    data = world(("binary",))
+    for call in (lambda: im.fit("cbm", data, device=name), lambda: im.compare(data, methods=["cbm"], device=name)):
+        with pytest.raises(OptionError, match=f"device: expected one of cpu.*, got {name!r}; isthmus doctor"):
+            call()
+
+
+def test_the_cpu_by_name_is_the_default() -> None:
+    data = world(("binary",))
+    one, two = (im.fit("cbm", data, epochs=2, **how) for how in ({}, {"device": "cpu"}))
+    assert torch.equal(one(data.test.x).logits, two(data.test.x).logits)

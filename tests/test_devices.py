@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+import isthmus as im
 from isthmus import api, hub, registry, repair, testing
 from isthmus.audit import audit
+from isthmus.compare import compare
 from isthmus.data.table import Splits
 from isthmus.errors import IsthmusError
+from isthmus.features import build
 from isthmus.interventions import curve, policy
 from isthmus.model import ConceptModel
 
@@ -53,6 +56,20 @@ def test_answers_are_those_of_the_cpu(fit: tuple[ConceptModel, Splits], tmp_path
         assert found.device.type == "cuda"
         torch.testing.assert_close(found.cpu(), want, atol=2e-3, rtol=2e-3)
     assert len(api.predict(model, x).decisions) == len(data.test)
+
+
+def test_fit_and_compare_name_the_device(tmp_path: Path) -> None:
+    data = testing.world(("binary",), worded=True)
+    model = im.fit("cem", data, device="cuda", epochs=3)
+    assert model.device.type == "cuda" and next(model.features.parameters()).device.type == "cuda"
+    assert hub.load(hub.save(model, tmp_path / "m")).device.type == "cpu"
+    own = build("mlp", data.train.x.shape[1], hidden=(12,), dim=8).to(DEVICE)
+    assert im.fit("cbm", data, features=own, epochs=3).device.type == "cuda"  # where its features are
+    names = ["cbm:joint", "cem", "scbm:global", "ecbm", "pcbm"]
+    asked = {"random": (0, 1), "ucp": None}
+    found = compare(data, methods=names, device="cuda", seeds=(0,), budget=1, options={"epochs": 3}, policies=asked)
+    assert {row["method"] for row in found.data["rows"]} >= {"blackbox", "cbm", "cem", "scbm", "ecbm"}
+    assert all(model.device.type == "cuda" for model in found.models.values())
 
 
 def test_corrections_and_repairs(fit: tuple[ConceptModel, Splits]) -> None:

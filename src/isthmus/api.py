@@ -17,7 +17,7 @@ from isthmus.concepts.book import Book
 from isthmus.data.encode import identity
 from isthmus.data.registry import load as load_data
 from isthmus.data.table import Splits, Table, replacing
-from isthmus.encoders import Progress, encoded, inside, learnable, resolve, train_encoder
+from isthmus.encoders import Progress, device_of, encoded, inside, learnable, resolve, train_encoder
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Batch, Given, Inputs, given
 from isthmus.interventions.checks import allowed_of, budget_of
@@ -46,6 +46,7 @@ def fit(
     progress: Progress | None = None,
     feature_options: dict[str, Any] | None = None,
     words: Book | str | Path | None = None,
+    device: str | torch.device | None = None,
     **options: Any,
 ) -> ConceptModel:
     """Fit a method on data; returns the model frozen, in evaluation mode.
@@ -53,7 +54,8 @@ def fit(
     ``features``: a builder's name, a module with ``dim``, or None for the default of the rows; weights that came with them
     stay frozen and are encoded once, others learn with the method (before it, where it leaves its features alone).
     ``words``: concepts in words instead of the data's own (see ``worded``). ``options`` are the method's own. ``checkpoint``:
-    a folder from which an interrupted fit goes on bit for bit.
+    a folder from which an interrupted fit goes on bit for bit. ``device``: where it trains and the model stays ('cuda'; the
+    CPU by default); it takes rows from any device, and is loaded on the CPU.
     Raises ``OptionError``, ``DataError``, ``UnknownName``.
     """
     with replacing(words is not None):
@@ -62,7 +64,7 @@ def fit(
         raise DataError(
             f"data: expected Splits or a data set's name, got {type(splits).__name__}; isthmus.data.split cuts a Table"
         )
-    chosen = registry.get(method)
+    chosen, place = registry.get(method), device_of(device, features)
     if words is not None:
         told = worded(splits, words, features=features, feature_options=feature_options, seed=seed)
         splits, features, feature_options = told.splits, told.features, None
@@ -77,7 +79,7 @@ def fit(
         ]
         raise DataError(f"method {method!r} needs {unmet}; this data runs {', '.join(others) or 'none'}")
     chosen.checked(options)
-    module = resolve(features, splits, seed=seed, **(feature_options or {}))
+    module = resolve(features, splits, seed=seed, **(feature_options or {})).to(place)
     plan, frozen = chosen.make(module, splits.space, splits.task, seed=seed, **options), not learnable(module)
     if not frozen and not any("features" in getattr(stage, "parts", ()) for stage in plan.stages):
         learns = "task" if splits.train.c is None else chosen.card.encoder  # the method reads features as they come
@@ -88,8 +90,9 @@ def fit(
         plan = chosen.make(inside(module), splits.space, splits.task, seed=seed, **options)
     made = (splits.name, getattr(module, "recipe", None), method, seed, checkpoint and identity(seen.train, seen.validation))
     key = f"{made}|{sorted(plan.model.origin['options'].items())}"
-    place = None if checkpoint is None else CheckpointFolder(checkpoint, key)
-    model = plan.fit(seen, seed, progress=progress, checkpoint=place)
+    kept = None if checkpoint is None else CheckpointFolder(checkpoint, key)
+    plan.model.to(place)
+    model = plan.fit(seen, seed, progress=progress, checkpoint=kept)
     model.features = module.eval().requires_grad_(False)
     return model
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from isthmus import metrics, needs, registry
@@ -18,7 +19,7 @@ from isthmus.concepts.book import Book
 from isthmus.corrections import Asked, asked, budgets_of
 from isthmus.data.registry import load
 from isthmus.data.table import Splits, replacing
-from isthmus.encoders import TRAINING, Encoder, encoded, encoders, inside
+from isthmus.encoders import TRAINING, Encoder, device_of, encoded, encoders, inside
 from isthmus.errors import IsthmusError, OptionError, unknown
 from isthmus.evaluate import INTERVAL, MAIN, Scored, describe_data, main_form, scored
 from isthmus.examples import choose_rows, examples, replay
@@ -130,6 +131,7 @@ def compare(
     policies: Asked | None = None,
     words: Book | str | Path | None = None,
     text: str | None = None,
+    device: str | torch.device | None = None,
     out: str | Path | None = None,
     command: str | None = None,
     say: Say | None = None,
@@ -144,9 +146,9 @@ def compare(
     a folder for comparison.json, table.md and report.html; until they are there, unfinished.json has each finished row as it
     will stand in them. Data of ours brings the features, training and policies that suit it (``Splits.suggest``), where you
     name none. A row that cannot be fitted is left out with its reason (``left_out``); where that is the black box, or no
-    other row is left, its error is raised.
+    other row is left, its error is raised. ``device``: where everything is computed ('cuda'; the CPU by default).
     """
-    start, say = time.perf_counter(), say or (lambda text: None)
+    place, start, say = device_of(device, features), time.perf_counter(), say or (lambda text: None)
     with replacing(words is not None):
         splits = load(data, **(data_options or {})) if isinstance(data, str) else data
     known = splits.suggest
@@ -174,7 +176,7 @@ def compare(
         if not built or any(encoder.learns != "nothing" for encoder in built[0].values()):
             say(f"seed {seed}: features")
             wanted = set(learns.values())
-            made = encoders(features, splits, wanted, seed=seed, options=feature_options, **(training or {}))
+            made = encoders(features, splits, wanted, seed=seed, options=feature_options, device=place, **(training or {}))
             distinct = {id(encoder): encoded(splits, encoder.module) for encoder in made.values()}
             seen = {name: distinct[id(encoder)] for name, encoder in made.items()}
         else:
@@ -183,7 +185,7 @@ def compare(
         coded.append(seen)
         inputs = {row.name: (seen[learns[row.name]], made[learns[row.name]].module) for row in todo}
         note_fit = lambda: _unfinished(out, splits.name, seeds, fitted, ())  # noqa: E731
-        left += _fit_all(fitted, inputs, seed, budget if number == 0 else 0, say, note_fit)
+        left += _fit_all(fitted, inputs, seed, budget if number == 0 else 0, place, say, note_fit)
     note = lambda made: _unfinished(out, splits.name, seeds, fitted, made)  # noqa: E731
     scores, made_rows = _scored(fitted, learns, built, coded, budgets, say, note)
     result = {
@@ -258,8 +260,8 @@ def _check(seeds: Iterable[int], budget: int, training: dict[str, Any]) -> list[
 
 
 def _fit_all(
-    fitted: dict[str, Fitted], inputs: Mapping[str, tuple[Splits, nn.Module]], seed: int, budget: int, say: Say,
-    note: Callable[[], None],
+    fitted: dict[str, Fitted], inputs: Mapping[str, tuple[Splits, nn.Module]], seed: int, budget: int,
+    place: torch.device, say: Say, note: Callable[[], None],
 ) -> list[dict[str, str]]:  # fmt: skip
     """Fit every row with one seed; those that cannot be fitted leave ``fitted`` and come back with their reasons."""
     left: list[dict[str, str]] = []
@@ -267,7 +269,7 @@ def _fit_all(
         say(f"seed {seed}: {name}")
         seen, encoder = inputs[name]
         try:
-            _fit(done, seen, encoder, seed, budget)
+            _fit(done, seen, encoder, seed, budget, place)
         except IsthmusError as error:
             left.append(_failed(done.row, seed, error, fitted))
         else:
@@ -284,7 +286,7 @@ def _failed(row: Row, seed: int, error: IsthmusError, fitted: dict[str, Fitted])
     return {"method": row.name, "title": row.method.card.title, "unmet": "", "failed": f"seed {seed}: {error}"}
 
 
-def _fit(done: Fitted, seen: Splits, module: nn.Module, seed: int, budget: int) -> None:
+def _fit(done: Fitted, seen: Splits, module: nn.Module, seed: int, budget: int, place: torch.device) -> None:
     """Fit one row with one seed; with a ``budget``, choose its settings on validation first."""
     tries = candidates(done.row, budget) if budget else [done.chosen]
     best: tuple[float, ConceptModel, float] | None = None
@@ -293,6 +295,7 @@ def _fit(done: Fitted, seen: Splits, module: nn.Module, seed: int, budget: int) 
         start = time.perf_counter()
         try:
             plan = done.row.method.make(inside(module), seen.space, seen.task, seed=seed, **{**done.row.options, **options})
+            plan.model.to(place)
             model = plan.fit(seen, seed)
         except IsthmusError as error:
             failed = error

@@ -74,6 +74,24 @@ def _default(x: Any) -> str:
     raise OptionError(f"features: {kind} have no default; name one of {', '.join(entries())} (isthmus features lists them)")
 
 
+def device_of(name: str | torch.device | None, features: object = None) -> torch.device:
+    """A device by name ('cpu', 'cuda', 'cuda:1'); None: that of ``features`` with weights, else the CPU.
+
+    ``OptionError`` where it is none or is not here.
+    """
+    if name is None and isinstance(features, nn.Module):
+        return next(features.parameters(), torch.empty(0)).device
+    try:
+        found = torch.device("cpu" if name is None else name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError):
+        found = None
+    if found is None or found.type == "meta":
+        here = ", ".join(["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
+        raise OptionError(f"device: expected one of {here}, got {name!r}; isthmus doctor says what is here")
+    return found
+
+
 def learnable(module: nn.Module) -> bool:
     """True when the features have weights and did not come with them: they must be trained before they are shared."""
     return bool(list(module.parameters())) and not getattr(module, "pretrained", False)
@@ -98,16 +116,17 @@ def train_encoder(
         loss, ("features", part), epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=1e-5, patience=0,
         schedule="onecycle", name=f"encoder on {learns}",
     )  # fmt: skip
+    model.to(next(module.parameters()).device)
     Plan(model, [stage]).fit(data, seed, progress=progress)
     return module.eval().requires_grad_(False)
 
 
 def encoders(
     features: str | nn.Module | None, data: Splits, wanted: set[str], *, seed: int = 0, progress: Progress | None = None,
-    options: dict[str, Any] | None = None, **training: Any,
+    options: dict[str, Any] | None = None, device: torch.device | str = "cpu", **training: Any,
 ) -> dict[str, Encoder]:  # fmt: skip
     """An encoder for each of ``wanted`` ('concepts', 'task'): one for all where the weights came with the features."""
-    module = resolve(features, data, seed=seed, **(options or {}))
+    module = resolve(features, data, seed=seed, **(options or {})).to(device)
     recipe = getattr(module, "recipe", None)
     name = type(module).__name__ if recipe is None else recipe.name
     if not learnable(module):
@@ -116,7 +135,7 @@ def encoders(
     made: dict[str, Encoder] = {}
     for learns in sorted(wanted):
         start = time.perf_counter()
-        fresh = resolve(features, data, seed=seed, **(options or {}))
+        fresh = resolve(features, data, seed=seed, **(options or {})).to(device)
         train_encoder(fresh, data, learns, seed=seed, progress=progress, **training)  # type: ignore[arg-type]
         made[learns] = Encoder(f"{name} on {learns}", learns, fresh, time.perf_counter() - start)  # type: ignore[arg-type]
     return made

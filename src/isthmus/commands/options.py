@@ -44,5 +44,9 @@ FeatureName = Annotated[
         help="Features by name, with options as in mlp:dim=32; see isthmus features. Default by rows.",
     ),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="Where to compute: cpu (default), cuda, cuda:1; isthmus doctor lists them."),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Report progress in lines where stderr is no terminal.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder written by isthmus fit.")]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from isthmus.commands.console import command_line, complain, console, emit, one_line, say
-from isthmus.commands.options import ConceptColumns, DataName, FeatureName, Json, Label, Plugins, TableFile, Verbose
+from isthmus.commands.options import ConceptColumns, DataName, Device, FeatureName, Json, Label, Plugins, TableFile, Verbose
 from isthmus.commands.values import hints_of, loosened, pairs, typed
 from isthmus.errors import DataError, IntegrityError, OptionError, unknown
 
@@ -84,6 +84,7 @@ def compare(
     label: Label = None,
     concepts: ConceptColumns = None,
     table_file: TableFile = None,
+    device: Device = None,
     plugin: Plugins = None,
     verbose: Verbose = False,
     as_json: Json = False,
@@ -128,6 +129,7 @@ def compare(
                 training=training,
                 policies=policies or None,
                 words=words,
+                device=device,
                 out=place,
                 command=command_line(),
                 say=bar.say,

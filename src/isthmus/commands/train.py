@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from isthmus.commands.console import command_line, complain, emit, number, say
-from isthmus.commands.options import ConceptColumns, DataName, FeatureName, Json, Label, Plugins, TableFile, Verbose
+from isthmus.commands.options import ConceptColumns, DataName, Device, FeatureName, Json, Label, Plugins, TableFile, Verbose
 from isthmus.commands.places import forget, free, kept, ready
 from isthmus.commands.values import named, pairs, typed
 from isthmus.errors import OptionError, unknown
@@ -49,6 +49,7 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    device: Device = None,
     plugin: Plugins = None,
     verbose: Verbose = False,
     as_json: Json = False,
@@ -85,6 +86,7 @@ def fit(
             checkpoint=place,
             progress=bar,
             words=words,
+            device=device,
             **options,
         )
     source = pinned(data, label=label, concepts=concepts, table=table)
