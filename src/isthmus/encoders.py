@@ -75,12 +75,12 @@ def _default(x: Any) -> str:
 
 
 def device_of(name: str | torch.device | None, features: object = None) -> torch.device:
-    """A device by name ('cpu', 'cuda', 'cuda:1'); None: that of ``features`` with weights, else the CPU.
+    """A device by name ('cpu', 'cuda', 'cuda:1'); None: that of ``features``, else the CPU.
 
     ``OptionError`` where it is none or is not here.
     """
     if name is None and isinstance(features, nn.Module):
-        return next(features.parameters(), torch.empty(0)).device
+        return next(features.parameters(), next(features.buffers(), torch.empty(0))).device
     try:
         found = torch.device("cpu" if name is None else name)
         torch.empty(0, device=found)
@@ -116,7 +116,7 @@ def train_encoder(
         loss, ("features", part), epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=1e-5, patience=0,
         schedule="onecycle", name=f"encoder on {learns}",
     )  # fmt: skip
-    model.to(next(module.parameters()).device)
+    model.to(device_of(None, module))
     Plan(model, [stage]).fit(data, seed, progress=progress)
     return module.eval().requires_grad_(False)
 
@@ -162,6 +162,6 @@ def encoded(data: Splits, encoder: Features, *, cache: bool = True) -> Splits:
 
             table.x = cached(encoder, table.x)
         else:
-            table.x = encode(encoder, table)
+            table.x = encode(encoder, table, device_of(None, encoder))
         setattr(result, part, table)
     return result
