@@ -171,8 +171,10 @@ def test_data_without_concepts_runs_what_needs_none() -> None:
     assert set(unmet) == set(registry.methods()) - {"blackbox", "linear_probe"}
     words = {name: why for name, why in unmet.items() if why != "concept labels"}
     text = "concepts in words, in the features' text space"
-    assert {why for name, why in words.items() if name not in ("pcbm", "pcbm_h", "random_concepts", "zeroshot")} == {text}
-    assert {name: words[name] for name in ("pcbm", "random_concepts", "zeroshot")} == {
+    others = ("pcbm", "pcbm_h", "peeb", "random_concepts", "zeroshot")
+    assert {why for name, why in words.items() if name not in others} == {text}
+    assert {name: words[name] for name in others if name != "pcbm_h"} == {
+        "peeb": "concepts in words, with their vectors",
         "pcbm": f"concept labels or {text}",
         "random_concepts": "a list of concepts",
         "zeroshot": "option 'class_vectors'",
