@@ -12,6 +12,7 @@ import torch
 
 import isthmus as im
 from isthmus import hub, registry
+from isthmus.commands import entries
 from isthmus.data import load
 from isthmus.features import build
 
@@ -283,3 +284,11 @@ def test_features_unlearn_where_they_are_told_to(run: Any, linear: Path, tmp_pat
     assert entry["what"]["encoder"] and entry["what"]["lr"] == 0.01
     before, after = (hub.load(folder).state_dict() for folder in (linear, tmp_path / "gone"))
     assert any(not torch.equal(value, after[key]) for key, value in before.items() if key.startswith("features."))
+
+
+def test_entries_of_before_are_told_by_what_they_have() -> None:
+    """A pin and a forgotten class were once recorded without their effects."""
+    pin = {"weights": [{"class": "M", "concept": "a", "from": 1.0, "to": 0.0}], "rows": 5}
+    forget = {"class": "M", "by": "relabel", "labels": "random", "epochs": 5, "lr": 1e-3, "concepts": {"a": 1.0}}
+    for edit, what, said in (("pin", pin, "pin a for M: 1 → 0"), ("forget", forget, "forget M (random labels")):
+        assert said in entries._what(edit, what)

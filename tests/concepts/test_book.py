@@ -72,8 +72,8 @@ def test_what_was_measured_of_two_books_is_joined() -> None:
     red, blue = Phrase("red", ("p",), approved="ana"), Phrase("blue", ("q",), approved="ana")
     one = Book((red,), Measured({"t": (1.0,)}, {"p": {"red": 1}}))
     plain = one.joined(Book((blue,)))
-    assert plain.measured == Measured({"t": (1.0, None)}, {"p": {"red": 1}})
-    assert Book((blue,)).joined(one).measured == Measured({"t": (None, 1.0)}, {"p": {"red": 1}})
+    assert plain.measured == Measured({"t": (1.0, None)}, {"p": {"red": 1, "blue": 0}})
+    assert Book((blue,)).joined(one).measured == Measured({"t": (None, 1.0)}, {"p": {"red": 1, "blue": 0}})
     other = Book(
         (blue, replace(red, text="Red")), Measured({"t": (0.0, 0.0), "u": (1.0, None)}, {"p": {"blue": -1, "Red": -1}})
     )

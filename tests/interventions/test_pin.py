@@ -16,7 +16,7 @@ from isthmus.data.table import Splits, Table
 from isthmus.errors import OptionError
 from isthmus.interventions import pin as pinning
 from isthmus.model import ConceptModel
-from isthmus.space import ConceptSpace, Task
+from isthmus.space import Concept, ConceptSpace, Task
 
 Fit = tuple[ConceptModel, Splits]
 
@@ -166,6 +166,33 @@ def test_around_pinned_weights_the_slope_of_the_loss_is_zero(task: str) -> None:
         down[at] -= 1e-3
         slope = (objective(up, b) - objective(down, b)) / 2e-3
         assert abs(slope) < 1e-4 or at == (0, k)
+
+
+def test_a_state_pinned_to_nothing_is_not_spoken_for_by_its_siblings() -> None:
+    """States sum to 1: 'no' would say with its sign turned what 'yes' may not."""
+    space = ConceptSpace((Concept("a"), Concept("b"), Concept("c"), Concept("stain", "categorical", ("no", "yes"))))
+
+    def rows(n: int, seed: int) -> Table:
+        draw = np.random.default_rng(seed)
+        y = draw.integers(0, 3, n)
+        c = (draw.random((n, 3)) < 0.1).astype(np.float32)
+        c[np.arange(n), y] = draw.random(n) < 0.7
+        yes = draw.random(n) < np.where(y == 0, 0.97, 0.03)
+        c = np.c_[c, ~yes, yes].astype(np.float32)
+        x = 2 * c - 1 + 0.3 * draw.normal(size=c.shape).astype(np.float32)
+        return Table(torch.from_numpy(x).float(), torch.from_numpy(c), torch.from_numpy(y), space, Task.classes("xyz"))
+
+    data = Splits(rows(600, 0), rows(300, 1), rows(300, 2))
+    model = im.fit("cbm", data, mode="sequential", features="identity", epochs=40, lr=0.02)
+    new = repair.pin(model, {("x", "stain=yes"): 0.0}, data, why="a mark of the lab")
+    (effect,) = new.history[-1]["what"]["effects"]
+    assert effect["before"] > 0.3 and effect["refit"] > 0.3 and abs(effect["after"]) < 0.01
+    w = new.head.weights.double()
+    torch.testing.assert_close(w[:, 3:].sum(0), torch.zeros(2, dtype=torch.double), atol=1e-5, rtol=0)
+    assert abs(float(w[0, 3])) < 1e-6
+    pins = {("x", "stain=yes"): 1.0, ("y", "stain=yes"): 0.0, ("z", "stain=no"): 5.0}
+    with pytest.raises(OptionError, match="contradict each other"):
+        repair.pin(model, pins, data, why="w")
 
 
 def test_pinning_leaves_the_side_channel_and_fits_around_it() -> None:

@@ -208,6 +208,7 @@ def test_scores_of_forgetting_are_those_of_another_library(fitted: tuple[Concept
         assert told[name]["value"] == pytest.approx(roc_auc_score(member, -np.array(loss)), abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:forget: no validation row")
 def test_the_encoder_unlearns_where_it_is_asked_to(tmp_path: Path) -> None:
     data = testing.world(("binary",), rows=400)
     model = im.fit("cbm", data, epochs=20, lr=0.01)
@@ -297,6 +298,13 @@ def test_percentiles_of_logits_move_with_the_scale() -> None:
         torch.testing.assert_close(part.bottleneck.high, want, atol=2e-3, rtol=2e-3)
 
 
+def test_a_class_that_was_never_answered_is_not_said_to_be_forgotten(fitted: tuple[ConceptModel, Splits]) -> None:
+    model, data = fitted
+    blind = repair.forget(model, data, "x", by="head", why="w")
+    with pytest.warns(UserWarning, match="no validation row of 'x' was decided rightly before"):
+        repair.forget(blind, data, "x", by="head", why="again")
+
+
 def test_refusals(fitted: tuple[ConceptModel, Splits]) -> None:
     model, data = fitted
     wide = im.fit("cbm", data, features="identity", head="mlp", epochs=2)
@@ -315,7 +323,7 @@ def test_refusals(fitted: tuple[ConceptModel, Splits]) -> None:
         (lambda: repair.recalibrate(model, data.validation.take(torch.arange(9)), why="w"), "at least 10 rows .* got 9"),
         (lambda: repair.pin(model, {}, data, why="w"), "got 'none'"),
         (lambda: repair.pin(model, {("x", "a"): float("nan")}, data, why="w"), "finite"),
-        (lambda: repair.pin(model, {("x", "a"): "1"}, data, why="w"), "finite weight for 'a', got '1'"),  # type: ignore[dict-item]
+        (lambda: repair.pin(model, {("x", "a"): "1"}, data, why="w"), "'a': expected a finite weight, .* got '1'"),  # type: ignore[dict-item]
         (lambda: repair.pin(model, {"x": 1.0}, data, why="w"), r"keys \(class, concept\), got 'x'"),  # type: ignore[dict-item]
         (lambda: repair.pin(model, {("x", "a"): 1.0}, data, l2="much", why="w"), "l2, a number"),  # type: ignore[arg-type]
         (lambda: repair.pin(model, {("x", "a"): 1.0}, strange, why="w"), "expected the task"),

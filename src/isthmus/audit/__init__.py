@@ -131,11 +131,11 @@ def audit(
 
 
 def _call(data: str, sections: Sequence[str] | None, fail_if: Sequence[str], by: Sequence[str], **rest: object) -> str:
-    """The call that made the card, as it would be typed, what was left at its default left out."""
+    """The call that made the card, ``data`` loaded as what it is named after; what was left at its default left out."""
     said = {"sections": sections and list(sections), "fail_if": list(fail_if), "by": list(by)}
     said = {name: each for name, each in said.items() if each}
     said |= {name: each for name, each in rest.items() if each != inspect.signature(audit).parameters[name].default}
-    return f"isthmus.audit(model, {', '.join([repr(data), *(f'{name}={each!r}' for name, each in said.items())])})"
+    return ", ".join([f"isthmus.audit(model, <data {data}>", *(f"{name}={each!r}" for name, each in said.items())]) + ")"
 
 
 def _about(model: ConceptModel, name: str | None) -> dict[str, Any]:

@@ -60,7 +60,12 @@ def completeness(subject: Subject) -> Section:
         "choice; what the features hold: the better of the same probes of them and of the model itself. Above 1 the "
         "concepts tell more than either does. The interval is over what the concepts tell, the divisor held.",
         lines=(line,),
-        meaning=f"The concepts hold {value:.0%} of what the features hold of the task, {told} ({floor:.0%}).",
+        meaning=(
+            f"Probes of the concepts tell more of the task than probes of the features and the model do ({value:.0%}), "
+            if value > 1
+            else f"The concepts hold {value:.0%} of what the features hold of the task, "
+        )
+        + f"{told} ({floor:.0%}).",
     )
 
 

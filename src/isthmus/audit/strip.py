@@ -111,7 +111,8 @@ def _leaking(lines: list[Line], worth: dict[str, float | None]) -> str:
         floor = line.control or 0.0
         above = line.low is not None and line.low > floor + 0.005
         say = "say" if above else "are not shown to say"
-        told.append(f"values {say} more {what} than their labels do ({line.value:.3f}, clean {floor:.3f})")
+        hidden = "" if above or key == "ctl" else ", which correlated labels can hide"
+        told.append(f"values {say} more {what} than their labels do ({line.value:.3f}, clean {floor:.3f}){hidden}")
     line = found.get("icl_decided")
     if line is not None and line.value is not None and line.low is not None and line.low > (line.control or 0.0) + 0.005:
         told.append(f"decisions go together more than labels do ({line.value:.3f}, clean {line.control or 0:.3f})")
@@ -183,8 +184,8 @@ def alignment(subject: Subject) -> Section:
             unit="share",
             better="up",
             text=text[key],
-            low=number(v - 1.96 * spread[key]),
-            high=number(v + 1.96 * spread[key]),
+            low=number(max(v - 1.96 * spread[key], 0.0)),
+            high=number(min(v + 1.96 * spread[key], 1.0)),
             control=number(chance[key]),
             control_name="the same values, rows shuffled",
             n=known_rows(f),

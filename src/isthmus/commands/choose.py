@@ -133,8 +133,12 @@ def _found(phrase: Phrase, found: dict[str, list[str]], data: str) -> Phrase:
 
     Its approval stays where it was given for these classes; a class that is new must be reviewed.
     """
+    from isthmus.concepts import Source
+
     owners = phrase.owners if phrase.part else tuple(name for name, own in found.items() if phrase.text in own)
-    source = replace(phrase.source, kind="vocabulary", document=data)
+    if set(owners) == set(phrase.owners):
+        return phrase
+    source = Source("vocabulary", phrase.source.name, document=data)
     return replace(phrase, owners=owners, source=source, approved=phrase.approved if set(owners) <= set(phrase.owners) else "")
 
 

@@ -47,8 +47,10 @@ def _what(edit: str, what: dict[str, Any]) -> str:
 
 
 def _pinned(what: dict[str, Any]) -> str:
-    """Weights, the concepts' effects, and what the fit does without the pins."""
+    """Weights, the concepts' effects, and what the fit does without the pins (older entries have weights alone)."""
     weights = (f"{row['concept']} for {row['class']}: {row['from']:.4g} → {row['to']:.4g}" for row in what["weights"])
+    if "effects" not in what:
+        return f"pin {'; '.join(weights)}"
     effects = (
         f"{row['concept']} moves {row['class']} by {number(row['before'])}, refitted {number(row['refit'])}, pinned "
         f"{number(row['after'])}"
@@ -77,8 +79,8 @@ def _forgotten(what: dict[str, Any]) -> str:
     scores = (
         f"{names[name]} {number(row['before']['value'])} → {number(row['after']['value'])} "
         f"({number(row['after']['low'])} to {number(row['after']['high'])})"
-        for name, row in what["scores"].items()
+        for name, row in what.get("scores", {}).items()
     )
-    return (
-        f"forget {what['class']} ({how}); concepts that make it: {', '.join(what['concepts']) or 'none'}; {', '.join(scores)}"
+    return f"forget {what['class']} ({how}); concepts that make it: {', '.join(what['concepts']) or 'none'}" + "".join(
+        f"; {each}" for each in scores
     )

@@ -222,7 +222,9 @@ def _joined(made: Book, books: Sequence[Book]) -> Measured:
         for owner, row in said.prior.items():
             signs = prior.setdefault(owner, {})
             signs.update({names[name]: sign or signs.get(names[name], 0) for name, sign in row.items() if name in names})
-    return Measured({text: tuple(row) for text, row in labels.items()}, prior)
+    every = [phrase.concept.name for phrase in made]
+    signed = {owner: {name: row.get(name, 0) for name in every} for owner, row in prior.items()}
+    return Measured({text: tuple(row) for text, row in labels.items()}, signed)
 
 
 def _key(phrase: Phrase) -> tuple[Any, ...]:

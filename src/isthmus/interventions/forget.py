@@ -179,6 +179,11 @@ def _effect(old: ConceptModel, new: ConceptModel, data: Splits, held: Table, t: 
     """``scores`` of the class before and after, on ``held`` rows; a warning where it is not forgotten."""
     before, after = (_class_scores(each, data.train, held, t) for each in (old, new))
     left, guess = after["forget"]["value"] if "forget" in after else 0.0, 1 / new.task.width
+    if "forget" in before and before["forget"]["value"] == 0:
+        warnings.warn(
+            f"forget: no validation row of {new.task.names[t]!r} was decided rightly before, so nothing shows a forgetting",
+            stacklevel=3,
+        )
     if left > guess:
         warnings.warn(
             f"forget: {left:.0%} of the validation rows of {new.task.names[t]!r} are still decided rightly, more than the "

@@ -2,12 +2,13 @@
 
 The problem is convex, so the answer does not depend on where it starts; a person's rule costs what it must and no more.
 Softmax does not change when a concept's weights move together for all classes: of one class's weight only its distance from
-the others means something, so that a pinned weight counts from the mean over classes of its concept.
+the others means something, so that a pinned weight counts from the mean over classes of its concept. Nor do the states of a
+concept, which sum to 1, change the answer when their weights move together: a state's counts from the mean over states too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from math import isfinite
 from numbers import Real
@@ -22,10 +23,10 @@ from isthmus.data.table import Splits, Table
 from isthmus.errors import IsthmusError, OptionError
 from isthmus.given import Batch, given
 from isthmus.interventions.adapt import shown
-from isthmus.interventions.handles import beside, bias_of, class_indices, one_column, splits, weights_of
+from isthmus.interventions.handles import beside, bias_of, class_indices, one_column, splits, weight_of, weights_of
 from isthmus.interventions.record import What, edited, effect, features_of
 from isthmus.model import ConceptModel, Concepts, Output
-from isthmus.space import Task
+from isthmus.space import ConceptSpace, Task
 from isthmus.train import CHUNK
 
 
@@ -39,6 +40,7 @@ def pin(
     0 a concept speaks neither for nor against the class, next to the others' average. (Classes that it moves apart still take
     from, or leave to, this one; pin every class to 0 to shut it out. Where all classes of a concept are pinned, their weights
     are as given and only their distances mean something.) Of labels or a number a weight is what the logit or number gains.
+    A state's counts from the mean over its concept's states, for that class, which then sum to 0 as well.
     Least mean loss of the task on ``data``'s training rows + ``l2`` / 2 * the sum of squares of the free weights. The pinned
     ones stay bit for bit; bottleneck, features and a side channel beside the head stay. A state is ``concept=state``;
     what a weight acts on is told at ``edit.reweight``, which sets weights and fits nothing. ``l2`` > 0 keeps weights finite
@@ -56,8 +58,7 @@ def pin(
     for key, weight in weights.items():
         if not isinstance(key, tuple) or len(key) != 2:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
             raise OptionError(f"pin: expected keys (class, concept), got {key!r}")
-        if isinstance(weight, bool) or not isinstance(weight, Real) or not isfinite(weight):
-            raise OptionError(f"pin: expected a finite weight for {key[1]!r}, got {weight!r}")
+        weight_of(weight, next(iter(model.head.parameters()), torch.zeros(0)), f"pin: {key[1]!r}")
     if isinstance(l2, bool) or not isinstance(l2, Real) or not (isfinite(l2) and l2 > 0):
         raise OptionError(f"pin: expected l2, a number above 0, got {l2!r}")
 
@@ -65,8 +66,11 @@ def pin(
 
     def change(new: ConceptModel) -> What:
         w, plain, tied = weights_of(new, "pin"), deepcopy(new), new.task.kind == "classes"
+        base = w - w.mean(0) if tied else w.clone()
         places = [(class_indices(new.task, [label])[0], one_column(new.space, concept, "pin")) for label, concept in weights]
-        was, free = (w - w.mean(0) if tied else w).tolist(), torch.ones(w.shape, dtype=torch.bool)
+        free = torch.ones(w.shape, dtype=torch.bool)
+        middle = lambda y, k: base[y, _block(new.space, k)].mean() if _state(new.space, k) else 0.0  # noqa: E731
+        was = {(y, k): float(base[y, k] - middle(y, k)) for y, k in places}
         for (y, k), weight in zip(places, weights.values(), strict=True):
             w[y, k], free[y, k] = weight, False
         objective = refit(new, data.train, free, l2)
@@ -75,7 +79,7 @@ def pin(
         named = [{"class": new.task.names[y], "concept": new.space.columns[k]} for y, k in places]
         return {
             "weights": [
-                name | {"from": was[y][k], "to": float(w[y, k])} for name, (y, k) in zip(named, places, strict=True)
+                name | {"from": was[y, k], "to": float(w[y, k])} for name, (y, k) in zip(named, places, strict=True)
             ],
             "from_mean": tied, "data": data.name, "rows": len(data.train), "l2": l2, "objective": objective,
             "effects": [
@@ -92,13 +96,13 @@ def pin(
 def refit(model: ConceptModel, rows: Table, free: Tensor, l2: float) -> dict[str, float]:
     """Fit a linear head on ``rows``, in place, around the weights where ``free`` (Y, K) is False; the objective before, after.
 
-    Of a task of classes the weights of a concept with a held one sum to 0.
+    Of a task of classes the weights of a concept with a held one sum to 0; those of a concept's states, for a class.
     """
     w, bias = weights_of(model, "pin"), bias_of(model, "pin")
     seen, start = shown(model, w, rows), (w.detach().cpu().double(), bias.detach().cpu().double())
     u = seen.shown.double()
     rest = seen.logits.double() - u @ start[0].T - start[1]
-    found = fitted(u, rest, rows.batch(u), model.task, free, start, l2, tied=model.task.kind == "classes")
+    found = fitted(u, rest, rows.batch(u), model.task, free, start, l2, ties=_ties(model, free))
     w.copy_(torch.where(free.to(w.device), found[0].to(w), w))
     bias.copy_(found[1])
     return {"before": found[2], "after": found[3]}
@@ -119,13 +123,56 @@ def moved(model: ConceptModel, rows: Table, y: int, k: int) -> np.ndarray:
     return (said[0] - said[1]).cpu().numpy()
 
 
+def _state(space: ConceptSpace, k: int) -> bool:
+    """Is column k a state of a categorical concept?"""
+    return space.concepts[int(space.owner_of[k])].kind == "categorical"
+
+
+def _block(space: ConceptSpace, k: int) -> slice:
+    """The columns of the concept of column k."""
+    return space.slices[int(space.owner_of[k])]
+
+
+def _ties(model: ConceptModel, free: Tensor) -> list[Tensor]:
+    """Sets of weights (places in the flat (Y, K) array) that sum to 0: some held, some free."""
+    place, space, found = torch.arange(free.numel()).view_as(free), model.space, list[Tensor]()
+    if model.task.kind == "classes":
+        concepts = {int(space.owner_of[k]) for k in (~free).any(0).nonzero()[:, 0].tolist()}
+        found += [place[:, k] for m in concepts for k in range(*space.slices[m].indices(len(space)))]
+    held = {(y, int(space.owner_of[k])): k for y, k in (~free).nonzero().tolist() if _state(space, k)}
+    found += [place[y, _block(space, k)] for (y, _), k in held.items()]
+    return [each for each in found if bool(free.flatten()[each].any())]
+
+
+class _Tied:
+    """The free weights nearest to given ones of which each set in ``ties`` sums to 0, those held included."""
+
+    def __init__(self, free: Tensor, start: Tensor, ties: Sequence[Tensor]) -> None:
+        self.free, self.start, flat = free, start, free.flatten()
+        self.at = torch.cat([each[flat[each]] for each in ties]).unique() if ties else torch.zeros(0, dtype=torch.long)
+        self.sums = torch.stack([torch.isin(self.at, each).double() for each in ties]) if ties else start.new_zeros(0, 0)
+        held = torch.where(free, 0.0, start).flatten()
+        self.owed = -torch.stack([held[each].sum() for each in ties]) if ties else start.new_zeros(0)
+        self.back = torch.linalg.pinv(self.sums)
+        if float((self.sums @ (self.back @ self.owed) - self.owed).abs().max() if ties else 0.0) > 1e-6:
+            raise OptionError("pin: these weights contradict each other, a concept's states and classes sum to 0; pin fewer")
+
+    def __call__(self, w: Tensor) -> Tensor:
+        made = torch.where(self.free, w, self.start)
+        if not len(self.at):
+            return made
+        flat = made.flatten()
+        nearest = flat[self.at] - self.back @ (self.sums @ flat[self.at] - self.owed)
+        return flat.index_copy(0, self.at, nearest).view_as(w)
+
+
 def fitted(
     u: Tensor, rest: Tensor, rows: Batch, task: Task, free: Tensor, start: tuple[Tensor, Tensor], l2: float, *,
-    tied: bool = False,
+    ties: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor, float, float]:  # fmt: skip
     """Weights (Y, K) and bias (Y,) of least objective, those where ``free`` (Y, K) is False as in ``start``; before, after.
 
-    ``tied``: in a column with free and held weights, the free ones sum to what makes the whole column sum to 0.
+    ``ties``: sets of places in the flat (Y, K) array, some free, whose weights sum to 0.
     u (n, K) is what the head is shown, ``rest`` (n, Y) what else is in the logits; all float64. ``IsthmusError`` where the
     slope has not gone.
     """
@@ -135,16 +182,11 @@ def fitted(
     optimizer = torch.optim.LBFGS(
         [w, b], max_iter=2000, history_size=20, tolerance_grad=1e-9, tolerance_change=1e-15, line_search_fn="strong_wolfe"
     )
-    count, mixed = free.sum(0).clamp(min=1), ~free.all(0) & tied
-    owed = -(start[0] * ~free).sum(0)  # what the free weights of a column sum to
-
-    def weights() -> Tensor:
-        lacking = torch.where(mixed, owed - (w * free).sum(0), 0.0)
-        return torch.where(free, w + lacking / count, start[0])
+    tied = _Tied(free, start[0], ties)
 
     def objective() -> Tensor:
         optimizer.zero_grad()
-        each = weights()
+        each = tied(w)
         logits = u @ each.T + b + rest
         value = losses.task(Output(Concepts(u), logits, u), known, task)["task"] + l2 / 2 * (each * free).square().sum()
         value.backward()
@@ -157,4 +199,4 @@ def fitted(
     slope = max(float(part.grad.abs().max()) for part in (w, b) if part.grad is not None)
     if not isfinite(after) or slope > 1e-4:
         raise IsthmusError(f"pin: the fit stopped at a slope of {slope:g}, short of the optimum; raise l2 ({l2:g})")
-    return weights().detach(), b.detach(), before, after
+    return tied(w).detach(), b.detach(), before, after
