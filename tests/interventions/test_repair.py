@@ -208,7 +208,7 @@ def test_scores_of_forgetting_are_those_of_another_library(fitted: tuple[Concept
         assert told[name]["value"] == pytest.approx(roc_auc_score(member, -np.array(loss)), abs=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:forget: no validation row")
+@pytest.mark.filterwarnings("ignore:forget")
 def test_the_encoder_unlearns_where_it_is_asked_to(tmp_path: Path) -> None:
     data = testing.world(("binary",), rows=400)
     model = im.fit("cbm", data, epochs=20, lr=0.01)
