@@ -138,9 +138,9 @@ def test_the_same_seed_gives_the_same_card_and_rows_are_capped() -> None:
     one, two = (audit(model, data, rows=100, sections=["task", "leaks", "impurity"]) for _ in range(2))
     assert one.scores == two.scores and one.data["test_rows"] == 100
     said = one.data["command"]
-    assert said == "isthmus.audit(model, 'plain', sections=['task', 'leaks', 'impurity'], rows=100)"
+    assert said == "isthmus.audit(model, <data plain>, sections=['task', 'leaks', 'impurity'], rows=100)"
     few = audit(model, data, sections=["task"], by=["site"], fail_if=["task<2"], target=0.9, seed=1).data["command"]
-    assert few == ("isthmus.audit(model, 'plain', sections=['task'], fail_if=['task<2'], by=['site'], target=0.9, seed=1)")
+    assert few == ("isthmus.audit(model, <data plain>, sections=['task'], fail_if=['task<2'], by=['site'], target=0.9, seed=1)")
 
 
 def test_nothing_of_the_test_rows_teaches_a_probe() -> None:
@@ -246,7 +246,7 @@ def test_a_comparison_links_to_its_audits(tmp_path: Path) -> None:
     pages = audited(result, data, tmp_path)
     assert [page.name for page in pages] == ["blackbox.html", "cbm-joint.html"] and all(page.is_file() for page in pages)
     made = json.loads((tmp_path / "audits" / "cbm-joint.json").read_text())["command"]
-    assert made == f"{result.data['command']}, then of row cbm joint: isthmus.audit(model, 'plain')"
+    assert made == f"{result.data['command']}, then of row cbm joint: isthmus.audit(model, <data plain>)"
     report = (tmp_path / "report.html").read_text()
     assert 'href="audits/cbm-joint.html"' in report
     result.data["rows"][0]["audit"] = "javascript:alert(1)"
