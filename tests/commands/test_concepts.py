@@ -312,7 +312,7 @@ def test_select_by_images_keeps_a_few_of_each_class_and_counts_words(run: Run, t
     assert 0 < len(found.approved) < len(found), "whose classes were found in images waits again"
     moved = [p for p in found if set(p.owners) != was[p.text]]
     assert {(p.source.kind, p.source.document) for p in moved} == {("vocabulary", data)}
-    assert {p.source.kind for p in found if p not in moved} <= {"file"}  # where they came from, as before
+    assert {p.source.kind for p in found if p not in moved} == {"file"}  # where they came from, as before
     assert f"{len(found) - len(found.approved)} were found for classes that nobody let them in for" in done.stderr
     done = run("concepts", "select", source, "--out", tmp_path / "no.json", "--rule", "group_mi", code=2)
     assert "give --data and --per-class" in done.stderr
