@@ -401,6 +401,28 @@ def test_a_row_that_only_the_map_taught_says_that_it_saw_the_classes_and_peeb_ne
     assert "120 pairs of" in text and "once for all seeds" in text and "which chose its strength, too" in text
 
 
+def test_classes_kept_from_the_map_are_compared_alone_and_zero_shot(tmp_path: Path) -> None:
+    data = captioned(scene(classes=5))
+    how = {"seeds": [0], "budget": 1, "options": {"epochs": 2}, "training": {"epochs": 1}}
+    plain = merged(Phrase(text, approved="me") for text in ("red wings", "long beak", "grey tail"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("isthmus.worded._tower", lambda module, text: Letters())
+        made = compare(data, methods=["zeroshot", "text2concept"], words=plain, unseen=["b", "e"], **how)
+        model = fit("zeroshot", data, words=plain, unseen=["e", "b"])
+        drawn = compare(scene(classes=5), methods=["zeroshot"], words=plain, unseen=0.4, **how).data
+        with pytest.raises(OptionError, match="unseen: expected words, too"):
+            compare(data, methods=["cbm:joint"], unseen=["b", "e"], **how)
+        with pytest.raises(OptionError, match="unseen: expected words, too"):
+            fit("cbm", data, unseen=["b", "e"])
+    assert [row["name"] for row in made.data["rows"]] == ["blackbox", "zeroshot", "text2concept"]
+    assert made.data["data"]["rows"]["test"] == sum(y in (1, 4) for y in data.test.y.tolist())
+    assert made.models["zeroshot"].task.names == model.task.names == ("b", "e")
+    assert len(drawn["words"]["unseen"]) == 2 and drawn["data"]["task"]["names"] == drawn["words"]["unseen"]
+    said = "2 classes kept from the map into the text space and compared alone: b and e"
+    for page in (markdown(made.data), html(made.data), made.table().caption.plain):
+        assert said in " ".join(page.split())
+
+
 def test_rows_that_do_not_read_the_map_are_not_named_after_it() -> None:
     """PEEB compares texts with parts that it learns; what labels made of the map does not reach it, and the report says so."""
     data = scene()

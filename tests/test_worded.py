@@ -17,7 +17,7 @@ from isthmus.errors import DataError, OptionError, UnknownName
 from isthmus.features import Features, build
 from isthmus.features.aligned import Aligned
 from isthmus.space import Concept, ConceptSpace, Task
-from isthmus.worded import MADE, captions_of, vectors, worded
+from isthmus.worded import MADE, captions_of, in_words, vectors, worded
 from tests.language import Shut, identity, scene, sealed
 
 
@@ -241,3 +241,85 @@ def test_labels_of_captions_are_those_of_training_and_validation_rows_alone() ->
     assert found.options["prior"] == {"a": {"red wings": 1}}
     with pytest.raises(DataError, match="expected labels of the captions of these rows, got none"):
         worded(data, Book(WORDS.phrases, Measured({"another": (1.0, 1.0, 1.0, 1.0)}, {})), text=Letters())
+
+
+WORLD = scene(classes=5)
+SEEN, UNSEEN = ["a", "b", "d"], ["c", "e"]
+
+
+def poisoned(data: Splits, classes: Sequence[str]) -> Splits:
+    """Other rows, concept labels and captions for the training and validation rows of these classes."""
+    parts = {}
+    for name in ("train", "validation"):
+        table = getattr(data, name)
+        rows = torch.isin(table.y, torch.tensor([data.task.names.index(each) for each in classes]))
+        said = table.caption and [f"poison{'x' * (i % 5)}" if on else table.caption[i] for i, on in enumerate(rows)]
+        x, c = (torch.where(rows[:, None], other, was) for was, other in ((table.x, 9 - table.x), (table.c, 1 - table.c)))
+        parts[name] = table.replace(x=x, c=c, caption=said)
+    return Splits(**parts, test=data.test, name=data.name)
+
+
+@pytest.mark.parametrize("features", [None, "mlp"])
+@pytest.mark.parametrize("with_captions", [False, True])
+def test_no_row_of_a_class_that_is_kept_apart_reaches_the_map_or_the_features(with_captions: bool, features: Any) -> None:
+    data = captioned(WORLD) if with_captions else WORLD
+    how: dict[str, Any] = {"text": Letters(), "features": features, "training": {"epochs": 2}, "unseen": UNSEEN}
+    book = Book(tuple(Phrase(text, approved="me") for text in ("red wings", "long beak", "grey tail")))
+    clean, other, seen = (worded(each, book, **how) for each in (data, poisoned(data, UNSEEN), poisoned(data, SEEN)))
+    before, same, moved = (each.features.state_dict() for each in (clean, other, seen))
+    assert all(torch.equal(value, same[name]) for name, value in before.items()) and clean.card == other.card
+    assert not torch.equal(before["shared.weight"], moved["shared.weight"]), "rows of the other classes do make it"
+    with_all = worded(data, book, **(how | {"unseen": None})).features.shared.weight
+    assert not torch.equal(before["shared.weight"], with_all)
+    rows = int(torch.isin(data.train.y, torch.tensor([0, 1, 3])).sum())
+    assert clean.card["unseen"] == clean.card["aligned"]["unseen"] == UNSEEN and clean.card["aligned"]["rows"] == rows
+    assert clean.weak is not with_captions and "of the other 3 classes" in clean.card["aligned"]["pairs"]
+
+
+def test_classes_kept_apart_are_the_task_and_rows_that_learn_nothing_else_are_zero_shot() -> None:
+    data = captioned(WORLD)
+    found = worded(data, WORDS, text=Letters(), unseen=["c", "b"])
+    assert found.splits.task.names == ("b", "c") and found.suffixes == ("", "")
+    plain = Book((Phrase("red wings", approved="me"),))
+    assert worded(data, plain, text=Letters()).suffixes == ("", " (classes seen by the map)")
+    assert found.splits.space.names == ("red wings", "round eyes", "grey tail"), "phrases of a alone are out"
+    for name in ("train", "validation", "test"):
+        table, was = getattr(found.splits, name), getattr(data, name)
+        rows = (was.y == 1) | (was.y == 2)
+        assert torch.equal(table.x, was.x[rows]) and torch.equal(table.y, was.y[rows] - 1)
+    torch.testing.assert_close(found.options["class_vectors"], vectors(Letters(), ["b", "c"]))
+    weak = worded(WORLD, WORDS, text=Letters(), unseen=["b", "c"])
+    assert weak.suffixes == (" (weakly supervised)", "")
+    own = worded(WORLD, WORDS, features=identity(WORLD, 6), text=Letters(), unseen=["b", "c"])
+    assert own.card["aligned"] is None and own.splits.task.names == ("b", "c") and not own.card["fitted_here"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "tells"),
+    [
+        ("a Red panda asleep", True), ("two red pandas", True), ("red_panda", True), ("a red-panda", False),
+        ("red pandamonium", False), ("the foxes", True), ("(fox)", True), ("foxtrot", False), ("a firefox", False),
+    ],
+)  # fmt: skip
+def test_a_caption_that_names_a_class_kept_apart_is_no_pair(caption: str, tells: bool) -> None:
+    task = Task.classes(["bear", "wolf", "red_panda", "fox"])
+    said = [f"a bear {i}" if i % 2 else f"a wolf {i}" for i in range(39)] + [caption]
+    y = torch.tensor([1 - i % 2 for i in range(39)] + [0, 2, 3])
+    x = torch.randn(42, 4, generator=torch.Generator().manual_seed(0))
+    table = Table(x, y=y, task=task, caption=[*said, "?", "!"])
+    book = Book((Phrase("long tail", approved="me"),))
+    found = worded(Splits(table, table, table), book, text=Letters(), unseen=["red_panda", "fox"]).card["aligned"]
+    assert found["rows"] == 40 - tells and f"{int(tells)} whose caption names an unseen one left out" in found["pairs"]
+
+
+def test_what_no_class_can_be_kept_apart_from_is_refused() -> None:
+    with pytest.raises(OptionError, match="unseen: expected words, too"):
+        in_words(WORLD, None, ["a", "b"])
+    assert in_words(WORLD, None, None) is None
+    only = Book(tuple(phrase for phrase in WORDS if phrase.owners == ("a",)))
+    with pytest.raises(DataError, match="words: expected phrases of the unseen classes, or of none"):
+        worded(WORLD, only, text=Letters(), unseen=["b", "c"])
+    telling = captioned(WORLD)
+    telling.train.caption = ["an a, a b, a c"] * len(telling.train)
+    with pytest.raises(DataError, match="captions of other classes that name none of these, got none"):
+        worded(telling, WORDS, text=Letters(), unseen=["a", "b"])

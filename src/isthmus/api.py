@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from isthmus.model import ConceptModel, Output
 from isthmus.space import ConceptSpace
 from isthmus.trace import run
 from isthmus.train import encode
-from isthmus.worded import worded
+from isthmus.worded import in_words
 
 
 def methods() -> list[str]:
@@ -46,6 +46,7 @@ def fit(
     progress: Progress | None = None,
     feature_options: dict[str, Any] | None = None,
     words: Book | str | Path | None = None,
+    unseen: Sequence[str] | float | None = None,
     device: str | torch.device | None = None,
     **options: Any,
 ) -> ConceptModel:
@@ -53,7 +54,8 @@ def fit(
 
     ``features``: a builder's name, a module with ``dim``, or None for the default of the rows; weights that came with them
     stay frozen and are encoded once, others learn with the method (before it, where it leaves its features alone).
-    ``words``: concepts in words instead of the data's own (see ``worded``). ``options`` are the method's own. ``checkpoint``:
+    ``words``: concepts in words instead of the data's own, ``unseen``: classes kept from what ties them to rows, which are then
+    the model's (see ``worded``). ``options`` are the method's own. ``checkpoint``:
     a folder from which an interrupted fit goes on bit for bit. ``device``: where it trains and the model stays ('cuda'; the
     CPU by default); it takes rows from any device, and is loaded on the CPU.
     Raises ``OptionError``, ``DataError``, ``UnknownName``.
@@ -65,8 +67,8 @@ def fit(
             f"data: expected Splits or a data set's name, got {type(splits).__name__}; isthmus.data.split cuts a Table"
         )
     chosen, place = registry.get(method), device_of(device, features)
-    if words is not None:
-        told = worded(splits, words, features=features, feature_options=feature_options, seed=seed)
+    told = in_words(splits, words, unseen, features=features, feature_options=feature_options, seed=seed)
+    if told is not None:
         splits, features, feature_options = told.splits, told.features, None
         options = {name: value for name, value in told.options.items() if name in chosen.options} | options
     space, labelled = splits.space, splits.train.c is not None

@@ -30,7 +30,7 @@ from isthmus.provenance import provenance
 from isthmus.registry import Method
 from isthmus.trace import Trace, run, trace
 from isthmus.train import natural
-from isthmus.worded import worded
+from isthmus.worded import in_words
 
 Say = Callable[[str], None]
 UNFINISHED = "unfinished.json"  # in the folder of a comparison until it is finished
@@ -131,6 +131,7 @@ def compare(
     policies: Asked | None = None,
     words: Book | str | Path | None = None,
     text: str | None = None,
+    unseen: Sequence[str] | float | None = None,
     device: str | torch.device | None = None,
     out: str | Path | None = None,
     command: str | None = None,
@@ -141,12 +142,13 @@ def compare(
     ``methods``: names, or 'cbm:sequential' for one variant; the black box is always beside. ``seeds``: at least three for a
     claim. ``budget``: settings each row may try on validation, with the first seed. ``options`` go to every method that has
     them, ``training`` (epochs, lr, batch_size) to encoders trained here. ``policies``: correction policies by name, with the
-    budgets to score or without, or 'all'. ``words``: concepts in words instead of the
-    data's own, on frozen features that share a space with texts (``worded``; ``text`` names another sentence encoder). ``out``:
-    a folder for comparison.json, table.md and report.html; until they are there, unfinished.json has each finished row as it
-    will stand in them. Data of ours brings the features, training and policies that suit it (``Splits.suggest``), where you
-    name none. A row that cannot be fitted is left out with its reason (``left_out``); where that is the black box, or no
-    other row is left, its error is raised. ``device``: where everything is computed ('cuda'; the CPU by default).
+    budgets to score or without, or 'all'. ``words``: concepts in words instead of the data's own, on frozen features that
+    share a space with texts (``worded``; ``text`` names another sentence encoder). ``unseen``: classes, or a share of them,
+    kept from what ties images to those texts and then compared among themselves alone (zero-shot). ``out``: a folder for
+    comparison.json, table.md and report.html; until they are there, unfinished.json has each finished row as it will stand in
+    them. Data of ours brings the features, training and policies that suit it (``Splits.suggest``), where you name none. A row
+    that cannot be fitted is left out with its reason (``left_out``); where that is the black box, or no other row is left, its
+    error is raised. ``device``: where everything is computed ('cuda'; the CPU by default).
     """
     place, start, say = device_of(device, features), time.perf_counter(), say or (lambda text: None)
     with replacing(words is not None):
@@ -157,9 +159,9 @@ def compare(
         features, training = known["features"], {**known.get("training", {}), **(training or {})}
     allowed = {option for method in registry.methods().values() for option in method.options}
     options = {**{k: v for k, v in known.get("options", {}).items() if k in allowed}, **(options or {})}
-    told = None
-    if words is not None:
-        told = worded(splits, words, features=features, feature_options=feature_options, text=text, training=training)
+    how = {"features": features, "feature_options": feature_options, "text": text, "training": training}
+    told = in_words(splits, words, unseen, **how)
+    if told is not None:
         splits, features, feature_options = told.splits, told.features, None
         asked_for = [registry.get(name.split(":")[0]) for name in methods or registry.methods()]
         options = {k: v for k, v in told.options.items() if any(k in m.options for m in asked_for)} | options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from isthmus.concepts.book import Book, fitting, read_words
 from isthmus.data.cache import cached
+from isthmus.data.classes import apart
 from isthmus.data.rows import Images
 from isthmus.data.table import Splits, Table
 from isthmus.encoders import learnable, resolve, train_encoder
@@ -29,7 +31,7 @@ class Worded:
     """``splits`` with the words as concepts and no concept labels, frozen ``features`` with a text space, and ``options``.
 
     ``options`` are what methods may ask for beside: ``class_vectors`` (Y, d), texts of the class names. ``card`` says which
-    words, which text encoder and, where the features were aligned here, with what.
+    words, which text encoder and, where the features were aligned here, with what; ``unseen``: the classes kept from that.
     """
 
     splits: Splits
@@ -46,11 +48,12 @@ class Worded:
     def suffixes(self) -> tuple[str, str]:
         """What stands behind the names of rows that read texts by the map, and of those of them that learn nothing themselves.
 
-        A map that was fitted here saw training rows of the classes that are tested: no such row is zero-shot for them.
+        A map that was fitted here saw training rows of the classes that are tested, and no such row is zero-shot for them,
+        unless these were kept from it.
         """
         if self.weak:
             return " (weakly supervised)", ""
-        return "", " (classes seen by the map)" if self.card["fitted_here"] else ""
+        return "", " (classes seen by the map)" if self.card["fitted_here"] and not self.card["unseen"] else ""
 
 
 def worded(
@@ -61,6 +64,7 @@ def worded(
     feature_options: dict[str, Any] | None = None,
     text: str | Features | None = None,
     training: dict[str, Any] | None = None,
+    unseen: Sequence[str] | float | None = None,
     seed: int = 0,
 ) -> Worded:
     """The data with concepts in words instead of its own, on features that share a space with texts.
@@ -71,22 +75,31 @@ def worded(
     them from its training labels, and what is learnt so is weakly supervised. No validation or test row is used for that.
     A book that was ``told`` of captions brings its labels for training and validation rows, and its prior of the classes.
     Features without weights learn the task first (``training``: epochs, lr, batch_size) and are then frozen for every method.
+    ``unseen``: classes, or a share of them above 0 and below 1 (drawn by ``seed``), of which no row reaches the map or such
+    features, nor a caption of the table that names one; the data returned are theirs alone, so that methods that learn nothing
+    but the map are zero-shot. Phrases of the other classes are left out.
     Raises ``DataError`` for words that do not fit, ``UnknownName`` for a misspelt class; classes without a phrase are named in
     a warning.
     """
     book = words if isinstance(words, Book) else read_words(words)
     if not len(book):
         raise DataError("words: expected at least one phrase, got an empty list")
+    place, ties, kept = "words" if isinstance(words, Book) else str(words), data, tuple[str, ...]()
+    if unseen is not None:
+        ties, data = apart(data, unseen, seed=seed)
+        kept, book = data.task.names, book.without(ties.task.names)
+        if not len(book):
+            raise DataError(f"{place}: expected phrases of the unseen classes, or of none, got those of other classes alone")
     if data.task.kind != "value":
-        fitting(book, data.task.names, "words" if isinstance(words, Book) else str(words))
-    module = resolve(features or _frozen(data), data, seed=seed, **(feature_options or {}))
+        fitting(book, data.task.names, place)
+    module = resolve(features or _frozen(data), ties, seed=seed, **(feature_options or {}))
     if learnable(module):
-        train_encoder(module, data, "task", seed=seed, **(training or {}))
+        train_encoder(module, ties, "task", seed=seed, **(training or {}))
     module = module.eval().requires_grad_(False)
     encoder = text if isinstance(text, Features) else _tower(module, text)
     embed = lambda texts: vectors(encoder, texts)  # noqa: E731
     if _own_tower(module) is None and not hasattr(module, "shared"):
-        module, captions = _aligned(module, data, embed, seed)
+        module, captions = _aligned(module, ties, kept, embed, seed)
     else:
         captions = {}
     space = book.space(embed(book.texts))
@@ -98,12 +111,22 @@ def worded(
         "source": sorted({f"{phrase.source.kind} {phrase.source.name}".strip() for phrase in book}),
         "text_encoder": "" if encoder.recipe is None else encoder.recipe.name,
         "fitted_here": bool(captions),
+        "unseen": list(kept),
         "aligned": captions or getattr(module, "card", None) or None,
     }
     options: dict[str, Any] = {"class_vectors": embed(class_texts(data.task))}
     if book.measured is not None and book.measured.prior:
         options["prior"] = {y: row for y, row in book.measured.prior.items() if y in data.task.names}
     return Worded(splits, module, options, card)
+
+
+def in_words(data: Splits, words: Book | str | Path | None, unseen: Sequence[str] | float | None, **how: Any) -> Worded | None:
+    """``worded``, or None where the data's own concepts stay."""
+    if words is not None:
+        return worded(data, words, unseen=unseen, **how)
+    if unseen is not None:
+        raise OptionError("unseen: expected words, too: it keeps classes from the map that ties rows to texts; add them")
+    return None
 
 
 def vectors(encoder: Features, texts: Sequence[str]) -> Tensor:
@@ -144,14 +167,26 @@ def captions_of(table: Table) -> list[str]:
     return [", ".join([name, *more]) for name, more in zip(whose, told, strict=True)]
 
 
-def _aligned(module: Features, data: Splits, embed: Any, seed: int) -> tuple[Aligned, dict[str, Any]]:
-    train = data.train
-    weak = train.caption is None
-    captions = sentences(train)
+def _aligned(module: Features, data: Splits, unseen: Sequence[str], embed: Any, seed: int) -> tuple[Aligned, dict[str, Any]]:
+    train, weak = data.train, data.train.caption is None
     pairs = MADE if weak else str(data.suggest.get("captions", "captions of the training rows"))
-    z = cached(module, train.x) if getattr(module, "pretrained", False) else encode(module, train)
-    made = align(module, z, captions, embed, pairs=pairs, weak=weak, seed=seed)
+    z, captions = cached(module, train.x) if getattr(module, "pretrained", False) else encode(module, train), sentences(train)
+    if unseen:
+        pairs += f"; of the other {data.task.width} classes"
+    if unseen and not weak:  # such a row may show what it names
+        mute = [row for row, caption in enumerate(captions) if not _names(caption, unseen)]
+        if not mute:
+            raise DataError("unseen: expected captions of other classes that name none of these, got none; leave fewer out")
+        z, captions = z[mute], [captions[row] for row in mute]
+        pairs += f", {len(train) - len(mute)} whose caption names an unseen one left out"
+    made = align(module, z, captions, embed, pairs=pairs, weak=weak, unseen=unseen, seed=seed)
     return made, made.card
+
+
+def _names(caption: str, classes: Sequence[str]) -> bool:
+    """Does the sentence hold one of the class names as whole words, or in a plural with s or es?"""
+    every = "|".join(re.escape(name.replace("_", " ")) for name in classes)
+    return re.search(rf"(?<!\w)(?:{every})(?:e?s)?(?!\w)", caption.replace("_", " "), re.IGNORECASE) is not None
 
 
 def _with(table: Table, space: ConceptSpace, book: Book, name: str) -> Table:

@@ -165,3 +165,12 @@ def test_parts_that_differ_by_one_entry_are_said_to_be_plain_phrases(tmp_path: P
     path.write_text(json.dumps({"cat": ["tail: long", "nose: pink"], "dog": ["tail: short", "nose: wet", "ears: big"]}))
     with pytest.warns(UserWarning, match="5 of 5 phrases read 'part: phrase'"):
         assert [p.part for p in read_words(path)] == [None] * 5
+
+
+def test_without_classes_their_phrases_and_prior_are_out_and_shared_phrases_stay() -> None:
+    phrases = [Phrase("long tail", ("cat", "dog"), approved="me"), Phrase("fur", approved="me"), Phrase("bark", ("dog",))]
+    said = Measured({"a cat": (1.0, None, 0.0)}, {"cat": {"long tail": 1}, "dog": {"long tail": 1, "bark": 1}})
+    left = Book(tuple(phrases), said).without(["dog", "owl"])
+    assert [(p.text, p.owners, p.approved) for p in left] == [("long tail", ("cat",), "me"), ("fur", (), "me")]
+    assert left.measured == Measured({"a cat": (1.0, None)}, {"cat": {"long tail": 1}})
+    assert Book(tuple(phrases)).without([]) == Book(tuple(phrases))

@@ -304,3 +304,25 @@ def test_the_command_line_reads_scores_and_edits_what_it_fitted_on_words(tmp_pat
     (entry,) = json.loads(alone(*command, "edit", edited, "history", "--json"))["edits"]
     assert "encoder" not in entry["what"], "it is the encoder of the fit, and known as such"
     assert json.loads(alone("-c", "import sys, isthmus as im; print(len(im.load(sys.argv[1]).space))", edited)) > 90
+
+
+def test_a_run_on_classes_kept_apart_is_scored_on_these_alone(tmp_path: Path, isthmus_data: Any) -> None:
+    """The run notes its classes; whatever reads its data again sees no other row, and the report of a comparison says so."""
+    isthmus_data("features/cifar10_8k_mnv2.npz")
+    pytest.importorskip("tokenizers")
+    words = Path(__file__).parents[2] / "claims" / "words" / "photos.txt"
+    run, data = str(tmp_path / "run"), "cifar10_8k:inputs=mobilenetv2"
+    command = ("-W", "default", "-m", "isthmus.cli")
+    kept = [each for name in ("frog", "ship", "truck") for each in ("--unseen", name)]
+    alone(*command, "fit", "zeroshot", data, "--concepts", str(words), *kept, "--out", run)
+    said = json.loads(alone(*command, "evaluate", run, "--json"))
+    assert said["data"]["rows"]["test"] == 600 and said["scores"]["accuracy"]["value"] > 0.5, "chance: .333"
+    again = json.loads(alone(*command, "evaluate", run, data, "--json"))
+    assert again["scores"]["accuracy"] == said["scores"]["accuracy"]
+    out = str(tmp_path / "out")
+    how = ("--method", "zeroshot", "--seeds", "1", "--budget", "1", "--audit", "--out", out, "--json")
+    made = json.loads(alone(*command, "compare", data, "--concepts", str(words), *kept, *how))
+    assert made["words"]["unseen"] == ["frog", "ship", "truck"] and made["words"]["aligned"]["rows"] < 5100
+    assert made["rows"][1]["name"] == "zeroshot" and made["rows"][1]["audit"]
+    with pytest.raises(AssertionError, match="unseen: expected two classes or more on either side"):
+        alone(*command, "fit", "zeroshot", data, "--concepts", str(words), "--unseen", "frog", "--out", run + "2")

@@ -48,5 +48,14 @@ Device = Annotated[
     str | None,
     typer.Option("--device", metavar="NAME", help="Where to compute: cpu (default), cuda, cuda:1; isthmus doctor lists them."),
 ]
+Unseen = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unseen",
+        metavar="CLASS|SHARE",
+        help="With words: a class whose rows do not reach the map into the text space; repeatable, or a share of the classes "
+        "as in .5. Only these are then told from one another: zero-shot.",
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Report progress in lines where stderr is no terminal.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder written by isthmus fit.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,8 +59,13 @@ class Run:
         return self._followed(found)
 
     def _followed(self, found: Loaded) -> Loaded:
+        """The data under the model's names of concepts, and, where it was fitted on some of the classes, of these alone."""
+        from isthmus.data.classes import only_classes
         from isthmus.interventions.edit import follow
 
+        classes, task = self.extra.get("classes"), found.splits.task
+        if classes and task.kind == "classes" and set(classes) < set(task.names):
+            found = replace(found, splits=only_classes(found.splits, classes))
         for part in ("train", "validation", "test"):
             setattr(found.splits, part, follow(self.model, getattr(found.splits, part)))
         return found

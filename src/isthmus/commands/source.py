@@ -64,6 +64,16 @@ def word_file(concepts: str | None) -> tuple[Path | None, str | None]:
     return Path(concepts), None
 
 
+def unseen_classes(texts: list[str] | None) -> list[str] | float | None:
+    """--unseen as names of classes, or, given once as a number, as a share of them."""
+    if not texts:
+        return None
+    try:
+        return float(texts[0]) if len(texts) == 1 else texts
+    except ValueError:
+        return texts
+
+
 def pinned(text: str, *, label: str | None, concepts: str | None, table: Path | None) -> dict[str, str | None]:
     """The same data argument with files by their whole path, as a saved model keeps it to find its data again."""
     name = text if _is_place(text) else named(text)[0]

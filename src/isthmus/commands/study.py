@@ -11,7 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from isthmus.commands.console import command_line, complain, console, emit, one_line, say
-from isthmus.commands.options import ConceptColumns, DataName, Device, FeatureName, Json, Label, Plugins, TableFile, Verbose
+from isthmus.commands.options import (
+    ConceptColumns,
+    DataName,
+    Device,
+    FeatureName,
+    Json,
+    Label,
+    Plugins,
+    TableFile,
+    Unseen,
+    Verbose,
+)
 from isthmus.commands.values import hints_of, loosened, pairs, typed
 from isthmus.errors import DataError, IntegrityError, OptionError, unknown
 
@@ -83,6 +94,7 @@ def compare(
     ] = False,
     label: Label = None,
     concepts: ConceptColumns = None,
+    unseen: Unseen = None,
     table_file: TableFile = None,
     device: Device = None,
     plugin: Plugins = None,
@@ -92,9 +104,10 @@ def compare(
     """Every method that the data allows, on the same features and with the same tuning, the black box beside them."""
     from isthmus import plugins, registry
     from isthmus.commands.places import writable
-    from isthmus.commands.source import read, word_file
+    from isthmus.commands.source import read, unseen_classes, word_file
     from isthmus.commands.train import feature_choice
     from isthmus.compare import compare as run
+    from isthmus.data.classes import only_classes
     from isthmus.encoders import TRAINING, train_encoder
     from isthmus.progress import Bar
 
@@ -129,6 +142,7 @@ def compare(
                 training=training,
                 policies=policies or None,
                 words=words,
+                unseen=unseen_classes(unseen),
                 device=device,
                 out=place,
                 command=command_line(),
@@ -137,7 +151,8 @@ def compare(
             if audit and place is not None:
                 from isthmus.pages import audited
 
-                audited(result, splits, place, say=bar.say)
+                kept = (result.data["words"] or {}).get("unseen")
+                audited(result, only_classes(splits, kept) if kept else splits, place, say=bar.say)
         results.append(result.data)
         if not as_json:
             _tell(result, place)

@@ -11,7 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from isthmus.commands.console import command_line, complain, emit, number, say
-from isthmus.commands.options import ConceptColumns, DataName, Device, FeatureName, Json, Label, Plugins, TableFile, Verbose
+from isthmus.commands.options import (
+    ConceptColumns,
+    DataName,
+    Device,
+    FeatureName,
+    Json,
+    Label,
+    Plugins,
+    TableFile,
+    Unseen,
+    Verbose,
+)
 from isthmus.commands.places import forget, free, kept, ready
 from isthmus.commands.values import named, pairs, typed
 from isthmus.errors import OptionError, unknown
@@ -27,6 +38,7 @@ def fit(
     seed: Annotated[int, typer.Option("--seed", help="Seed of weights, batches and whatever else is drawn.")] = 0,
     label: Label = None,
     concepts: ConceptColumns = None,
+    unseen: Unseen = None,
     table: TableFile = None,
     settings: Annotated[
         list[str] | None,
@@ -57,7 +69,7 @@ def fit(
     """Fit a method on data and save the model. [bold]isthmus fit METHOD --help[/] shows that method's own options."""
     from isthmus import plugins, registry
     from isthmus.api import fit as run
-    from isthmus.commands.source import pinned, read, word_file
+    from isthmus.commands.source import pinned, read, unseen_classes, word_file
     from isthmus.data.encode import identity
     from isthmus.hub import save
     from isthmus.progress import Bar
@@ -86,6 +98,7 @@ def fit(
             checkpoint=place,
             progress=bar,
             words=words,
+            unseen=unseen_classes(unseen),
             device=device,
             **options,
         )
@@ -94,6 +107,7 @@ def fit(
         "data": source | {"train": identity(splits.train, files=False)},
         "inputs": loaded.inputs,
         "words": None if words is None else str(words.resolve()),
+        "classes": list(model.task.names) if unseen else None,
         "command": command_line(),
     }
     save(model, out, extra=extra)

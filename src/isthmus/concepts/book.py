@@ -133,6 +133,16 @@ class Book:
             said = Measured(labels, prior)
         return Book(tuple(self.phrases[i] for i in at), said)
 
+    def without(self, classes: Iterable[str]) -> Book:
+        """Phrases and prior of other classes, and of none: what was written for these alone is out."""
+        out = set(classes)
+        kept = self.keep(i for i, phrase in enumerate(self.phrases) if not phrase.owners or set(phrase.owners) - out)
+        rows = (replace(p, owners=tuple(owner for owner in p.owners if owner not in out)) for p in kept)
+        said = kept.measured and replace(
+            kept.measured, prior={name: row for name, row in kept.measured.prior.items() if name not in out}
+        )
+        return Book(tuple(rows), said)
+
     def joined(self, other: Book) -> Book:
         """Both books; a phrase that stands in both is written once, for the classes of either.
 

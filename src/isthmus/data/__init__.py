@@ -5,6 +5,7 @@ from types import ModuleType
 
 from isthmus.data import registry
 from isthmus.data.arrays import from_arrays
+from isthmus.data.classes import only_classes
 from isthmus.data.cooccurrence import audit
 from isthmus.data.folders import file, folder
 from isthmus.data.frames import from_frame
@@ -28,6 +29,7 @@ __all__ = [
     "from_arrays",
     "from_frame",
     "load",
+    "only_classes",
     "split",
     "split_by",
     "substitutes",

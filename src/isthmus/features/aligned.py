@@ -220,6 +220,7 @@ def align(
     *,
     pairs: str,
     weak: bool = False,
+    unseen: Sequence[str] = (),
     share: float = 0.2,
     seed: int = 0,
     strengths: Sequence[float] = STRENGTHS,
@@ -229,7 +230,7 @@ def align(
 
     Whole captions are held out (a ``share`` of them), so that quality is that on words never seen; of fewer than twenty
     captions a share of the rows. ``pairs`` says in words where the captions came from and ``weak`` that labels made
-    them; both stand on the card, with R², retrieval and its chance level.
+    them, ``unseen`` which classes have no row among them; all stand on the card, with R², retrieval and its chance level.
     """
     if len(captions) != len(z):
         raise DataError(f"align: expected {len(z)} captions, one for each row, got {len(captions)}")
@@ -247,6 +248,7 @@ def align(
     card = {
         "pairs": pairs,
         "weak": weak,
+        "unseen": list(unseen),
         "rows": len(z),
         "captions": len(different),
         "held_out": "captions" if len(different) >= MANY else "rows",

@@ -149,6 +149,7 @@ def _words(data: Context) -> str:
     if not words:
         return ""
     told = [f"{words.get('words')} from {listed(texts(words.get('source')), 6)}, read by {words.get('text_encoder')}"]
+    told += [said] if (said := unseen(data)) else []
     aligned = record(words.get("aligned"))
     if aligned:
         kind = "weakly supervised: " if aligned.get("weak") else ""
@@ -161,6 +162,16 @@ def _words(data: Context) -> str:
         if untied := texts(words.get("untied")):
             told.append(f"{listed(untied, 6)}: texts compared with features of its own, not through that map")
     return "; ".join(told)
+
+
+def unseen(data: Context) -> str:
+    """Which classes were kept from what ties rows to texts, and are the only ones compared; '' where that is not so."""
+    words = record(data.get("words"))
+    kept = texts(words.get("unseen"))
+    if not kept:
+        return ""
+    tied = "kept from the map into the text space" if words.get("fitted_here") else "chosen (no map was fitted here)"
+    return f"{count(len(kept), 'class', 'classes')} {tied} and compared alone: {listed(kept, 12)}"
 
 
 def _target(page: Page) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus.report.clean import record
 from isthmus.report.columns import Column, columns, score, seal
+from isthmus.report.made import unseen
 from isthmus.report.numbers import MINUS, number
 from isthmus.report.page import Page, Row, read
 from isthmus.report.sections import nearest, policies, published
@@ -167,7 +168,7 @@ def _several(page: Page) -> Table:
 
 
 def _captions(page: Page, shown: list[Column], encoders: list[str]) -> list[str]:
-    return [_terms(shown), _beside(page), _encoders(encoders), _capital(reveals(page))]
+    return [_terms(shown), _beside(page), _encoders(encoders), _capital(reveals(page)), unseen(page.data)]
 
 
 def _shown(page: Page) -> list[Column]:
