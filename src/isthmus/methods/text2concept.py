@@ -118,8 +118,8 @@ def describe(features: Any, space: ConceptSpace, task: Task, *, scale: Rate = 10
         tasks=("classes",),
         notes="The texts of the class names are its concepts, one for each class; nothing is learnt here. On aligned features "
         "it is the zero-shot classifier of Text-to-concept, but where the map was fitted on training rows of the same classes "
-        "(compare does) it has seen them, and the row's name says so; ``unseen`` (--unseen) keeps classes from the map. Names are embedded as they are, not averaged over the "
-        "paper's 80 templates.",
+        "(compare does) it has seen them, and the row's name says so; unseen (--unseen) keeps classes from the map. Names are "
+        "embedded as they are, not averaged over the paper's 80 templates.",
     )
 )
 def zeroshot(
