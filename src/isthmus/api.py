@@ -54,10 +54,10 @@ def fit(
 
     ``features``: a builder's name, a module with ``dim``, or None for the default of the rows; weights that came with them
     stay frozen and are encoded once, others learn with the method (before it, where it leaves its features alone).
-    ``words``: concepts in words instead of the data's own, ``unseen``: classes kept from what ties them to rows, which are then
-    the model's (see ``worded``). ``options`` are the method's own. ``checkpoint``:
-    a folder from which an interrupted fit goes on bit for bit. ``device``: where it trains and the model stays ('cuda'; the
-    CPU by default); it takes rows from any device, and is loaded on the CPU.
+    ``words``: concepts in words instead of the data's own; ``unseen``: classes kept from what ties them to rows, which are then
+    the model's (see ``worded``). ``options`` are the method's own. ``checkpoint``: a folder from which an interrupted fit goes
+    on bit for bit. ``device``: where it trains and the model stays ('cuda'; the CPU by default); it takes rows from any device,
+    and is loaded on the CPU.
     Raises ``OptionError``, ``DataError``, ``UnknownName``.
     """
     with replacing(words is not None):

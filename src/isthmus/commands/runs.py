@@ -61,11 +61,13 @@ class Run:
     def _followed(self, found: Loaded) -> Loaded:
         """The data under the model's names of concepts, and, where it was fitted on some of the classes, of these alone."""
         from isthmus.data.classes import only_classes
+        from isthmus.data.table import replacing
         from isthmus.interventions.edit import follow
 
         classes, task = self.extra.get("classes"), found.splits.task
         if classes and task.kind == "classes" and set(classes) < set(task.names):
-            found = replace(found, splits=only_classes(found.splits, classes))
+            with replacing(True):  # such a run has words in the concepts' place
+                found = replace(found, splits=only_classes(found.splits, classes))
         for part in ("train", "validation", "test"):
             setattr(found.splits, part, follow(self.model, getattr(found.splits, part)))
         return found

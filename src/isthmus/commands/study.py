@@ -108,6 +108,7 @@ def compare(
     from isthmus.commands.train import feature_choice
     from isthmus.compare import compare as run
     from isthmus.data.classes import only_classes
+    from isthmus.data.table import replacing
     from isthmus.encoders import TRAINING, train_encoder
     from isthmus.progress import Bar
 
@@ -151,8 +152,10 @@ def compare(
             if audit and place is not None:
                 from isthmus.pages import audited
 
-                kept = (result.data["words"] or {}).get("unseen")
-                audited(result, only_classes(splits, kept) if kept else splits, place, say=bar.say)
+                if unseen:
+                    with replacing(True):
+                        splits = only_classes(splits, result.data["words"]["unseen"])
+                audited(result, splits, place, say=bar.say)
         results.append(result.data)
         if not as_json:
             _tell(result, place)
