@@ -13,7 +13,7 @@ import isthmus as im
 from isthmus.audit import audit
 from isthmus.audit.holds import _apart
 from isthmus.audit.section import Line
-from isthmus.audit.strip import _leaking
+from isthmus.audit.strip import _impure, _leaking
 from tests.audit.test_audit import plain
 
 
@@ -116,6 +116,38 @@ def test_values_of_a_concept_of_states_are_one_code_and_share_a_niche() -> None:
     assert lines["dci_i"].low == lines["dci_i"].high == 1 and lines["dci_i"].control < 1
     nis = next(each for each in strip.impurity(subject).lines if each.key == "nis")
     assert nis.value is not None and nis.value < 0.6
+
+
+def test_impure_is_what_clean_values_are_not() -> None:
+    told = _impure([line("ois", 0.26, 0.25, 0.17), line("nis", 0.59, 0.585, 0.66)])
+    assert told.startswith("Columns tell of other") and "together are not shown to tell more" in told
+    assert "clean 0.660" in told
+    told = _impure([line("ois", 0.18, 0.17, 0.17), line("nis", 0.62, 0.61, 0.58)])
+    assert "Columns are not shown to tell" in told and "outside a niche together tell more of its concept" in told
+    assert "nis is not defined" in _impure([line("ois", 0.1), replace(line("nis", 0.1), value=None)])
+
+
+def test_the_control_of_nis_silences_what_the_model_silences() -> None:
+    """Correlated labels and leaks: predictors fitted anew on clean values would make the control the greater (.71)."""
+    data, draw = stated(2000), np.random.default_rng(0)
+    from isthmus.audit import strip
+    from isthmus.audit.subject import Subject
+
+    subject = Subject(im.fit("cbm", data, epochs=2), data)
+    test, state = subject.part("test"), draw.integers(0, 4, 2000)
+    dark = ((state >= 2) ^ (draw.random(2000) < 0.1)).astype(float)
+    c = np.c_[np.eye(4)[state], dark]
+    honest = c + 0.5 * draw.normal(size=c.shape)
+    leaking = c + 0.5 * np.c_[np.outer(dark, [1, -1, 1, -1]), state % 2]
+    leaking += 0.3 * draw.normal(size=(2000, 1)) + 0.4 * draw.normal(size=c.shape)
+    subject.made["test"] = replace(test, c=c, values=leaking)
+    section = strip.impurity(subject)
+    nis = next(each for each in section.lines if each.key == "nis")
+    assert nis.low is not None and nis.control is not None and nis.low > nis.control + 0.02
+    assert "together tell more of its concept" in section.meaning
+    subject.made["test"] = replace(test, c=c, values=honest)
+    nis = next(each for each in strip.impurity(subject).lines if each.key == "nis")
+    assert nis.value == pytest.approx(nis.control, abs=0.03)
 
 
 def test_n_of_icl_is_the_rows_that_are_used() -> None:

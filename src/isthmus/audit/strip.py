@@ -129,23 +129,42 @@ def impurity(subject: Subject) -> Section:
     clean = unleaked(test.c if test.c is not None else c, test.values, subject.kinds, seed=subject.seed)[:, columns]
     at, lines = {int(k): i for i, k in enumerate(columns)}, list[Line]()
     blocks = [[at[k] for k in block] for block in subject.kinds.blocks]
-    for key, metric, more in (("ois", metrics.ois, {}), ("nis", metrics.nis, {"blocks": blocks})):
-        form, floor = metric.weighted(c, values, **more), metric(c, clean, **more)
-        lines.append(measure.line(key, metric, form, control=floor, control_name=DEALT, n=known_rows(c)))
+    niche = {"blocks": blocks, "groups": measure.groups}
+    for key, metric, floor, name, more in (
+        ("ois", metrics.ois, metrics.ois(c, clean), DEALT, {}),
+        ("nis", metrics.nis, metrics.nis(c, values, asked=clean, **niche), f"the same predictors and niches, {DEALT}", niche),
+    ):
+        form = metric.weighted(c, values, **more)
+        lines.append(measure.line(key, metric, form, control=floor, control_name=name, n=known_rows(c)))
     right, known = decided(test.c if test.c is not None else c, test.values, subject.kinds)
     wrong = mispredicted(right, known)
     rows = [[m, number(float(share))] for m, share in enumerate(wrong) if m and (share > 0 or m < 4)][:12]
-    ois, base = lines[0].value or 0.0, lines[0].control or 0.0
-    above = ois > base + 0.02 and (lines[0].low or 0.0) > base
-    told = f"columns {'tell' if above else 'are not shown to tell'} of other concepts what their labels do not"
+    worst = f"{wrong[1] if len(wrong) > 1 else 0:.0%} of rows have at least one concept wrong."
     return Section(
         "impurity", "Impurity", "Does each column know its own concept alone?",
-        "OIS: columns one by one; NIS: those outside a niche together, fitted on half of these rows, the states of one concept "
-        "inside or outside together; it counts what correlated labels tell, too, so its control is no floor; MPO: m wrong.",
-        tuple(lines), f"{told.capitalize()} (OIS {ois:.3f}, clean {base:.3f}); {wrong[1] if len(wrong) > 1 else 0:.0%} of rows "
-        "have at least one concept wrong.",
+        "OIS: columns one by one. NIS: predictors of all columns, fitted on half the rows (groups whole), less a niche, the "
+        "states of one concept together. Its control asks them on values that hold their own label alone: what correlated "
+        "labels tell counts in both, and below it columns share their errors. MPO: m wrong.",
+        tuple(lines), f"{_impure(lines)}; {worst}",
         tables=({"title": "MPO", "columns": ["at least so many concepts wrong", "share of rows"], "rows": rows},),
     )  # fmt: skip
+
+
+def _impure(lines: list[Line]) -> str:
+    """What OIS and NIS say, each beside values that hold their own label alone."""
+    told: list[str] = []
+    for line, margin, columns, what in zip(
+        lines, (0.02, 0.01), ("Columns", "columns outside a niche together"),
+        ("of other concepts what their labels do not", "more of its concept than their labels do"), strict=True,
+    ):  # fmt: skip
+        if line.value is None:
+            told.append(f"{line.title} is not defined on these rows")
+            continue
+        floor = line.control or 0.0
+        above = line.value > floor + margin and (line.low or 0.0) > floor
+        say = "tell" if above else "are not shown to tell"
+        told.append(f"{columns} {say} {what} ({line.title} {line.value:.3f}, clean {floor:.3f})")
+    return "; ".join(told)
 
 
 def alignment(subject: Subject) -> Section:
