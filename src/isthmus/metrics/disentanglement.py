@@ -62,7 +62,9 @@ def mig(information: Array, whole: Array) -> float:
 def modularity(information: Array) -> float:
     """0..1, up: 1 - mean over codes of the squared information that lies outside the code's one best factor.
 
-    ``information`` (I, J); a code that tells nothing of any factor is left out; with one factor every code is modular.
+    ``information`` (I, J); a code that tells nothing of any factor is left out; with one factor every code is modular. It
+    is about .9 of noise, whose estimates are seldom 0 and one of which chance makes the largest, and correlated factors lower
+    it: read it beside that of codes which hold their own factor alone, and beside how much codes tell at all.
     """
     best = information.max(1)
     used = best > 0
@@ -139,13 +141,17 @@ def importances(codes: Codes, factors: Array, at: Array, *, seed: int = 0) -> tu
     each = _blocks(codes, factors)
     fit, columns = np.setdiff1d(np.arange(len(factors)), at), np.concatenate(each, 1)
     starts = np.cumsum([0, *(code.shape[1] for code in each[:-1])])
+    # trees break ties by place: columns stand in the order of their numbers, so that the order of codes never matters
+    order = np.lexsort(columns[fit][::-1]) if len(fit) else np.arange(columns.shape[1])
+    columns, back = columns[:, order], np.argsort(order)
     found, right = np.zeros((len(each), factors.shape[1])), np.full((len(at), factors.shape[1]), np.nan)
     for j, factor in enumerate(factors.T):
         told, asked = fit[~np.isnan(factor[fit])], ~np.isnan(factor[at])
         if not asked.any() or len(np.unique(factor[told])) < 2:
             continue
         trees = GradientBoostingClassifier(n_estimators=50, max_depth=3, random_state=seed).fit(columns[told], factor[told])
-        found[:, j] = np.add.reduceat(np.maximum(np.nan_to_num(trees.feature_importances_), 0), starts)  # a hair below 0
+        matter = np.maximum(np.nan_to_num(trees.feature_importances_), 0)[back]  # a hair below 0
+        found[:, j] = np.add.reduceat(matter, starts)
         right[asked, j] = trees.predict(columns[at[asked]]) == factor[at[asked]]
     return found, right
 

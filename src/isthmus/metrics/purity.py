@@ -78,7 +78,7 @@ def _areas(placed: _Placed, weights: Array) -> Array:
     return np.where(empty, np.nan, up + down - plain)
 
 
-def halves(n: int, seed: int = 0, groups: Sequence[str] | None = None) -> tuple[Array, Array]:
+def halves(n: int, seed: int | Sequence[int] = 0, groups: Sequence[str] | None = None) -> tuple[Array, Array]:
     """Row numbers of the two halves: probes are fitted on the first and measured on the second.
 
     Whole ``groups`` (n names, patients) go to one of them, cut as near the middle as they allow; one group alone cannot be
