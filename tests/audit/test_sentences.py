@@ -217,6 +217,25 @@ def test_patients_are_on_one_side_of_a_cut(many: int) -> None:
         assert lines["dci_i"].value is not None and lines["dci_i"].value < 0.8
 
 
+def test_the_concepts_that_leak_most_are_named() -> None:
+    """The second of three columns says of the class what its label does not."""
+    from isthmus import metrics
+    from isthmus.audit import strip
+    from isthmus.metrics.leakage import task_leakage
+
+    subject, draw = alone(800, 3, 0.0, 0.0), np.random.default_rng(0)
+    test = subject.part("test")
+    assert test.c is not None
+    assert strip.leaks(subject).tables == ()
+    values = test.c + np.outer(test.y, [0, 0.6, 0]) + 0.1 * draw.normal(size=test.c.shape)
+    subject.made["test"] = replace(test, values=values)
+    (table,) = strip.leaks(subject).tables
+    ((name, known, value, low, high, clean),) = table["rows"]
+    assert name == "c1" and known == 800 and clean < 0.02 < low <= value <= high
+    form = metrics.ctl.weighted(test.y, test.c, values, subject.kinds)
+    assert value == pytest.approx(task_leakage(form)[1], abs=1e-6)
+
+
 def test_n_of_icl_is_the_rows_that_are_used() -> None:
     data = plain()
     c = data.test.c.clone()

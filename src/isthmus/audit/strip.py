@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from isthmus.audit.section import Line, NotHere, Section, number
 from isthmus.audit.subject import Subject
 from isthmus.metrics import disentanglement as d
 from isthmus.metrics.concept import Kinds, decided, hard
-from isthmus.metrics.core import Array, Sums, interval, resamples
-from isthmus.metrics.leakage import NEIGHBOURS, rows_of_pairs, unleaked
+from isthmus.metrics.core import Array, Sums, Weighted, interval, resamples
+from isthmus.metrics.leakage import NEIGHBOURS, rows_of_pairs, task_leakage, unleaked
 from isthmus.metrics.purity import halves, mispredicted
 
 SLOWEST = 30  # concepts for which boosted trees are fitted without ``full``
 REFITTED = 5  # half-samples of DCI, each of which fits its trees anew
+SHOWN, LEAST = 8, 0.005  # concepts of the table of leaks, and by how much they must pass clean values
 UNMOVED = 0.01  # share of answers below which nothing to speak of changes
 DEALT = "the same values dealt anew among rows with the same label"
 
@@ -35,7 +37,7 @@ def leaks(subject: Subject) -> Section:
             control_name="answers that change when nothing is held",
         )
     ]  # fmt: skip
-    why = ""
+    why, tables = "", list[dict[str, Any]]()
     if test.c is None or np.isnan(test.c).all():
         why = "Leakage needs labels for these concepts, and the data have none."
     else:
@@ -47,14 +49,33 @@ def leaks(subject: Subject) -> Section:
             floor = float(control.under(np.ones((1, measure.n)))[0])
             n = known_rows(test.c)
             lines.append(measure.line("ctl", metrics.ctl, form, control=floor, control_name=DEALT, k=NEIGHBOURS, n=n))
+            tables = _most(subject, test.c, form, control)
         lines += _between(subject, test.c, test.values, clean)
     return Section(
         "leaks", "Bypass and leakage", "Does the answer come from the concepts, and do they say only what their names say?",
         "Bypass: what goes around the strip. CTL, ICL: what hides inside its values of the task and of other concepts. ICL "
         "divides values that are measured by psi(n) - psi(k), labels by their entropies: where labels are correlated the first "
         "can hide what values share. Of decided concepts both divisors are entropies: read the two together.",
-        tuple(lines), f"{_leaking(lines, subject.worth)} {why}".strip(),
+        tuple(lines), f"{_leaking(lines, subject.worth)} {why}".strip(), tables=tuple(tables),
     )  # fmt: skip
+
+
+def _most(subject: Subject, c: Array, form: Weighted, control: Weighted) -> list[dict[str, Any]]:
+    """The concepts whose values say most of the task beyond their labels, if any does beyond clean ones."""
+    kinds, measure, space = subject.kinds, subject.measure, subject.model.space
+    first = [*kinds.binary, *(block[0] for block in kinds.blocks), *(k for k, _ in kinds.continuous)]
+    name = {part.start: concept.name for concept, part in zip(space.concepts, space.slices, strict=True)}
+    value, clean = task_leakage(form), task_leakage(control)
+    with np.errstate(all="ignore"):
+        drawn = task_leakage(form, resamples(measure.n, metrics.ctl.replicates, groups=measure.groups))
+    rows: list[list[Any]] = []
+    for m in np.argsort(-np.nan_to_num(value), kind="stable")[:SHOWN]:
+        low, high = interval(drawn[:, m])
+        if value[m] > clean[m] + LEAST and low > clean[m]:
+            known = int((~np.isnan(c[:, first[m]])).sum())
+            rows.append([name[first[m]], known, *(number(float(v)) for v in (value[m], low, high, clean[m]))])
+    columns = ["concept", "known", "CTL", "from", "to", "clean"]
+    return [{"title": "Concepts that leak most of the task", "columns": columns, "rows": rows}] if rows else []
 
 
 def _between(subject: Subject, c: Array, values: Array, clean: Array) -> list[Line]:
@@ -111,12 +132,12 @@ def _leaking(lines: list[Line], worth: dict[str, float | None]) -> str:
         if line is None or line.value is None:
             continue
         floor = line.control or 0.0
-        above = line.low is not None and line.low > floor + 0.005
+        above = line.low is not None and line.low > floor + LEAST
         say = "say" if above else "are not shown to say"
         hidden = "" if above or key == "ctl" else ", which correlated labels can hide"
         told.append(f"values {say} more {what} than their labels do ({line.value:.3f}, clean {floor:.3f}){hidden}")
     line = found.get("icl_decided")
-    if line is not None and line.value is not None and line.low is not None and line.low > (line.control or 0.0) + 0.005:
+    if line is not None and line.value is not None and line.low is not None and line.low > (line.control or 0.0) + LEAST:
         told.append(f"decisions go together more than labels do ({line.value:.3f}, clean {line.control or 0:.3f})")
     return "; ".join(told).capitalize() + "."
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from isthmus.errors import DataError
 from isthmus.metrics.concept import Kinds
-from isthmus.metrics.core import Array, Mean, Metric, Sums, Weighted, mean_known, sound
+from isthmus.metrics.core import Array, Mean, Metric, Sums, Weighted, mean_known
 from isthmus.numerics.information import Variable, entropy, information, itself, variable
 
 NEIGHBOURS = 3
@@ -78,15 +78,17 @@ def _leaks(s: Array) -> Array:
     return np.where(whole > 0, np.maximum(0.0, (hat - true) / np.where(whole > 0, whole, 1)), np.nan)
 
 
-def task_leakage(y: Array, c: Array, values: Array, kinds: Kinds, *, k: int = NEIGHBOURS) -> Array:
-    """(M,) CTL of each concept, in the order of ``kinds``; NaN where nothing is known.
+def task_leakage(form: Weighted, weights: Array | None = None) -> Array:
+    """(M,) CTL of each concept, in the order of ``kinds``, or (R, M) under row weights (R, n); NaN where nothing is known.
 
-    Of several labels the mean, those that are constant left out; the mean over concepts is ``ctl``.
+    ``form``: ``ctl.weighted(y, c, values, kinds)``. Of several labels the mean, those that are constant left out; of one
+    label the mean over concepts is ``ctl``.
     """
-    sound("CTL", {"y": y, "c": c, "values": values})
-    form = _ctl(y, c, values, kinds, k)
     parts: list[Sums] = list(form.parts) if isinstance(form, Mean) else [form]  # type: ignore[list-item]
-    return mean_known(np.stack([_leaks(part.rows.sum(0)[None])[0] for part in parts], 1))
+    w = np.ones((1, len(parts[0].rows))) if weights is None else weights
+    each = [_leaks(w @ part.rows) for part in parts]
+    found = np.stack([mean_known(np.stack([one[:, m] for one in each], 1)) for m in range(each[0].shape[1])], 1)
+    return found[0] if weights is None else found
 
 
 def _icl(c: Array, values: Array, kinds: Kinds, k: int = NEIGHBOURS, most: int = 1000) -> Sums:
