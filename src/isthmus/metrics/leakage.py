@@ -13,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from isthmus.errors import DataError
-from isthmus.metrics.concept import Kinds
-from isthmus.metrics.core import Array, Mean, Metric, Sums, Weighted, mean_known
+from isthmus.metrics.concept import Kinds, fits
+from isthmus.metrics.core import Array, Mean, Metric, Sums, Weighted, mean_known, sound
 from isthmus.numerics.information import Variable, entropy, information, itself, variable
 
 NEIGHBOURS = 3
@@ -34,8 +35,7 @@ class Soft:
 
 def concepts_of(c: Array, values: Array, kinds: Kinds) -> list[Soft]:
     """The M concepts of labels c (n, K, NaN unknown) and values (n, K): binary, then categorical, then continuous ones."""
-    if c.shape != values.shape or c.ndim != 2:
-        raise DataError(f"leakage: expected labels and values of one shape (n, K), got {c.shape} and {values.shape}")
+    fits("leakage", c, values, kinds)
     blocks = [((k,), True) for k in kinds.binary] + [(tuple(b), True) for b in kinds.blocks]
     blocks += [((k,), False) for k, _ in kinds.continuous]
     return [Soft(values[:, at], c[:, at], ~np.isnan(c[:, at[0]]), counted) for at, counted in blocks]
@@ -120,12 +120,14 @@ def _between(s: Array) -> Array:
     return np.where(known > 0, np.maximum(0.0, (hat - true) / np.where(known > 0, known, 1)), np.nan)
 
 
-def unleaked(c: Array, values: Array, kinds: Kinds, *, seed: int = 0) -> Array:
+def unleaked(c: ArrayLike, values: ArrayLike, kinds: Kinds, *, seed: int = 0) -> Array:
     """Values (n, K) that leak nothing, the control: each concept's are dealt anew among rows with the same label.
 
     What they say of their own concept stays; what they say beyond it of the task and of others goes. A number's rows are
     alike when they lie in the same twentieth of its range of ranks; where the label is unknown, values are dealt among those.
     """
+    c, values = sound("unleaked", {"c": c, "values": values}).values()
+    fits("unleaked", c, values, kinds)
     found, numbers = values.copy(), [k for k, _ in kinds.continuous]
     for at in [[k] for k in kinds.binary] + [list(block) for block in kinds.blocks] + [[k] for k in numbers]:
         label = c[:, at]

@@ -14,10 +14,11 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from isthmus.errors import DataError, OptionError
-from isthmus.metrics.core import Array, Metric, Sums, sound
+from isthmus.metrics.core import Array, Metric, Sums, alike, array, sound
 
 Probe = Literal["rank", "bins", "ridge"]
 BINS, RIDGE = 20, 1e-3
@@ -212,7 +213,7 @@ def _by_column(scores: Array, truth: Array) -> _Placed:
 
 
 def purity(
-    c: Array, representation: Array, *, probe: Probe = "rank", groups: Sequence[str] | None = None
+    c: ArrayLike, representation: ArrayLike, *, probe: Probe = "rank", groups: Sequence[str] | None = None
 ) -> tuple[Array, Array]:
     """(K, K) AUC of telling concept j from column i, and the same from the labels themselves (its diagonal is 1).
 
@@ -220,8 +221,7 @@ def purity(
     left out. Off the diagonal the second is above .5 where concepts are correlated: that is expected, and subtracted. Probes
     that are fitted ('bins', 'ridge') read one half of the rows; ``groups`` of them stay whole.
     """
-    sound("purity", {"c": c, "representation": representation})
-    form = _ois(c, representation, probe, groups)
+    form = _ois(**sound("purity", {"c": c, "representation": representation}), probe=probe, groups=groups)
     if not form.scores:
         say = "expected a concept with both answers among its known labels, and rows of two groups or more to cut, got none"
         raise DataError(f"purity: {say}; give more rows")
@@ -252,15 +252,14 @@ def _related(c: Array, representation: Array, blocks: Sequence[Sequence[int]]) -
 
 
 def niches(
-    c: Array, representation: Array, *, above: float | Sequence[float] = 0.5, blocks: Sequence[Sequence[int]] = ()
+    c: ArrayLike, representation: ArrayLike, *, above: float | Sequence[float] = 0.5, blocks: Sequence[Sequence[int]] = ()
 ) -> Array:
     """(I, J) True where column i of representation (n, I) belongs to the niche of concept j of labels c (n, J, NaN unknown).
 
     It does where their |correlation| is above ``above`` (0 to 1) by more than rounding; of several widths (W,) the result is
     (W, I, J). ``blocks``: columns of c that are one concept's states.
     """
-    sound("niches", {"c": c, "representation": representation})
-    related = _related(c, representation, blocks)
+    related = _related(**sound("niches", {"c": c, "representation": representation}), blocks=blocks)
     return np.asarray(related > np.asarray(above)[..., None, None] + ROUNDING)
 
 
@@ -301,10 +300,14 @@ def _nis(
     return Sums(terms, lambda s: s[:, 0] / s[:, 1])
 
 
-def mispredicted(right: Array, known: Array) -> Array:
+def mispredicted(right: ArrayLike, known: ArrayLike) -> Array:
     """(M + 1,) MPO: share of rows with at least m of their known concepts wrong, m = 0 to M. right, known (n, M) bool."""
-    wrong = (known & ~right).sum(1)
-    return (wrong[:, None] >= np.arange(right.shape[1] + 1)).mean(0)
+    hit, seen = (array("MPO", name, each) != 0 for name, each in (("right", right), ("known", known)))
+    alike("MPO", right=hit, known=seen)
+    if hit.ndim != 2 or not len(hit):
+        raise DataError(f"MPO: expected right and known (n, M) of one row or more, got {hit.shape}; a share needs rows")
+    wrong = (seen & ~hit).sum(1)
+    return (wrong[:, None] >= np.arange(hit.shape[1] + 1)).mean(0)
 
 
 ois = Metric(
