@@ -22,7 +22,7 @@ from isthmus.errors import DataError, IsthmusError, OptionError, UnknownName
 from isthmus.report import html
 from isthmus.space import ConceptSpace, Task
 
-UNSURE = {"dci_d", "dci_c", "k95", "cgim1", "cgim2", "cgim3"}  # no interval, or none where one concept is defined
+UNSURE = {"k95", "cgim1", "cgim2", "cgim3"}  # no interval, or none where one concept is defined
 
 
 def fitted(name: str = "cbm", **options: Any) -> tuple[im.ConceptModel, Splits]:

@@ -13,7 +13,7 @@ import isthmus as im
 from isthmus.audit import audit
 from isthmus.audit.holds import _apart
 from isthmus.audit.section import Line
-from isthmus.audit.strip import _leaking
+from isthmus.audit.strip import _impure, _leaking, _modular, halved
 from tests.audit.test_audit import plain
 
 
@@ -116,6 +116,124 @@ def test_values_of_a_concept_of_states_are_one_code_and_share_a_niche() -> None:
     assert lines["dci_i"].low == lines["dci_i"].high == 1 and lines["dci_i"].control < 1
     nis = next(each for each in strip.impurity(subject).lines if each.key == "nis")
     assert nis.value is not None and nis.value < 0.6
+
+
+def test_impure_is_what_clean_values_are_not() -> None:
+    told = _impure([line("ois", 0.26, 0.25, 0.17), line("nis", 0.59, 0.585, 0.66)])
+    assert told.startswith("Columns tell of other") and "together are not shown to tell more" in told
+    assert "clean 0.660" in told
+    told = _impure([line("ois", 0.18, 0.17, 0.17), line("nis", 0.62, 0.61, 0.58)])
+    assert "Columns are not shown to tell" in told and "outside a niche together tell more of its concept" in told
+    assert "nis is not defined" in _impure([line("ois", 0.1), replace(line("nis", 0.1), value=None)])
+
+
+def test_the_control_of_nis_silences_what_the_model_silences() -> None:
+    """Correlated labels and leaks: predictors fitted anew on clean values would make the control the greater (.71)."""
+    data, draw = stated(2000), np.random.default_rng(0)
+    from isthmus.audit import strip
+    from isthmus.audit.subject import Subject
+
+    subject = Subject(im.fit("cbm", data, epochs=2), data)
+    test, state = subject.part("test"), draw.integers(0, 4, 2000)
+    dark = ((state >= 2) ^ (draw.random(2000) < 0.1)).astype(float)
+    c = np.c_[np.eye(4)[state], dark]
+    honest = c + 0.5 * draw.normal(size=c.shape)
+    leaking = c + 0.5 * np.c_[np.outer(dark, [1, -1, 1, -1]), state % 2]
+    leaking += 0.3 * draw.normal(size=(2000, 1)) + 0.4 * draw.normal(size=c.shape)
+    subject.made["test"] = replace(test, c=c, values=leaking)
+    section = strip.impurity(subject)
+    nis = next(each for each in section.lines if each.key == "nis")
+    assert nis.low is not None and nis.control is not None and nis.low > nis.control + 0.02
+    assert "together tell more of its concept" in section.meaning
+    subject.made["test"] = replace(test, c=c, values=honest)
+    nis = next(each for each in strip.impurity(subject).lines if each.key == "nis")
+    assert nis.value == pytest.approx(nis.control, abs=0.03)
+
+
+def alone(n: int, k: int, shared: float, leak: float, seed: int = 0) -> Any:
+    """The subject of a strip whose columns hold their own label of correlated ones, and ``leak`` of the next."""
+    from isthmus.audit.subject import Subject
+
+    draw = np.random.default_rng(seed)
+    z = draw.normal(size=(n, k)) * (1 - shared) ** 0.5 + draw.normal(size=(n, 1)) * shared**0.5
+    c = (z > 0).astype(float)
+    space, task = im.ConceptSpace.binary([f"c{i}" for i in range(k)]), im.Task.classes(("no", "yes"))
+    x, y = torch.from_numpy(c).float(), torch.from_numpy((c.sum(1) > k / 2).astype(int))
+    table = im.Table(x, c=x, y=y, space=space, task=task)
+    subject = Subject(im.fit("cbm", im.Splits(table, table, table, name="alone"), epochs=1), im.Splits(table, table, table))
+    values = 2 * c + draw.normal(size=c.shape) * 0.6 + leak * c[:, np.r_[1:k, 0]]
+    subject.made["test"] = replace(subject.part("test"), values=values)
+    return subject
+
+
+def test_modularity_stands_beside_values_that_hold_their_own_label_alone() -> None:
+    """Shuffled rows have the modularity of noise, near .9, above honest columns of correlated labels."""
+    from isthmus.audit import strip
+
+    lines = [{each.key: each for each in strip.alignment(alone(1000, 4, 0.9, leak)).lines} for leak in (0.0, 2.0)]
+    honest, leaking = (each["modularity"] for each in lines)
+    assert honest.value is not None and honest.control == pytest.approx(honest.value, abs=0.03) and honest.value < 0.85
+    assert leaking.high is not None and leaking.control is not None and leaking.high < leaking.control
+    assert "not shown to be of more" in _modular(honest) and "also of concepts" in _modular(leaking)
+    assert _modular(replace(honest, value=None)) == ""
+    for each in (lines[0]["dci_d"], lines[0]["dci_c"]):
+        assert each.value is not None and each.low is not None and each.high is not None
+        assert 0 <= each.low <= each.value <= each.high <= 1 and each.high - each.low > 0.01 and each.n == 500
+
+
+def test_half_samples_spread_as_fresh_rows_do() -> None:
+    draw = np.random.default_rng(0)
+
+    def mean(x: np.ndarray) -> Any:
+        return lambda rows, _: {"mean": float(x[rows].mean())}
+
+    widths = [halved(mean(draw.normal(size=400)), 400, seed)["mean"] for seed in range(40)]
+    assert np.median(widths) == pytest.approx(2.26 / 400**0.5, rel=0.2)
+    assert halved(mean(draw.normal(size=50)), 50, 0, ["one"] * 50) == {}
+    groups = [f"p{row // 10}" for row in range(400)]
+    each = draw.normal(size=40).repeat(10)
+    wide = [halved(mean(each), 400, seed, groups)["mean"] for seed in range(20)]
+    assert np.median(wide) == pytest.approx(2.26 * each.std() / 40**0.5, rel=0.3)
+
+
+@pytest.mark.parametrize("many", [30, 1])
+def test_patients_are_on_one_side_of_a_cut(many: int) -> None:
+    """Values that name the patient: trees that saw each tell every concept, and nothing of patients that they never saw."""
+    from isthmus.audit import strip
+
+    subject, draw = alone(600, 2, 0.0, 0.0), np.random.default_rng(1)
+    patient = draw.integers(0, 30, 600)
+    c, test = (draw.random((30, 2)) < 0.5).astype(float)[patient], subject.part("test")
+    named = patient[:, None] + np.array([0.0, 0.5])
+    subject.made["test"] = replace(test, c=c, values=named)
+    row = {each.key: each for each in strip.alignment(subject).lines}["dci_i"]
+    assert row.value is not None and row.value > 0.95
+    subject.measure = replace(subject.measure, groups=[f"p{p % many}" for p in patient])
+    lines = {each.key: each for each in strip.alignment(subject).lines}
+    if many == 1:
+        assert lines["dci_i"].value is None and lines["dci_d"].low is None and lines["mig"].low is None
+        assert strip.impurity(subject).lines[1].value is None
+    else:
+        assert lines["dci_i"].value is not None and lines["dci_i"].value < 0.8
+
+
+def test_the_concepts_that_leak_most_are_named() -> None:
+    """The second of three columns says of the class what its label does not."""
+    from isthmus import metrics
+    from isthmus.audit import strip
+    from isthmus.metrics.leakage import task_leakage
+
+    subject, draw = alone(800, 3, 0.0, 0.0), np.random.default_rng(0)
+    test = subject.part("test")
+    assert test.c is not None
+    assert strip.leaks(subject).tables == ()
+    values = test.c + np.outer(test.y, [0, 0.6, 0]) + 0.1 * draw.normal(size=test.c.shape)
+    subject.made["test"] = replace(test, values=values)
+    (table,) = strip.leaks(subject).tables
+    ((name, known, value, low, high, clean),) = table["rows"]
+    assert name == "c1" and known == 800 and clean < 0.02 < low <= value <= high
+    form = metrics.ctl.weighted(test.y, test.c, values, subject.kinds)
+    assert value == pytest.approx(task_leakage(form)[1], abs=1e-6)
 
 
 def test_n_of_icl_is_the_rows_that_are_used() -> None:

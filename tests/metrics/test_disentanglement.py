@@ -31,16 +31,36 @@ def test_each_factor_in_a_code_of_its_own_is_perfect_and_a_rotation_is_not() -> 
     assert max(d.dci(d.importances(turned, f, np.arange(750, 1500))[0])) < 0.9
 
 
-@given(st.integers(0, 1000), st.permutations([0, 1, 2]))
-@settings(max_examples=5, deadline=None)
-def test_the_order_of_codes_does_not_matter(seed: int, order: list[int]) -> None:
-    f = factors(seed, 300)
-    codes = f @ np.random.default_rng(seed).normal(size=(3, 3))
-    one, whole = d.informations(codes, f)
-    two, _ = d.informations(codes[:, order], f)
-    assert d.mig(one, whole) == pytest.approx(d.mig(two, whole)) and d.modularity(one) == pytest.approx(d.modularity(two))
-    assert d.sap(codes, f) == pytest.approx(d.sap(codes[:, order], f))
-    assert d.cas(f, codes) == pytest.approx(np.mean([d.cas(f[:, [m]], codes[:, [m]]) for m in order]))
+@given(
+    st.integers(0, 1000), st.permutations([0, 1, 2]), st.permutations([0, 1, 2]), st.sampled_from(["mixed", "coarse", "blocks"])
+)
+@settings(max_examples=12, deadline=None)
+def test_the_order_of_codes_and_of_factors_does_not_matter(seed: int, one: list[int], two: list[int], kind: str) -> None:
+    """Unknown factors, equal codes and codes of a few values, whose splits tie."""
+    draw, f = np.random.default_rng(seed), factors(seed, 300)
+    each = [(f @ draw.normal(size=(3, 1 + (kind == "blocks")))) for _ in range(3)]
+    if kind == "coarse":
+        each = [(code > np.median(code)).astype(float) for code in each]
+        each[1] = each[0].copy()
+    f[draw.random(f.shape) < 0.2] = np.nan
+    moved, turned, fresh = [each[i] for i in one], f[:, two], np.arange(150, 300)
+    (told, whole), (again, rest) = d.informations(each, f), d.informations(moved, turned)
+    np.testing.assert_allclose(told[np.ix_(one, two)], again, atol=1e-9)
+    np.testing.assert_allclose(whole[two], rest)
+    assert d.mig(told, whole) == pytest.approx(d.mig(again, rest), abs=1e-9)
+    assert d.modularity(told) == pytest.approx(d.modularity(again), abs=1e-6)
+    assert d.sap(each, f) == pytest.approx(d.sap(moved, turned), abs=1e-9)
+    held = [each[j] for j in range(3)]
+    assert d.cas(f, held) == pytest.approx(d.cas(turned, [held[j] for j in two]), abs=1e-9)
+    (r, right), (s, told_) = d.importances(each, f, fresh), d.importances(moved, turned, fresh)
+    assert d.dci(r) == pytest.approx(d.dci(s), abs=1e-6) if r.sum() > 0 else s.sum() == 0
+    np.testing.assert_array_equal(right[:, two], told_)
+
+
+def test_trees_of_no_rows_tell_nothing() -> None:
+    f = factors(2, 40)
+    r, right = d.importances(f, f, np.arange(40))
+    assert (r == 0).all() and np.isnan(right).all()
 
 
 def test_a_concept_of_states_is_one_code() -> None:

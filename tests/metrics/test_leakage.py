@@ -84,8 +84,12 @@ def test_categorical_and_continuous_concepts_are_measured_as_one() -> None:
     honest = np.c_[0.8 * np.eye(3)[state] + 0.2 / 3 + draw.normal(size=(1500, 3)) * 0.02, age + draw.normal(size=1500)]
     leaking = honest + 0.5 * np.outer(y, [1, -1, 0, 100])
     assert metrics.ctl(y, c, honest, kinds) < 0.02
-    each = task_leakage(y, c, leaking, kinds)
-    assert each.shape == (2,) and each.min() > 0.5
+    form = metrics.ctl.weighted(y, c, leaking, kinds)
+    each = task_leakage(form)
+    assert each.shape == (2,) and each.min() > 0.5 and each.mean() == pytest.approx(metrics.ctl(y, c, leaking, kinds))
+    drawn = task_leakage(form, metrics.resamples(1500, 50))
+    np.testing.assert_allclose(drawn.mean(1), form.under(metrics.resamples(1500, 50)))
+    assert drawn.shape == (50, 2) and np.abs(drawn.mean(0) - each).max() < 0.05
     assert metrics.ctl(y, c, unleaked(c, leaking, kinds), kinds) < 0.05
 
 
@@ -96,7 +100,9 @@ def test_labels_are_averaged_and_unknown_rows_left_out() -> None:
     copied = np.repeat(y[:, None], 3, 1).astype(float)
     assert metrics.ctl(both, c, copied, KINDS) == pytest.approx(metrics.ctl(y, c, copied, KINDS), abs=0.02)
     constant = np.c_[y, np.zeros(len(y))].astype(float)
-    assert task_leakage(constant, c, copied, KINDS).mean() == pytest.approx(metrics.ctl(constant, c, copied, KINDS))
+    assert task_leakage(metrics.ctl.weighted(constant, c, copied, KINDS)).mean() == pytest.approx(
+        metrics.ctl(constant, c, copied, KINDS)
+    )
     assert metrics.ctl(constant, c, copied, KINDS) == pytest.approx(metrics.ctl(y, c, copied, KINDS))
     c[::3, 0] = np.nan
     assert metrics.ctl(y, c, np.nan_to_num(c), KINDS) == 0

@@ -12,7 +12,9 @@ from sklearn.metrics import roc_auc_score
 from isthmus import metrics
 from isthmus.errors import DataError, OptionError
 from isthmus.metrics import resamples
+from isthmus.metrics.concept import Kinds
 from isthmus.metrics.core import Ranked
+from isthmus.metrics.leakage import unleaked
 from isthmus.metrics.purity import aucs, halves, mispredicted, niches, purity
 
 SEEDS = st.integers(0, 10_000)
@@ -141,11 +143,76 @@ def test_states_of_one_concept_share_a_niche() -> None:
         niches(c, v[:, :4], blocks=[[0, 1]])
 
 
+@given(SEEDS, st.sampled_from([0.0, 0.5]), st.integers(3, 12))
+@settings(max_examples=12, deadline=None)
+def test_the_control_of_nis_is_that_of_its_own_predictors(seed: int, shared: float, k: int) -> None:
+    """Columns that hold their own label and noise score their control, however labels go together; those that leak more."""
+    draw = np.random.default_rng(seed)
+    z = draw.normal(size=(4000, k)) * (1 - shared) ** 0.5 + draw.normal(size=(4000, 1)) * shared**0.5
+    c, kinds = (z > 0).astype(float), Kinds(tuple(range(k)), ())
+    honest = 2 * c + draw.normal(size=c.shape)
+    clean = unleaked(c, honest, kinds)
+    assert metrics.nis(c, honest) == pytest.approx(metrics.nis(c, honest, asked=clean), abs=0.02)
+    leaking = honest + 1.4 * c[:, np.r_[1:k, 0]]
+    assert metrics.nis(c, leaking) > metrics.nis(c, leaking, asked=unleaked(c, leaking, kinds)) + 0.015
+    assert metrics.nis(c, honest, asked=honest) == metrics.nis(c, honest)
+
+
+def test_whole_groups_are_cut() -> None:
+    """Vectors that name the patient tell the labels of patients seen, and nothing of others."""
+    draw = np.random.default_rng(0)
+    patient = draw.integers(0, 40, 1600)
+    c = (draw.random((40, 3)) < 0.5).astype(float)[patient]
+    names = [f"p{p}" for p in patient]
+    fit, at = halves(1600, groups=names)
+    assert not {names[row] for row in fit} & {names[row] for row in at}
+    assert sorted([*fit, *at]) == list(range(1600)) and 700 < len(fit) < 900
+    vectors = np.repeat(np.eye(40)[patient][:, None], 3, 1)
+    assert metrics.nis(c, vectors) > 0.6 > metrics.nis(c, vectors, groups=names)
+    assert purity(c, vectors)[0][0, 0] == 1 > purity(c, vectors, groups=names)[0][0, 0] + 0.3
+    assert np.isnan(metrics.nis(c, vectors, groups=["one"] * 1600)) and not len(halves(1600, groups=["one"] * 1600)[0])
+    assert np.isnan(metrics.ois(c, vectors, groups=["one"] * 1600))
+    with pytest.raises(DataError, match="halves, groups: expected a group for each of 1600 rows, got 3"):
+        metrics.nis(c, vectors, groups=["a", "b", "c"])
+
+
+@given(SEEDS, st.permutations(range(6)))
+@settings(max_examples=15, deadline=None)
+def test_the_order_of_concepts_does_not_matter_where_labels_are_unknown(seed: int, order: list[int]) -> None:
+    draw = np.random.default_rng(seed)
+    state, z = draw.integers(0, 3, 400), draw.normal(size=(400, 3)) + 0.5 * draw.normal(size=(400, 1))
+    c = np.c_[np.eye(3)[state], z > 0]
+    v = np.round(c + 0.7 * draw.normal(size=c.shape), 1)
+    c[draw.random(400) < 0.3, :3] = np.nan
+    c[:, 3:] = np.where(draw.random((400, 3)) < [0.1, 0.5, 0.8], np.nan, c[:, 3:])
+    place = np.argsort(order)
+    blocks, moved = [[0, 1, 2]], [[int(place[k]) for k in (0, 1, 2)]]
+    for one, two in ((blocks, moved), ([], [])):
+        assert metrics.nis(c, v, blocks=one) == pytest.approx(metrics.nis(c[:, order], v[:, order], blocks=two), abs=1e-9)
+        found, again = niches(c, v, above=[0, 0.2], blocks=one), niches(c[:, order], v[:, order], above=[0, 0.2], blocks=two)
+        np.testing.assert_array_equal(found[:, order][..., order], again)
+    for probe in ("rank", "bins", "ridge"):
+        found, again = purity(c, v, probe=probe), purity(c[:, order], v[:, order], probe=probe)  # type: ignore[arg-type]
+        for a, b in zip(found, again, strict=True):
+            np.testing.assert_allclose(a[np.ix_(order, order)], b, atol=1e-9)
+
+
+@given(SEEDS)
+@settings(max_examples=15, deadline=None)
+def test_a_correlation_of_0_is_outside_in_any_order(seed: int) -> None:
+    """A balanced design: each pair of columns has a correlation of 0, which sums miss by a rounding."""
+    draw = np.random.default_rng(seed)
+    c = np.array(np.meshgrid(*[[0.0, 1.0]] * 5)).reshape(5, -1).T.repeat(3, 0)[draw.permutation(96)]
+    v = c * 0.1 * draw.permutation(np.arange(1, 6)) + 0.3
+    np.testing.assert_array_equal(niches(c, v, above=0), np.eye(5, dtype=bool))
+
+
 def test_niches_and_mispredictions_by_listing() -> None:
     c, v = world(5)
     for j in range(4):
         for i in range(4):
             assert niches(c, v)[i, j] == (abs(np.corrcoef(v[:, i], c[:, j])[0, 1]) > 0.5)
+    np.testing.assert_array_equal(niches(c, v, above=[0.2, 0.5])[1], niches(c, v))
     right, known = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1]], bool), np.array([[1, 1, 0], [1, 1, 1], [1, 1, 1]], bool)
     np.testing.assert_allclose(mispredicted(right, known), [1, 2 / 3, 1 / 3, 1 / 3])
 
@@ -153,5 +220,9 @@ def test_niches_and_mispredictions_by_listing() -> None:
 def test_bad_input() -> None:
     with pytest.raises(DataError, match="a column of each concept"):
         metrics.ois(np.zeros((5, 2)), np.zeros((5, 3)))
+    with pytest.raises(DataError, match="NIS, asked: expected the shape of representation"):
+        metrics.nis(np.eye(6), np.eye(6), asked=np.zeros((6, 2)))
+    with pytest.raises(DataError, match="purity: expected a concept with both answers"):
+        purity(np.ones((5, 2)), np.zeros((5, 2)))
     with pytest.raises(OptionError, match="'rank', 'bins' or 'ridge'"):
         purity(np.eye(4), np.eye(4), probe="mlp")  # type: ignore[arg-type]

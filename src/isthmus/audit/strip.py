@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import t as student
 
 from isthmus import metrics
 from isthmus.audit.section import Line, NotHere, Section, number
 from isthmus.audit.subject import Subject
 from isthmus.metrics import disentanglement as d
 from isthmus.metrics.concept import Kinds, decided, hard
-from isthmus.metrics.core import Array, Sums, interval, resamples
-from isthmus.metrics.leakage import NEIGHBOURS, rows_of_pairs, unleaked
+from isthmus.metrics.core import Array, Sums, Weighted, interval, resamples
+from isthmus.metrics.leakage import NEIGHBOURS, rows_of_pairs, task_leakage, unleaked
 from isthmus.metrics.purity import halves, mispredicted
 
 SLOWEST = 30  # concepts for which boosted trees are fitted without ``full``
+REFITTED = 5  # half-samples of DCI, each of which fits its trees anew
+SHOWN, LEAST = 8, 0.005  # concepts of the table of leaks, and by how much they must pass clean values
 UNMOVED = 0.01  # share of answers below which nothing to speak of changes
 DEALT = "the same values dealt anew among rows with the same label"
 
@@ -33,7 +37,7 @@ def leaks(subject: Subject) -> Section:
             control_name="answers that change when nothing is held",
         )
     ]  # fmt: skip
-    why = ""
+    why, tables = "", list[dict[str, Any]]()
     if test.c is None or np.isnan(test.c).all():
         why = "Leakage needs labels for these concepts, and the data have none."
     else:
@@ -45,14 +49,33 @@ def leaks(subject: Subject) -> Section:
             floor = float(control.under(np.ones((1, measure.n)))[0])
             n = known_rows(test.c)
             lines.append(measure.line("ctl", metrics.ctl, form, control=floor, control_name=DEALT, k=NEIGHBOURS, n=n))
+            tables = _most(subject, test.c, form, control)
         lines += _between(subject, test.c, test.values, clean)
     return Section(
         "leaks", "Bypass and leakage", "Does the answer come from the concepts, and do they say only what their names say?",
         "Bypass: what goes around the strip. CTL, ICL: what hides inside its values of the task and of other concepts. ICL "
         "divides values that are measured by psi(n) - psi(k), labels by their entropies: where labels are correlated the first "
         "can hide what values share. Of decided concepts both divisors are entropies: read the two together.",
-        tuple(lines), f"{_leaking(lines, subject.worth)} {why}".strip(),
+        tuple(lines), f"{_leaking(lines, subject.worth)} {why}".strip(), tables=tuple(tables),
     )  # fmt: skip
+
+
+def _most(subject: Subject, c: Array, form: Weighted, control: Weighted) -> list[dict[str, Any]]:
+    """The concepts whose values say most of the task beyond their labels, if any does beyond clean ones."""
+    kinds, measure, space = subject.kinds, subject.measure, subject.model.space
+    first = [*kinds.binary, *(block[0] for block in kinds.blocks), *(k for k, _ in kinds.continuous)]
+    name = {part.start: concept.name for concept, part in zip(space.concepts, space.slices, strict=True)}
+    value, clean = task_leakage(form), task_leakage(control)
+    with np.errstate(all="ignore"):
+        drawn = task_leakage(form, resamples(measure.n, metrics.ctl.replicates, groups=measure.groups))
+    rows: list[list[Any]] = []
+    for m in np.argsort(-np.nan_to_num(value), kind="stable")[:SHOWN]:
+        low, high = interval(drawn[:, m])
+        if value[m] > clean[m] + LEAST and low > clean[m]:
+            known = int((~np.isnan(c[:, first[m]])).sum())
+            rows.append([name[first[m]], known, *(number(float(v)) for v in (value[m], low, high, clean[m]))])
+    columns = ["concept", "known", "CTL", "from", "to", "clean"]
+    return [{"title": "Concepts that leak most of the task", "columns": columns, "rows": rows}] if rows else []
 
 
 def _between(subject: Subject, c: Array, values: Array, clean: Array) -> list[Line]:
@@ -109,12 +132,12 @@ def _leaking(lines: list[Line], worth: dict[str, float | None]) -> str:
         if line is None or line.value is None:
             continue
         floor = line.control or 0.0
-        above = line.low is not None and line.low > floor + 0.005
+        above = line.low is not None and line.low > floor + LEAST
         say = "say" if above else "are not shown to say"
         hidden = "" if above or key == "ctl" else ", which correlated labels can hide"
         told.append(f"values {say} more {what} than their labels do ({line.value:.3f}, clean {floor:.3f}){hidden}")
     line = found.get("icl_decided")
-    if line is not None and line.value is not None and line.low is not None and line.low > (line.control or 0.0) + 0.005:
+    if line is not None and line.value is not None and line.low is not None and line.low > (line.control or 0.0) + LEAST:
         told.append(f"decisions go together more than labels do ({line.value:.3f}, clean {line.control or 0:.3f})")
     return "; ".join(told).capitalize() + "."
 
@@ -129,29 +152,50 @@ def impurity(subject: Subject) -> Section:
     clean = unleaked(test.c if test.c is not None else c, test.values, subject.kinds, seed=subject.seed)[:, columns]
     at, lines = {int(k): i for i, k in enumerate(columns)}, list[Line]()
     blocks = [[at[k] for k in block] for block in subject.kinds.blocks]
-    for key, metric, more in (("ois", metrics.ois, {}), ("nis", metrics.nis, {"blocks": blocks})):
-        form, floor = metric.weighted(c, values, **more), metric(c, clean, **more)
-        lines.append(measure.line(key, metric, form, control=floor, control_name=DEALT, n=known_rows(c)))
+    niche = {"blocks": blocks, "groups": measure.groups}
+    for key, metric, floor, name, more in (
+        ("ois", metrics.ois, metrics.ois(c, clean), DEALT, {}),
+        ("nis", metrics.nis, metrics.nis(c, values, asked=clean, **niche), f"the same predictors and niches, {DEALT}", niche),
+    ):
+        form = metric.weighted(c, values, **more)
+        lines.append(measure.line(key, metric, form, control=floor, control_name=name, n=known_rows(c)))
     right, known = decided(test.c if test.c is not None else c, test.values, subject.kinds)
     wrong = mispredicted(right, known)
     rows = [[m, number(float(share))] for m, share in enumerate(wrong) if m and (share > 0 or m < 4)][:12]
-    ois, base = lines[0].value or 0.0, lines[0].control or 0.0
-    above = ois > base + 0.02 and (lines[0].low or 0.0) > base
-    told = f"columns {'tell' if above else 'are not shown to tell'} of other concepts what their labels do not"
+    worst = f"{wrong[1] if len(wrong) > 1 else 0:.0%} of rows have at least one concept wrong."
     return Section(
         "impurity", "Impurity", "Does each column know its own concept alone?",
-        "OIS: columns one by one; NIS: those outside a niche together, fitted on half of these rows, the states of one concept "
-        "inside or outside together; it counts what correlated labels tell, too, so its control is no floor; MPO: m wrong.",
-        tuple(lines), f"{told.capitalize()} (OIS {ois:.3f}, clean {base:.3f}); {wrong[1] if len(wrong) > 1 else 0:.0%} of rows "
-        "have at least one concept wrong.",
+        "OIS: columns one by one. NIS: predictors of all columns, fitted on half the rows (groups whole), less a niche, the "
+        "states of one concept together. Its control asks them on values that hold their own label alone: what correlated "
+        "labels tell counts in both, and below it columns share their errors. MPO: m wrong.",
+        tuple(lines), f"{_impure(lines)}; {worst}",
         tables=({"title": "MPO", "columns": ["at least so many concepts wrong", "share of rows"], "rows": rows},),
     )  # fmt: skip
+
+
+def _impure(lines: list[Line]) -> str:
+    """What OIS and NIS say, each beside values that hold their own label alone."""
+    told: list[str] = []
+    for line, margin, columns, what in zip(
+        lines, (0.02, 0.01), ("Columns", "columns outside a niche together"),
+        ("of other concepts what their labels do not", "more of its concept than their labels do"), strict=True,
+    ):  # fmt: skip
+        if line.value is None:
+            told.append(f"{line.title} is not defined on these rows")
+            continue
+        floor = line.control or 0.0
+        above = line.value > floor + margin and (line.low or 0.0) > floor
+        say = "tell" if above else "are not shown to tell"
+        told.append(f"{columns} {say} {what} ({line.title} {line.value:.3f}, clean {floor:.3f})")
+    return "; ".join(told)
 
 
 def alignment(subject: Subject) -> Section:
     """MIG, SAP, modularity, CAS, DCI."""
     f, held = _factors(subject)
-    codes = [subject.part("test").values[: len(f), part] for part in subject.model.space.slices]
+    n, groups, test = len(f), subject.measure.groups, subject.part("test")
+    groups = None if groups is None else groups[:n]
+    codes = [test.values[:n, part] for part in subject.model.space.slices]
     shuffled = np.random.default_rng(subject.seed).permutation(len(f))
     title = {"mig": "MIG", "modularity": "modularity", "told": "best values tell", "sap": "SAP", "cas": "CAS"}
     text = {
@@ -174,8 +218,11 @@ def alignment(subject: Subject) -> Section:
         found["sap"] = d.sap([code[mixed] for code in codes], f[rows])
         return found | ({"cas": d.cas(f[rows], [x[mixed] for x in held], seed=subject.seed)} if held else {})
 
-    every = np.arange(len(f))
-    value, chance, spread = scores(every, every), scores(every, shuffled), halved(scores, len(f), subject.seed)
+    every = np.arange(n)
+    value, chance, wide = scores(every, every), scores(every, shuffled), halved(scores, n, subject.seed, groups)
+    clean = unleaked(subject.labels()[:n], test.values[:n], subject.kinds, seed=subject.seed)
+    dealt = d.informations([clean[:, part] for part in subject.model.space.slices], f)[0]
+    chance["modularity"] = d.modularity(dealt)  # of shuffled rows it is that of noise: near .9, whatever the values hold
     lines = [
         Line(
             key=key,
@@ -184,10 +231,10 @@ def alignment(subject: Subject) -> Section:
             unit="share",
             better="up",
             text=text[key],
-            low=number(max(v - 1.96 * spread[key], 0.0)),
-            high=number(min(v + 1.96 * spread[key], 1.0)),
+            low=edges(v, wide.get(key))[0],
+            high=edges(v, wide.get(key))[1],
             control=number(chance[key]),
-            control_name="the same values, rows shuffled",
+            control_name=DEALT if key == "modularity" else "the same values, rows shuffled",
             n=known_rows(f),
             k=None if key in ("sap", "cas") else NEIGHBOURS,
         )
@@ -195,33 +242,51 @@ def alignment(subject: Subject) -> Section:
     ]
     slow = " DCI is left out above 30 concepts unless the audit is full."
     if f.shape[1] <= SLOWEST or subject.full:
-        slow, lines = "", lines + _dci(subject, codes, f)
+        slow, lines = "", lines + _dci(subject, codes, f, groups)
     return Section(
         "alignment", "Columns and concepts", "Is each concept in its own columns, and are those for one concept?",
         "Scores of disentanglement: each concept's values (a column, or one for each state) as a code, labels as factors. "
-        "Intervals by half-samples of the rows; DCI's D and C have none (trees are fitted once), its I by bootstrap.",
-        tuple(lines), f"The values that know most of a concept hold {value['told']:.0%} of what there is to know of it.{slow}",
+        "Intervals by half-samples of the rows (whole groups), for which DCI's trees are fitted anew; of DCI's I by bootstrap. "
+        "Modularity counts what correlated labels tell: read it beside that of values that hold their own label alone.",
+        tuple(lines), f"The values that know most of a concept hold {value['told']:.0%} of what there is to know of it"
+        f"{_modular(next(line for line in lines if line.key == 'modularity'))}.{slow}",
     )  # fmt: skip
 
 
-def _dci(subject: Subject, codes: list[Array], f: Array) -> list[Line]:
-    """D and C, which have no interval, and I."""
-    at, groups = halves(len(f), subject.seed)[1], subject.measure.groups
+def _modular(line: Line) -> str:
+    """Whether values are of one concept, as far as labels let them be."""
+    if line.value is None or line.control is None:
+        return ""
+    mixed = line.high is not None and line.high < line.control - 0.01
+    of = "also of concepts that their labels do not tell of" if mixed else "not shown to be of more concepts than their labels"
+    return f"; each concept's values are {of} (modularity {line.value:.3f}, clean {line.control:.3f})"
+
+
+def _dci(subject: Subject, codes: list[Array], f: Array, groups: list[str] | None) -> list[Line]:
+    """D and C of the fitted half, and I on the other."""
+    fit, at = halves(len(f), subject.seed, groups)
     r, right = d.importances(codes, f, at)
+
+    def scores(rows: Array, _: Array) -> dict[str, float]:
+        """D and C of some of the fitted rows."""
+        some, rest = fit[rows], np.setdiff1d(fit, fit[rows])
+        both = np.concatenate([some, rest])
+        each, _ = d.importances([code[both] for code in codes], f[both], np.arange(len(some), len(both)))
+        return dict(zip("dc", d.dci(each) if each.sum() > 0 else (np.nan, np.nan), strict=True))
+
+    wide = halved(scores, len(fit), subject.seed, None if groups is None else [groups[row] for row in fit], REFITTED)
     flat, made = d.dci(np.ones_like(r)), d.dci(r) if r.sum() > 0 else (np.nan, np.nan)
-    fit = np.setdiff1d(np.arange(len(f)), at)
     common = np.array([_commonest(factor[fit]) for factor in f.T])
     plain = np.where(np.isnan(right), np.nan, f[at] == common)
     value, floor = (float(d.informativeness(told).under(np.ones((1, len(at))))[0]) for told in (right, plain))
     with np.errstate(all="ignore"):
         drawn = resamples(len(at), 200, groups=None if groups is None else [groups[row] for row in at])
         low, high = interval(d.informativeness(right).under(drawn))
-    by = "by boosted trees fitted once, without interval:"
+    text = {"d": "are each concept's values for one concept?", "c": "is each concept in its own values?"}
     return [
-        Line("dci_d", "DCI, D", number(made[0]), "share", "up", f"{by} are each concept's values for one concept?",
-             control=number(flat[0]), control_name="even importances", n=len(f)),
-        Line("dci_c", "DCI, C", number(made[1]), "share", "up", f"{by} is each concept in its own values?",
-             control=number(flat[1]), control_name="even importances", n=len(f)),
+        *(Line(f"dci_{key}", f"DCI, {key.upper()}", number(v), "share", "up", f"by boosted trees: {text[key]}",
+               *edges(v, wide.get(key)), number(even), "even importances", len(fit))
+          for key, v, even in zip("dc", made, flat, strict=True)),
         Line("dci_i", "DCI, I", number(value), "share", "up", "accuracy of those trees on the other half of the rows, "
              "mean over concepts", number(low), number(high), number(floor), "the commonest state of the fitted half", len(at)),
     ]  # fmt: skip
@@ -251,11 +316,24 @@ def _factors(subject: Subject) -> tuple[Array, list[Array]]:
     return np.stack(factors, 1), held
 
 
-def halved(scores: Callable[[Array, Array], dict[str, float]], n: int, seed: int, times: int = 10) -> dict[str, float]:
-    """Standard errors at n rows by half-samples: drawn without replacement, their spread is that of n rows."""
+def edges(value: float, wide: float | None) -> tuple[float | None, float | None]:
+    """Low and high end of value and half a width, within 0..1; None where there is no width."""
+    if wide is None or not np.isfinite(value) or not np.isfinite(wide):
+        return None, None
+    return number(max(value - wide, 0.0)), number(min(value + wide, 1.0))
+
+
+def halved(
+    scores: Callable[[Array, Array], dict[str, float]], n: int, seed: int, groups: list[str] | None = None, times: int = 10
+) -> dict[str, float]:
+    """Half the width of 95 % intervals at n rows by half-samples: drawn without replacement, their spread is that of n rows.
+
+    Whole ``groups`` where there are any, nothing of one alone; Student's t of so few draws. NaN: undefined on one of them.
+    """
     found: dict[str, list[float]] = {}
     for time in range(times):
-        rows = np.random.default_rng([seed, time]).permutation(n)[: n // 2]
-        for key, value in scores(rows, rows).items():
+        half = halves(n, (seed, time), groups)[0]
+        for key, value in (scores(half, half) if len(half) else {}).items():
             found.setdefault(key, []).append(value)
-    return {key: float(np.std(values, ddof=1)) for key, values in found.items()}
+    edge = float(student.ppf(0.975, times - 1))
+    return {key: edge * float(np.std(values, ddof=1)) for key, values in found.items()}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.metrics.core import Array, Mean, Metric, Ranked, Sums
+from isthmus.errors import DataError
+from isthmus.metrics.core import Array, Mean, Metric, Ranked, Sums, alike, mean_known
 from isthmus.metrics.task import f1_of_sums
 
 
@@ -17,6 +18,14 @@ class Kinds:
     binary: tuple[int, ...]
     blocks: tuple[tuple[int, ...], ...]
     continuous: tuple[tuple[int, float], ...] = ()
+
+
+def fits(what: str, c: Array, values: Array, kinds: Kinds) -> None:
+    """Refuse labels and values that are not of one shape, and kinds of columns that they do not have."""
+    alike(what, c=c, values=values)
+    last = max([-1, *_columns(kinds), *(k for k, _ in kinds.continuous)])
+    if last >= c.shape[1]:
+        raise DataError(f"{what}, kinds: expected columns 0 to {c.shape[1] - 1}, as c has, got {last}; give those of the space")
 
 
 def decided(c: Array, values: Array, kinds: Kinds) -> tuple[Array, Array]:
@@ -33,12 +42,14 @@ def decided(c: Array, values: Array, kinds: Kinds) -> tuple[Array, Array]:
 
 
 def _accuracy(c: Array, values: Array, kinds: Kinds) -> Sums:
+    fits("concept accuracy", c, values, kinds)
     right, known = decided(c, values, kinds)
     m = right.shape[1]
-    return Sums(np.c_[right, known].astype(float), lambda s: np.nanmean(s[:, :m] / s[:, m:], axis=1))
+    return Sums(np.c_[right, known].astype(float), lambda s: mean_known(s[:, :m] / s[:, m:]))
 
 
 def _all_right(c: Array, values: Array, kinds: Kinds) -> Sums:
+    fits("all concepts right", c, values, kinds)
     right, known = decided(c, values, kinds)
     some = known.any(1)
     whole = some & (right | ~known).all(1)
@@ -60,6 +71,7 @@ def _columns(kinds: Kinds) -> list[int]:
 
 
 def _macro_f1(c: Array, values: Array, kinds: Kinds) -> Sums:
+    fits("concept macro F1", c, values, kinds)
     columns = _columns(kinds)
     known = ~np.isnan(c[:, columns])
     truth = (c[:, columns] > 0.5) & known
@@ -69,7 +81,11 @@ def _macro_f1(c: Array, values: Array, kinds: Kinds) -> Sums:
     return Sums(rows, lambda s: f1_of_sums(s, int(both.sum())) if both.any() else np.full(len(s), np.nan))
 
 
-def _auroc(c: Array, values: Array, kinds: Kinds) -> Mean:
+def _auroc(c: Array, values: Array, kinds: Kinds) -> Mean | Sums:
+    fits("concept AUROC", c, values, kinds)
+    if not _columns(kinds):
+        return Sums(np.zeros((len(c), 1)), lambda s: np.full(len(s), np.nan))
+
     def ranked(k: int) -> Ranked:
         return Ranked(values[:, k], c[:, k] > 0.5, ~np.isnan(c[:, k]))
 
@@ -77,11 +93,12 @@ def _auroc(c: Array, values: Array, kinds: Kinds) -> Mean:
 
 
 def _error(c: Array, values: Array, kinds: Kinds) -> Sums:
+    fits("concept error", c, values, kinds)
     at, scale = [k for k, _ in kinds.continuous], np.array([s for _, s in kinds.continuous])
     known = ~np.isnan(c[:, at])
     gap = np.where(known, np.abs(np.nan_to_num(c[:, at]) - values[:, at]) / scale, 0)
     m = len(at)
-    return Sums(np.c_[gap, known].astype(float), lambda s: np.nanmean(s[:, :m] / s[:, m:], axis=1))
+    return Sums(np.c_[gap, known].astype(float), lambda s: mean_known(s[:, :m] / s[:, m:]))
 
 
 def baseline(c: Array, kinds: Kinds, train: Array | None = None) -> float:

@@ -9,26 +9,56 @@ from functools import cached_property, lru_cache, wraps
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from isthmus.errors import DataError
 
 Array = NDArray[Any]
 UNKNOWN = ("c", "y", "boxes", "factors")  # arguments in which NaN means: not known
 APART = ("groups", "member", "other")  # arguments that are not of the same rows as the rest
+AXES: dict[str, tuple[int, ...]] = {  # how many axes an argument may have, rows first; others any
+    **dict.fromkeys(("c", "values", "probabilities", "importance", "weights", "factors", "p", "q"), (2,)),
+    **dict.fromkeys(
+        ("confidence", "right", "share", "sure", "target", "groups", "member", "other", "changed", "shifted"), (1,)
+    ),
+    **dict.fromkeys(("y", "answer", "removed", "a", "b"), (1, 2)),
+    **dict.fromkeys(("representation", "asked"), (2, 3)),
+    "maps": (4,),
+    "boxes": (3,),
+}
 
 
-def sound(what: str, arrays: Mapping[str, Any]) -> None:
-    """Refuse arrays, by the name of their argument, without rows, of unequal rows, or with NaN or infinite numbers.
+def array(what: str, name: str, value: ArrayLike) -> Array:
+    """What numpy reads as numbers: an array as it is, a list, a tensor on the CPU; the rest is refused by name."""
+    wanted = f"{what}, {name}: expected numbers in an array, a list or a tensor on the CPU"
+    try:
+        found = np.asarray(value.detach() if hasattr(value, "detach") else value)  # type: ignore[union-attr]
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind, why = type(value).__name__, str(error).partition("\n")[0]
+        raise DataError(
+            f"{wanted}, got a {kind} that numpy cannot read ({why}); rows alike, .cpu() and .float() help"
+        ) from error
+    if found.dtype.kind not in "biuf":
+        got = f"{type(value).__name__} of {found.dtype}"
+        raise DataError(f"{wanted}, got {got}; give classes by their places, and NaN where nothing is known")
+    return found
 
-    NaN is welcome where it means 'unknown' (``UNKNOWN``); ``APART`` may have rows of their own; what is no array is passed by.
+
+def sound(what: str, arrays: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    """The arguments as arrays; refused, by name, if no numbers, without rows, of unequal rows, or with NaN or infinite numbers.
+
+    NaN is welcome where it means 'unknown' (``UNKNOWN``); ``APART`` may have rows of their own; ``AXES`` says how many axes.
     """
     first: tuple[str, int] | None = None
-    for name, each in arrays.items():
-        if not isinstance(each, np.ndarray) or not each.ndim:
-            continue
-        if not len(each):
-            raise DataError(f"{what}, {name}: expected one row or more, got shape {each.shape}; a score needs rows")
+    made = {name: array(what, name, each) for name, each in arrays.items()}
+    for name, each in made.items():
+        axes = AXES.get(name)
+        if axes is not None and each.ndim not in axes:
+            want = " or ".join(map(str, axes))
+            raise DataError(f"{what}, {name}: expected an array of {want} axes, rows first, got shape {each.shape}; reshape it")
+        if not each.ndim or not each.size:
+            say = "expected one row or more, of one column or more"
+            raise DataError(f"{what}, {name}: {say}, got shape {each.shape}; a score needs rows")
         if name not in APART:
             first = first or (name, len(each))
             if len(each) != first[1]:
@@ -40,6 +70,17 @@ def sound(what: str, arrays: Mapping[str, Any]) -> None:
                 may, got = ("NaN (unknown) or finite", "infinite") if name in UNKNOWN else ("finite", "NaN or infinite")
                 say = f"expected {may} numbers, got {bad} that are {got}; leave such rows out, or mend what made them"
                 raise DataError(f"{what}, {name}: {say}")
+    return made
+
+
+def alike(what: str, **arrays: Array) -> None:
+    """Refuse two arrays, by name, that are not of one shape: numpy would stretch the one over the other."""
+    shapes = {name: each.shape for name, each in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        got = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise DataError(
+            f"{what}: expected {' and '.join(shapes)} of one shape, got {got}; give both for the same rows and columns"
+        )
 
 
 class Weighted(Protocol):
@@ -106,7 +147,9 @@ class Ranked:
 class Metric:
     """A named score. Call it with its arrays for the number; ``weighted`` gives the form that can be bootstrapped.
 
-    Both refuse arrays that are not ``sound``: a score of NaN, or of rows that do not belong together, means nothing.
+    Arrays may be lists or tensors on the CPU. Both refuse what is not ``sound``: a score of NaN, or of rows that do not belong
+    together, means nothing. NaN is the answer where a score is not defined on the rows: no label is known, or one answer alone
+    occurs where it takes two; reports show it as n/a.
     ``unit``, ``low`` to ``high`` and ``better`` ('up' or 'down') say how to read it; ``replicates`` caps the bootstrap
     where one evaluation is dear; ``centred`` says that resampling biases it, so that its interval is centred on the value.
     """
@@ -124,11 +167,15 @@ class Metric:
 
     def __post_init__(self) -> None:
         made, takes = self.weighted, inspect.signature(self.weighted)
+        arrays = {name: one.default is None for name, one in takes.parameters.items() if "array" in str(one.annotation).lower()}
 
         @wraps(made)
-        def checked(*arrays: Any, **options: Any) -> Weighted:
-            sound(self.title, takes.bind(*arrays, **options).arguments)
-            return made(*arrays, **options)
+        def checked(*given: Any, **options: Any) -> Weighted:
+            bound = takes.bind(*given, **options)
+            said = bound.arguments
+            left = {name for name, optional in arrays.items() if optional and said.get(name) is None}
+            said |= sound(self.title, {name: each for name, each in said.items() if name in arrays and name not in left})
+            return made(*bound.args, **bound.kwargs)
 
         object.__setattr__(self, "weighted", checked)
 

@@ -9,20 +9,21 @@ is unknown do not count for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from isthmus.errors import DataError
-from isthmus.metrics.core import Array, Sums, mean_known, sound
+from isthmus.metrics.core import Array, Sums, array, mean_known, sound
 from isthmus.numerics.information import entropy, information, variable
 
-Codes = Array | Sequence[Array]  # (n, I), or I blocks (n, d)
+Codes = ArrayLike | Sequence[ArrayLike]  # (n, I), or a list of I blocks (n, d)
 
 
-def informations(codes: Codes, factors: Array, *, k: int = 3) -> tuple[Array, Array]:
+def informations(codes: Codes, factors: ArrayLike, *, k: int = 3) -> tuple[Array, Array]:
     """I (I, J) of each code and factor (n, J), in nats, and the factors' entropies (J,); counted or by k neighbours."""
-    each = _blocks(codes, factors)
+    each, factors = _blocks(codes, factors)
     found, whole = np.zeros((len(each), factors.shape[1])), np.zeros(factors.shape[1])
     for j, factor in enumerate(factors.T):
         rows = ~np.isnan(factor)
@@ -35,17 +36,23 @@ def informations(codes: Codes, factors: Array, *, k: int = 3) -> tuple[Array, Ar
     return found, whole
 
 
-def _blocks(codes: Codes, factors: Array) -> list[Array]:
-    """Each code (n, d), finite and of the rows of factors (n, J)."""
-    each = list(codes[:, :, None].swapaxes(0, 1)) if isinstance(codes, np.ndarray) and codes.ndim == 2 else list(codes)
-    if factors.ndim != 2 or not factors.shape[1] or not each or any(code.ndim != 2 or not code.shape[1] for code in each):
-        got = f"{np.shape(codes) if isinstance(codes, np.ndarray) else [code.shape for code in each]} and {factors.shape}"
+def _blocks(codes: Codes, factors: ArrayLike) -> tuple[list[Array], Array]:
+    """Each code (n, d), finite and of the rows of factors (n, J), and those."""
+    if isinstance(codes, Sequence):
+        each = list(codes)
+    else:
+        whole = np.atleast_1d(array("codes and factors", "codes", codes))
+        each = list(whole[:, :, None].swapaxes(0, 1) if whole.ndim == 2 else whole)
+    made = {name: array("codes and factors", name, code) for name, code in _named(each).items()}
+    told = array("codes and factors", "factors", factors)
+    if told.ndim != 2 or not told.shape[1] or not made or any(code.ndim != 2 or not code.shape[1] for code in made.values()):
+        got = f"{[code.shape for code in made.values()]} and {told.shape}"
         raise DataError(f"expected codes (n, I), or blocks (n, d), and factors (n, J) of the same rows, got {got}")
-    sound("codes and factors", {"factors": factors, **_named(each)})
-    return each
+    sound("codes and factors", {"factors": told, **made})
+    return list(made.values()), told
 
 
-def _named(codes: Sequence[Array]) -> dict[str, Array]:
+def _named(codes: Iterable[ArrayLike]) -> dict[str, ArrayLike]:
     return {f"code {at}": code for at, code in enumerate(codes)}
 
 
@@ -62,7 +69,9 @@ def mig(information: Array, whole: Array) -> float:
 def modularity(information: Array) -> float:
     """0..1, up: 1 - mean over codes of the squared information that lies outside the code's one best factor.
 
-    ``information`` (I, J); a code that tells nothing of any factor is left out; with one factor every code is modular.
+    ``information`` (I, J); a code that tells nothing of any factor is left out; with one factor every code is modular. It
+    is about .9 of noise, whose estimates are seldom 0 and one of which chance makes the largest, and correlated factors lower
+    it: read it beside that of codes which hold their own factor alone, and beside how much codes tell at all.
     """
     best = information.max(1)
     used = best > 0
@@ -73,13 +82,13 @@ def modularity(information: Array) -> float:
     return float((1 - outside).mean())
 
 
-def sap(codes: Codes, factors: Array) -> float:
+def sap(codes: Codes, factors: ArrayLike) -> float:
     """Separated attribute predictability, 0..1, up: mean over factors of the gap between the two codes that tell it best.
 
     A column tells a factor of two states by the balanced accuracy of its best threshold (either way round); one of S states, as
     a block tells any, by that of the nearest state mean; as the lead over chance, (accuracy - 1/S) / (1 - 1/S), at least 0.
     """
-    each = _blocks(codes, factors)
+    each, factors = _blocks(codes, factors)
     gaps: list[float] = []
     for factor in factors.T:
         rows = ~np.isnan(factor)
@@ -110,14 +119,21 @@ def _nearest(code: Array, told: Array) -> float:
     return max(0.0, float(((right @ hot / hot.sum(0)).mean() - 1 / states) / (1 - 1 / states)))
 
 
-def dci(importance: Array) -> tuple[float, float]:
+def _got(found: Array) -> str:
+    return f"shape {found.shape}" + (f" from {found.min():g} to {found.max():g}" if found.size else "")
+
+
+def dci(importance: ArrayLike) -> tuple[float, float]:
     """Disentanglement and completeness, each 0..1, up, from how much each code matters to each factor, R (I, J) >= 0.
 
     D = sum_i rho_i (1 - H_J(R_i.)), C = sum_j rho_j (1 - H_I(R_.j)); rho: a row's (column's) share of all importance; entropies
     to the base of their length. ``importances`` makes R, and what I, how well codes tell factors, is the mean of.
     """
+    importance = array("DCI", "importance", importance)
     if importance.ndim != 2 or not (importance >= 0).all() or importance.sum() <= 0:
-        raise DataError("DCI: expected importances (I, J) of at least 0, some above; a code that matters nowhere counts 0")
+        raise DataError(
+            f"DCI: expected importances (I, J) of at least 0, some above, got {_got(importance)}; make them by importances"
+        )
 
     def one(r: Array) -> float:
         rows, base = r.sum(1), r.shape[1]
@@ -128,7 +144,7 @@ def dci(importance: Array) -> tuple[float, float]:
     return one(importance), one(importance.T)
 
 
-def importances(codes: Codes, factors: Array, at: Array, *, seed: int = 0) -> tuple[Array, Array]:
+def importances(codes: Codes, factors: ArrayLike, at: Array, *, seed: int = 0) -> tuple[Array, Array]:
     """R (I, J), what boosted trees make of each code, its columns added up, and (len(at), J) what they tell rightly.
 
     Fitted on the rows but ``at``, asked on rows ``at``: 1 and 0, NaN where a factor is unknown or nothing was fitted. The mean
@@ -136,16 +152,20 @@ def importances(codes: Codes, factors: Array, at: Array, *, seed: int = 0) -> tu
     """
     from sklearn.ensemble import GradientBoostingClassifier
 
-    each = _blocks(codes, factors)
+    each, factors = _blocks(codes, factors)
     fit, columns = np.setdiff1d(np.arange(len(factors)), at), np.concatenate(each, 1)
     starts = np.cumsum([0, *(code.shape[1] for code in each[:-1])])
+    # trees break ties by place: columns stand in the order of their numbers, so that the order of codes never matters
+    order = np.lexsort(columns[fit][::-1]) if len(fit) else np.arange(columns.shape[1])
+    columns, back = columns[:, order], np.argsort(order)
     found, right = np.zeros((len(each), factors.shape[1])), np.full((len(at), factors.shape[1]), np.nan)
     for j, factor in enumerate(factors.T):
         told, asked = fit[~np.isnan(factor[fit])], ~np.isnan(factor[at])
         if not asked.any() or len(np.unique(factor[told])) < 2:
             continue
         trees = GradientBoostingClassifier(n_estimators=50, max_depth=3, random_state=seed).fit(columns[told], factor[told])
-        found[:, j] = np.add.reduceat(np.maximum(np.nan_to_num(trees.feature_importances_), 0), starts)  # a hair below 0
+        matter = np.maximum(np.nan_to_num(trees.feature_importances_), 0)[back]  # a hair below 0
+        found[:, j] = np.add.reduceat(matter, starts)
         right[asked, j] = trees.predict(columns[at[asked]]) == factor[at[asked]]
     return found, right
 
@@ -157,7 +177,7 @@ def informativeness(right: Array) -> Sums:
     return Sums(rows, lambda s: mean_known(np.divide(*np.split(s, 2, axis=1))))
 
 
-def cas(factors: Array, representation: Array | Sequence[Array], *, most: int = 400, points: int = 8, seed: int = 0) -> float:
+def cas(factors: ArrayLike, representation: Codes, *, most: int = 400, points: int = 8, seed: int = 0) -> float:
     """Concept alignment score, 0..1, up: how pure the clusters of each concept's representation are in its label.
 
     factors (n, M) states, NaN unknown; representation (n, M), (n, M, E), or a list of (n, E).
@@ -165,8 +185,14 @@ def cas(factors: Array, representation: Array | Sequence[Array], *, most: int = 
     1 - H(label | cluster) / H(label) at ``points`` numbers of clusters, evenly from 2 to half of at most ``most`` rows, by
     k-medoids. Values of a constant are all it can hold: concepts of one state are left out.
     """
-    whole = isinstance(representation, np.ndarray)
-    sound("CAS", {"factors": factors, **({"representation": representation} if whole else _named(representation))})
+    if isinstance(representation, Sequence):
+        factors, *each = sound("CAS", {"factors": factors, **_named(representation)}).values()
+    else:
+        factors, whole = sound("CAS", {"factors": factors, "representation": representation}).values()
+        each = list(whole.swapaxes(0, 1))
+    if len(each) != factors.shape[1]:
+        got = f"got {len(each)}; give one for each column of factors"
+        raise DataError(f"CAS, representation: expected that of each of {factors.shape[1]} concepts, {got}")
     scores: list[float] = []
     for m in range(factors.shape[1]):
         rows = np.flatnonzero(~np.isnan(factors[:, m]))
@@ -174,7 +200,7 @@ def cas(factors: Array, representation: Array | Sequence[Array], *, most: int = 
         told = np.unique(factors[rows, m], return_inverse=True)[1]
         if len(rows) < 4 or told.max() < 1:
             continue
-        x = representation[:, m][rows] if isinstance(representation, np.ndarray) else representation[m][rows]
+        x = each[m][rows]
         x = x[:, None] if x.ndim == 1 else x
         apart = np.sqrt(np.maximum(((x[:, None] - x[None]) ** 2).sum(-1), 0)) if x.shape[1] <= 4 else _apart(x)
         counts = np.unique(np.linspace(2, len(rows) // 2, points).astype(int))

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.errors import DataError
-from isthmus.metrics.core import Array, Metric, Ranked, Sums
+from isthmus.metrics.core import Array, Metric, Ranked, Sums, alike
 
 
 def _membership(member: Array, other: Array) -> Ranked:
     """Rows of ``member`` (a,) and ``other`` (b,) losses, one after the other: does a lower loss tell who was trained on?"""
-    if member.ndim != 1 or other.ndim != 1:
-        raise DataError(f"membership: expected losses (a,) and (b,), got {member.shape}, {other.shape}")
     scores = -np.concatenate([member, other])
     return Ranked(scores, np.arange(len(scores)) < len(member), np.ones(len(scores), dtype=bool))
 
 
 def _agreement(a: Array, b: Array) -> Sums:
-    same = a == b
-    same = same if same.ndim == 1 else same.all(1)
+    alike("agreement", a=a, b=b)
+    same = (a == b).reshape(len(a), -1).all(1)
     return Sums(np.c_[same, np.ones(len(same))].astype(float), lambda s: s[:, 0] / s[:, 1])
 
 
 def _divergence(p: Array, q: Array) -> Sums:
     """p, q (n, Y) probabilities, of the retrained model and of the unlearnt one."""
-    if p.shape != q.shape:
-        raise DataError(f"divergence: expected two arrays (n, Y), got {p.shape} and {q.shape}")
+    alike("divergence", p=p, q=q)
     nats = np.where(p > 0, p * (np.log(np.maximum(p, 1e-12)) - np.log(np.maximum(q, 1e-12))), 0).sum(1)
     return Sums(np.c_[nats, np.ones(len(nats))], lambda s: s[:, 0] / s[:, 1])
 

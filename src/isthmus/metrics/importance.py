@@ -7,24 +7,27 @@ Aysel, Cai, Prügel-Bennett 2025, Concept-Based XAI: Metrics and Benchmarks, arX
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from isthmus.errors import DataError
-from isthmus.metrics.core import Array, Metric, Sums
+from isthmus.metrics.core import Array, Metric, Sums, alike, sound
+from isthmus.metrics.task import hot
 
 
-def frequencies(c: Array, y: Array, classes: int) -> Array:
+def frequencies(c: ArrayLike, y: ArrayLike, classes: int) -> Array:
     """(K, Y) V: share of a class's training rows that have a concept; c (n, K), NaN left out; NaN where a class has none."""
-    known = ~np.isnan(c)
-    hot = np.eye(classes)[y]
-    count = known.T.astype(float) @ hot
-    return np.where(count > 0, np.nan_to_num(c).T @ hot / np.where(count > 0, count, 1), np.nan)
+    c, y = sound("frequencies", {"c": c, "y": y}).values()
+    known, each = ~np.isnan(c), hot("frequencies, y", y, classes)
+    count = known.T.astype(float) @ each
+    return np.where(count > 0, np.nan_to_num(c).T @ each / np.where(count > 0, count, 1), np.nan)
 
 
-def averages(values: Array, y: Array, answers: Array, classes: int) -> Array:
+def averages(values: ArrayLike, y: ArrayLike, answers: ArrayLike, classes: int) -> Array:
     """(K, Y) mean value of each concept over the rows of a class that were decided rightly; NaN where none was."""
-    hot = np.eye(classes)[y] * (answers == y)[:, None]
-    count = hot.sum(0)
-    return np.where(count > 0, values.T @ hot / np.where(count > 0, count, 1), np.nan)
+    values, y, answers = sound("averages", {"values": values, "y": y, "answers": answers}).values()
+    each = hot("averages, y", y, classes) * (answers == y)[:, None]
+    count = each.sum(0)
+    return np.where(count > 0, values.T @ each / np.where(count > 0, count, 1), np.nan)
 
 
 def global_importance(weights: Array, means: Array, frequency: Array) -> dict[str, Array]:
@@ -61,8 +64,7 @@ def top(importance: Array, most: int) -> Array:
 
 
 def _existence(c: Array, importance: Array, most: int) -> Sums:
-    if c.shape != importance.shape:
-        raise DataError(f"existence: expected labels and importances of one shape (n, K), got {c.shape}, {importance.shape}")
+    alike("existence", c=c, importance=importance)
     present = np.take_along_axis(c, top(importance, most), 1)
     known = ~np.isnan(present)
     return Sums(np.c_[(np.nan_to_num(present) > 0.5).sum(1), known.sum(1)].astype(float), lambda s: s[:, 0] / s[:, 1])
@@ -70,6 +72,9 @@ def _existence(c: Array, importance: Array, most: int) -> Sums:
 
 def area_under(probabilities: Array) -> Array:
     """(n,) area under probabilities (n, P + 1) of the decided class while concepts go (or come) one step after another."""
+    if probabilities.ndim != 2 or probabilities.shape[1] < 2:
+        got = f"got {probabilities.shape}; give those before the first step, too"
+        raise DataError(f"deletion, insertion: expected probabilities (n, P + 1) of one step or more, {got}")
     return ((probabilities[:, 1:] + probabilities[:, :-1]) / 2).mean(1)
 
 
@@ -78,10 +83,10 @@ def _areas(probabilities: Array) -> Sums:
     return Sums(np.c_[area, np.ones(len(area))], lambda s: s[:, 0] / s[:, 1])
 
 
-def effects(on: Array, off: Array) -> Array:
+def effects(on: ArrayLike, off: ArrayLike) -> Array:
     """(Y,) CaCE: mean over rows of the class probabilities (n, Y) with the concept set to 1, minus with it set to 0; -1..1."""
-    if on.shape != off.shape:
-        raise DataError(f"CaCE: expected two arrays (n, Y), got {on.shape} and {off.shape}")
+    on, off = sound("CaCE", {"on": on, "off": off}).values()
+    alike("CaCE", on=on, off=off)
     return (on - off).mean(0)
 
 

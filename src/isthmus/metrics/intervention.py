@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from isthmus.metrics.core import Array, Metric, Sums
+from isthmus.errors import DataError
+from isthmus.metrics.core import Array, Metric, Sums, alike, array, sound
 
 
-def area(share: Array, score: Array) -> Array:
-    """Trapezoid area under score (..., P) over the share (P,) of corrected concepts, 0 to 1."""
+def area(share: ArrayLike, score: ArrayLike) -> Array:
+    """Trapezoid area under score (..., P) over the share (P,) of corrected concepts, 0 to 1; P two or more."""
+    share, score = array("curve area", "share", share), array("curve area", "score", score)
+    if share.ndim != 1 or len(share) < 2 or score.shape[-1:] != share.shape or not score.size:
+        got = f"got {share.shape} and {score.shape}; give a score for each point"
+        raise DataError(f"curve area: expected shares (P,) of two points or more and scores (..., P), {got}")
     return ((score[..., 1:] + score[..., :-1]) / 2 * np.diff(share)).sum(-1)
 
 
-def smallest(share: Array, score: Array, part: float = 0.95) -> float:
+def smallest(share: ArrayLike, score: ArrayLike, part: float = 0.95) -> float:
     """Smallest share (P,) of corrected concepts that reaches ``part`` of the full gain; NaN where nothing is gained."""
+    share, score = sound("95 % of the gain", {"share": share, "score": score}).values()
+    alike("95 % of the gain", share=share, score=score)
     gain = score - score[0]
     if gain[-1] <= 0:
         return float("nan")

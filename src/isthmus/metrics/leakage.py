@@ -13,9 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from isthmus.errors import DataError
-from isthmus.metrics.concept import Kinds
+from isthmus.metrics.concept import Kinds, fits
 from isthmus.metrics.core import Array, Mean, Metric, Sums, Weighted, mean_known, sound
 from isthmus.numerics.information import Variable, entropy, information, itself, variable
 
@@ -34,8 +35,7 @@ class Soft:
 
 def concepts_of(c: Array, values: Array, kinds: Kinds) -> list[Soft]:
     """The M concepts of labels c (n, K, NaN unknown) and values (n, K): binary, then categorical, then continuous ones."""
-    if c.shape != values.shape or c.ndim != 2:
-        raise DataError(f"leakage: expected labels and values of one shape (n, K), got {c.shape} and {values.shape}")
+    fits("leakage", c, values, kinds)
     blocks = [((k,), True) for k in kinds.binary] + [(tuple(b), True) for b in kinds.blocks]
     blocks += [((k,), False) for k, _ in kinds.continuous]
     return [Soft(values[:, at], c[:, at], ~np.isnan(c[:, at[0]]), counted) for at, counted in blocks]
@@ -78,15 +78,17 @@ def _leaks(s: Array) -> Array:
     return np.where(whole > 0, np.maximum(0.0, (hat - true) / np.where(whole > 0, whole, 1)), np.nan)
 
 
-def task_leakage(y: Array, c: Array, values: Array, kinds: Kinds, *, k: int = NEIGHBOURS) -> Array:
-    """(M,) CTL of each concept, in the order of ``kinds``; NaN where nothing is known.
+def task_leakage(form: Weighted, weights: Array | None = None) -> Array:
+    """(M,) CTL of each concept, in the order of ``kinds``, or (R, M) under row weights (R, n); NaN where nothing is known.
 
-    Of several labels the mean, those that are constant left out; the mean over concepts is ``ctl``.
+    ``form``: ``ctl.weighted(y, c, values, kinds)``. Of several labels the mean, those that are constant left out; of one
+    label the mean over concepts is ``ctl``.
     """
-    sound("CTL", {"y": y, "c": c, "values": values})
-    form = _ctl(y, c, values, kinds, k)
     parts: list[Sums] = list(form.parts) if isinstance(form, Mean) else [form]  # type: ignore[list-item]
-    return mean_known(np.stack([_leaks(part.rows.sum(0)[None])[0] for part in parts], 1))
+    w = np.ones((1, len(parts[0].rows))) if weights is None else weights
+    each = [_leaks(w @ part.rows) for part in parts]
+    found = np.stack([mean_known(np.stack([one[:, m] for one in each], 1)) for m in range(each[0].shape[1])], 1)
+    return found[0] if weights is None else found
 
 
 def _icl(c: Array, values: Array, kinds: Kinds, k: int = NEIGHBOURS, most: int = 1000) -> Sums:
@@ -118,12 +120,14 @@ def _between(s: Array) -> Array:
     return np.where(known > 0, np.maximum(0.0, (hat - true) / np.where(known > 0, known, 1)), np.nan)
 
 
-def unleaked(c: Array, values: Array, kinds: Kinds, *, seed: int = 0) -> Array:
+def unleaked(c: ArrayLike, values: ArrayLike, kinds: Kinds, *, seed: int = 0) -> Array:
     """Values (n, K) that leak nothing, the control: each concept's are dealt anew among rows with the same label.
 
     What they say of their own concept stays; what they say beyond it of the task and of others goes. A number's rows are
     alike when they lie in the same twentieth of its range of ranks; where the label is unknown, values are dealt among those.
     """
+    c, values = sound("unleaked", {"c": c, "values": values}).values()
+    fits("unleaked", c, values, kinds)
     found, numbers = values.copy(), [k for k, _ in kinds.continuous]
     for at in [[k] for k in kinds.binary] + [list(block) for block in kinds.blocks] + [[k] for k in numbers]:
         label = c[:, at]

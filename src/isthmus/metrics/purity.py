@@ -14,13 +14,15 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from isthmus.errors import DataError, OptionError
-from isthmus.metrics.core import Array, Metric, Sums, sound
+from isthmus.metrics.core import Array, Metric, Sums, alike, array, sound
 
 Probe = Literal["rank", "bins", "ridge"]
 BINS, RIDGE = 20, 1e-3
+ROUNDING = 1e-9  # a correlation of 0, or at a niche's very edge, is no matter of the order of columns
 
 
 def aucs(scores: Array, truth: Array) -> Array:
@@ -77,10 +79,26 @@ def _areas(placed: _Placed, weights: Array) -> Array:
     return np.where(empty, np.nan, up + down - plain)
 
 
-def halves(n: int, seed: int = 0) -> tuple[Array, Array]:
-    """Row numbers of the two halves: probes are fitted on the first and measured on the second."""
-    order = np.random.default_rng(seed).permutation(n)
-    return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+def halves(n: int, seed: int | Sequence[int] = 0, groups: Sequence[str] | None = None) -> tuple[Array, Array]:
+    """Row numbers of the two halves: probes are fitted on the first and measured on the second.
+
+    Whole ``groups`` (n names, patients) go to one of them, cut as near the middle as they allow; one group alone cannot be
+    cut: the first half is empty then, and nothing can be fitted.
+    """
+    draw = np.random.default_rng(seed)
+    if groups is None:
+        order = draw.permutation(n)
+        return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+    if len(groups) != n:
+        raise DataError(
+            f"halves, groups: expected a group for each of {n} rows, got {len(groups)}; give groups of the same rows"
+        )
+    code = np.unique(np.asarray(groups), return_inverse=True)[1]
+    sizes = np.bincount(code)
+    order = draw.permutation(len(sizes))
+    ends = sizes[order].cumsum()[:-1]
+    first = np.isin(code, order[: np.abs(ends - n / 2).argmin() + 1] if len(ends) else [])
+    return np.flatnonzero(first), np.flatnonzero(~first)
 
 
 def _alike(t: Array) -> list[tuple[Array, Array]]:
@@ -100,27 +118,29 @@ def _weights(z: Array, t: Array) -> Array:
     return found
 
 
-def _standard(x: Array, fit: Array) -> Array:
-    """x (n, E) of mean 0 and spread 1 on rows ``fit``."""
-    mean, scale = x[fit].mean(0), x[fit].std(0)
+def _standard(x: Array, fit: Array, like: Array) -> Array:
+    """x (n, E) less the mean of ``like`` (n, E) on rows ``fit``, by its spread there."""
+    mean, scale = like[fit].mean(0), like[fit].std(0)
     return (x - mean) / np.where(scale > 1e-12, scale, 1)
 
 
 def ridge(x: Array, t: Array, at: Array) -> Array:
     """(len(at), J) scores of rows ``at`` by ridge from the other rows' x (n, E) to labels t (n, J), each where it is known."""
     fit = np.setdiff1d(np.arange(len(x)), at)
-    z = _standard(x, fit)
+    z = _standard(x, fit, x)
     return z[at] @ _weights(z[fit], t[fit])
 
 
-def _seen(representation: Array, probe: Probe, c: Array) -> tuple[list[Array], Array]:
+def _seen(representation: Array, probe: Probe, c: Array, groups: Sequence[str] | None) -> tuple[list[Array], Array]:
     """Scores (rows, J) of each representation (n, I) or (n, I, E), and the rows that they are of."""
     vectors = representation.ndim == 3
     if probe not in ("rank", "bins", "ridge"):
         raise OptionError(f"purity, probe: expected 'rank', 'bins' or 'ridge', got {probe!r}")
     if probe == "rank" and not vectors:
         return [column[:, None] for column in representation.T], np.arange(len(c))
-    _, at = halves(len(c))
+    fit, at = halves(len(c), groups=groups)
+    if not len(fit):
+        return [], at
     if probe == "bins" and not vectors:
         edges = np.quantile(representation, np.linspace(0, 1, BINS + 1)[1:-1], axis=0)
         inputs = [np.eye(BINS)[np.searchsorted(edges[:, i], column)] for i, column in enumerate(representation.T)]
@@ -176,13 +196,13 @@ def _of(scores: Array, truth: Array) -> _Placed:
     return _placements(scores[:, 0], truth) if scores.shape[1] == 1 else _by_column(scores, truth)
 
 
-def _ois(c: Array, representation: Array, probe: Probe = "rank") -> Impurity:
+def _ois(c: Array, representation: Array, probe: Probe = "rank", groups: Sequence[str] | None = None) -> Impurity:
     if len(c) != len(representation) or representation.ndim not in (2, 3) or representation.shape[1] != c.shape[1]:
         raise DataError(f"OIS: expected a column of each concept, {c.shape}, got {representation.shape}")
     both = np.flatnonzero(_both(c))
     if not len(both):
         return Impurity((), c, np.arange(len(c)), len(c))
-    scores, at = _seen(representation[:, both], probe, c[:, both])
+    scores, at = _seen(representation[:, both], probe, c[:, both], groups)
     return Impurity(tuple(scores), c[np.ix_(at, both)], at, len(c))
 
 
@@ -192,14 +212,20 @@ def _by_column(scores: Array, truth: Array) -> _Placed:
     return _Placed(*(np.concatenate([getattr(one, name) for one in each], 1) for name in ("beats", "yes", "no")))
 
 
-def purity(c: Array, representation: Array, *, probe: Probe = "rank") -> tuple[Array, Array]:
+def purity(
+    c: ArrayLike, representation: ArrayLike, *, probe: Probe = "rank", groups: Sequence[str] | None = None
+) -> tuple[Array, Array]:
     """(K, K) AUC of telling concept j from column i, and the same from the labels themselves (its diagonal is 1).
 
     Labels c (n, K) of 0 and 1, NaN unknown; representation (n, K) or vectors (n, K, E). Concepts without both answers are
-    left out. Off the diagonal the second is above .5 where concepts are correlated: that is expected, and subtracted.
+    left out. Off the diagonal the second is above .5 where concepts are correlated: that is expected, and subtracted. Probes
+    that are fitted ('bins', 'ridge') read one half of the rows; ``groups`` of them stay whole.
     """
-    sound("purity", {"c": c, "representation": representation})
-    return _ois(c, representation, probe).plain()
+    form = _ois(**sound("purity", {"c": c, "representation": representation}), probe=probe, groups=groups)
+    if not form.scores:
+        say = "expected a concept with both answers among its known labels, and rows of two groups or more to cut, got none"
+        raise DataError(f"purity: {say}; give more rows")
+    return form.plain()
 
 
 def _related(c: Array, representation: Array, blocks: Sequence[Sequence[int]]) -> Array:
@@ -225,13 +251,16 @@ def _related(c: Array, representation: Array, blocks: Sequence[Sequence[int]]) -
     return found
 
 
-def niches(c: Array, representation: Array, *, above: float = 0.5, blocks: Sequence[Sequence[int]] = ()) -> Array:
+def niches(
+    c: ArrayLike, representation: ArrayLike, *, above: float | Sequence[float] = 0.5, blocks: Sequence[Sequence[int]] = ()
+) -> Array:
     """(I, J) True where column i of representation (n, I) belongs to the niche of concept j of labels c (n, J, NaN unknown).
 
-    It does where their |correlation| is above ``above`` (0 to 1). ``blocks``: columns of c that are one concept's states.
+    It does where their |correlation| is above ``above`` (0 to 1) by more than rounding; of several widths (W,) the result is
+    (W, I, J). ``blocks``: columns of c that are one concept's states.
     """
-    sound("niches", {"c": c, "representation": representation})
-    return np.asarray(_related(c, representation, blocks) > above)
+    related = _related(**sound("niches", {"c": c, "representation": representation}), blocks=blocks)
+    return np.asarray(related > np.asarray(above)[..., None, None] + ROUNDING)
 
 
 def _both(c: Array) -> Array:
@@ -239,34 +268,46 @@ def _both(c: Array) -> Array:
     return np.asarray((c > 0.5).any(0) & (c <= 0.5).any(0))
 
 
-def _nis(c: Array, representation: Array, step: float = 0.05, blocks: Sequence[Sequence[int]] = ()) -> Sums:
+def _nis(
+    c: Array, representation: Array, step: float = 0.05, blocks: Sequence[Sequence[int]] = (),
+    groups: Sequence[str] | None = None, asked: Array | None = None,
+) -> Sums:  # fmt: skip
     """Mean AUC over niches' outsides, as rows of placements: linear predictors of all columns, those of the niche silenced.
 
     Labels c (n, K) of 0 and 1, NaN unknown; of each the known rows count alone. ``blocks``: columns of one concept's states.
+    ``groups``: kept whole when the rows are halved. ``asked`` (as representation): values that the same predictors are asked
+    on, with the same niches, instead; of ``unleaked`` values it is the control. NaN where no concept has both answers in both
+    halves.
     """
-    if representation.ndim == 3:
-        representation = representation.reshape(len(representation), -1)
-    fit, at = halves(len(c))
+    asked = representation if asked is None else asked
+    if asked.shape != representation.shape:
+        raise DataError(f"NIS, asked: expected the shape of representation, {representation.shape}, got {asked.shape}")
+    x, other = representation.reshape(len(c), -1), asked.reshape(len(c), -1)
+    fit, at = halves(len(c), groups=groups)
     both = np.flatnonzero(_both(c[fit]) & _both(c[at]))
     if not len(both):
         return Sums(np.zeros((len(c), 1)), lambda s: np.full(len(s), np.nan))
-    truth, z = c[:, both], _standard(representation, fit)
-    w, nu = _weights(z[fit], truth[fit]), _related(c[fit], z[fit], blocks)[:, both]
-    betas = np.arange(0, 1, step)
+    betas, truth, z = np.arange(0, 1, step), c[:, both], _standard(x, fit, x)
+    w, inside = _weights(z[fit], truth[fit]), niches(c[fit], z[fit], above=list(betas), blocks=blocks)[..., both]
+    said = _standard(other, fit, x)[at]
     terms = np.zeros((len(c), 2))
     terms[at, 1] = 1
-    for beta in betas:  # each row's part of the AUC: its mean is the AUC, its spread the AUC's to first order
-        placed = _by_column(z[at] @ (w * (nu <= beta)), truth[at])
+    for niche in inside:  # each row's part of the AUC: its mean is the AUC, its spread the AUC's to first order
+        placed = _by_column(said @ (w * ~niche), truth[at])
         area = _areas(placed, np.ones((1, len(at))))[0]
         parts = [kind / kind.mean(0) * (np.nan_to_num(placed.beats) - area) for kind in (placed.yes, placed.no)]
         terms[at, 0] += (area + parts[0] + parts[1]).mean(1) / len(betas)
     return Sums(terms, lambda s: s[:, 0] / s[:, 1])
 
 
-def mispredicted(right: Array, known: Array) -> Array:
+def mispredicted(right: ArrayLike, known: ArrayLike) -> Array:
     """(M + 1,) MPO: share of rows with at least m of their known concepts wrong, m = 0 to M. right, known (n, M) bool."""
-    wrong = (known & ~right).sum(1)
-    return (wrong[:, None] >= np.arange(right.shape[1] + 1)).mean(0)
+    hit, seen = (array("MPO", name, each) != 0 for name, each in (("right", right), ("known", known)))
+    alike("MPO", right=hit, known=seen)
+    if hit.ndim != 2 or not len(hit):
+        raise DataError(f"MPO: expected right and known (n, M) of one row or more, got {hit.shape}; a share needs rows")
+    wrong = (seen & ~hit).sum(1)
+    return (wrong[:, None] >= np.arange(hit.shape[1] + 1)).mean(0)
 
 
 ois = Metric(
@@ -276,7 +317,7 @@ ois = Metric(
 )  # fmt: skip
 nis = Metric(
     _nis, "NIS", "AUC", 0, 1, "down", "strip",
-    "niche impurity: mean AUC of telling a concept from the columns outside its niche, over 20 widths of niche; .5 is none; "
-    "the states of one concept share a niche",
+    "niche impurity: mean AUC that predictors of all columns keep of a concept when its niche is silenced, over 20 widths of "
+    "niche; .5 is none; the states of one concept share a niche",
     200,
 )  # fmt: skip

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from isthmus.errors import DataError
 from isthmus.metrics.core import Array, Metric, Sums, sound
 
 
-def threshold(confidence: Array, right: Array, target: float, *, least: int = 1) -> float:
+def threshold(confidence: ArrayLike, right: ArrayLike, target: float, *, least: int = 1) -> float:
     """The least confidence from which on accuracy is at least ``target`` (0..1) on these rows (n,); inf where it never is.
 
     At least ``least`` rows must be that sure: a threshold that one row sets says nothing. Choose it on validation rows: on the
@@ -22,7 +23,7 @@ def threshold(confidence: Array, right: Array, target: float, *, least: int = 1)
     """
     if not 0 <= target <= 1:
         raise DataError(f"selective accuracy: expected a target of 0..1, got {target:g}")
-    sound("threshold", {"confidence": confidence, "right": right})
+    confidence, right = sound("threshold", {"confidence": confidence, "right": right}).values()
     order = np.argsort(-confidence, kind="stable")
     ends = np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True])
     share = np.cumsum(right[order])[ends] / (ends + 1)
@@ -40,9 +41,9 @@ def _selective(confidence: Array, right: Array, at: float) -> Sums:
     return Sums(np.c_[sure & right.astype(bool), sure].astype(float), lambda s: s[:, 0] / s[:, 1])
 
 
-def risk_coverage(confidence: Array, right: Array) -> tuple[Array, Array]:
+def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> tuple[Array, Array]:
     """Coverage (n,) and error (n,) of answering the surest first; equals share their error."""
-    sound("risk and coverage", {"confidence": confidence, "right": right})
+    confidence, right = sound("risk and coverage", {"confidence": confidence, "right": right}).values()
     order = np.argsort(-confidence, kind="stable")
     wrong = 1.0 - np.asarray(right, dtype=float)[order]
     starts = np.flatnonzero(np.r_[True, np.diff(confidence[order]) != 0])

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.metrics.core import Array, Metric, Sums
+from isthmus.errors import DataError
+from isthmus.metrics.core import Array, Metric, Sums, alike
 
 
 def present(values: Array, groups: Array | None = None) -> Array:
     """(n, K) bool from values (n, K): at least 0.5; with ``groups`` (K,) the highest of its group (the first of equals)."""
     if groups is None:
         return values >= 0.5
+    if groups.shape != values.shape[1:]:
+        got = f"got {groups.shape} for {values.shape[1]} columns; give a group to each"
+        raise DataError(f"S+, S-, groups: expected a group of each column of values, {got}")
     found = np.zeros(values.shape, dtype=bool)
     for group in np.unique(groups):
         columns = np.flatnonzero(groups == group)
@@ -22,7 +26,10 @@ def present(values: Array, groups: Array | None = None) -> Array:
 
 
 def _s_plus(values: Array, target: Array, groups: Array | None = None) -> Sums:
-    known = target >= 0
+    known, last = target >= 0, values.shape[1] - 1
+    if (target > last).any() or (target != np.floor(target)).any():
+        raise DataError(f"S+, target: expected columns 0 to {last}, or -1 for none, got {np.unique(target)[-3:]}")
+    target = target.astype(int)
     seen = present(values, groups)[np.arange(len(values)), np.where(known, target, 0)] & known
     return Sums(np.c_[seen, known].astype(float), lambda s: s[:, 0] / s[:, 1])
 
@@ -30,6 +37,8 @@ def _s_plus(values: Array, target: Array, groups: Array | None = None) -> Sums:
 def _s_minus(values: Array, removed: Array, groups: Array | None = None) -> Sums:
     if removed.ndim == 1:
         removed = removed[:, None] == np.arange(values.shape[1])
+    removed = removed != 0
+    alike("S-", values=values, removed=removed)
     count = removed.sum(1)
     gone = (removed & ~present(values, groups)).sum(1) / np.maximum(count, 1)
     return Sums(np.c_[gone, count > 0].astype(float), lambda s: s[:, 0] / s[:, 1])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.metrics.core import Array, Mean, Metric, Ranked, Sums
+from isthmus.errors import DataError
+from isthmus.metrics.core import Array, Mean, Metric, Ranked, Sums, alike, mean_known
 
 
 def _ratio(sums: Array) -> Array:
@@ -12,16 +13,24 @@ def _ratio(sums: Array) -> Array:
 
 
 def _accuracy(y: Array, answer: Array) -> Sums:
-    if y.ndim == 1:
-        return Sums(np.c_[(y == answer), np.ones(len(y))].astype(float), _ratio)
-    known = ~np.isnan(y)
-    return Sums(np.c_[((y == answer) & known).sum(1), known.sum(1)].astype(float), _ratio)
+    alike("task accuracy", y=y, answer=answer)
+    known = ~np.isnan(y).reshape(len(y), -1)
+    right = (y == answer).reshape(len(y), -1) & known
+    return Sums(np.c_[right.sum(1), known.sum(1)].astype(float), _ratio)
+
+
+def hot(what: str, y: Array, classes: int) -> Array:
+    """(n, Y) one-hot rows of class numbers y (n,)."""
+    if y.ndim != 1 or not ((y >= 0) & (y < classes) & (y == np.floor(y))).all():
+        raise DataError(f"{what}: expected class numbers 0 to {classes - 1}, got {np.unique(y)[:5]}; leave unknown rows out")
+    return np.eye(classes)[y.astype(int)]
 
 
 def _by_class(y: Array, answer: Array, classes: int) -> tuple[Array, Array, Array]:
     """(n, Y) each: right, truth, answered; for labels (n, Y) with NaN the unknown cells count nowhere."""
+    alike("y and answer", y=y, answer=answer)
     if y.ndim == 1:
-        truth, said = np.eye(classes)[y], np.eye(classes)[answer]
+        truth, said = hot("y", y, classes), hot("answer", answer, classes)
     else:
         known = ~np.isnan(y)
         truth, said = (y == 1).astype(float), (answer == 1) * known
@@ -30,14 +39,14 @@ def _by_class(y: Array, answer: Array, classes: int) -> tuple[Array, Array, Arra
 
 def _balanced(y: Array, answer: Array, classes: int) -> Sums:
     right, truth, _ = _by_class(y, answer, classes)
-    return Sums(np.c_[right, truth], lambda s: np.nanmean(s[:, :classes] / s[:, classes:], axis=1))
+    return Sums(np.c_[right, truth], lambda s: mean_known(s[:, :classes] / s[:, classes:]))
 
 
 def f1_of_sums(sums: Array, classes: int) -> Array:
     """(R, 3 Y) sums of right, truth, answered -> mean F1 over the classes that occur."""
     right, truth, said = sums[:, :classes], sums[:, classes : 2 * classes], sums[:, 2 * classes :]
     f1 = np.where(truth > 0, 2 * right / np.maximum(truth + said, 1e-12), np.nan)
-    return np.nanmean(f1, axis=1)
+    return mean_known(f1)
 
 
 def _macro_f1(y: Array, answer: Array, classes: int) -> Sums:
@@ -48,11 +57,14 @@ def _auroc(y: Array, probabilities: Array) -> Mean:
     known = np.ones(len(y), dtype=bool)
     columns = range(probabilities.shape[1])
     if y.ndim == 1:
+        hot("AUROC, y", y, probabilities.shape[1])
         return Mean(tuple(Ranked(probabilities[:, j], y == j, known) for j in columns))
+    alike("AUROC", y=y, probabilities=probabilities)
     return Mean(tuple(Ranked(probabilities[:, j], y[:, j] == 1, ~np.isnan(y[:, j])) for j in columns))
 
 
 def _known(y: Array, answer: Array) -> tuple[Array, Array, Array]:
+    alike("numbers", y=y, answer=answer)
     known = ~np.isnan(y)
     return np.nan_to_num(y), np.where(known, answer, 0), known.astype(float)
 
@@ -72,7 +84,13 @@ def _r2(y: Array, answer: Array) -> Sums:
     centre = (y * known).sum() / max(known.sum(), 1)
     shifted = (y - centre) * known
     rows = np.c_[(y - answer) ** 2 * known, shifted**2, shifted, known]
-    return Sums(rows, lambda s: 1 - s[:, 0] / (s[:, 1] - s[:, 2] ** 2 / s[:, 3]))
+    least = 1e-20 * float((y**2 * known).max())  # below it a target is one number, but for rounding
+
+    def finish(s: Array) -> Array:
+        spread = s[:, 1] - s[:, 2] ** 2 / s[:, 3]
+        return np.where(spread > least * s[:, 3], 1 - s[:, 0] / spread, np.nan)
+
+    return Sums(rows, finish)
 
 
 accuracy = Metric(
@@ -105,4 +123,6 @@ auroc = Metric(
 )
 mae = Metric(_mae, "mean absolute error", "target unit", 0, np.inf, "down", "task", "mean distance to the true number")
 rmse = Metric(_rmse, "RMSE", "target unit", 0, np.inf, "down", "task", "root of the mean squared distance to the true number")
-r2 = Metric(_r2, "R2", "share", -np.inf, 1, "up", "task", "share of the target's variance that is explained")
+r2 = Metric(
+    _r2, "R2", "share", -np.inf, 1, "up", "task", "share of the target's variance that is explained; n/a where it has none"
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.metrics.core import Array, Mean, Metric, Sums
+from isthmus.metrics.core import Array, Mean, Metric, Sums, alike
+from isthmus.metrics.task import hot
 
 BINS = 15
 
@@ -12,8 +13,8 @@ BINS = 15
 def _binned(confidence: Array, right: Array, known: Array) -> Sums:
     """Expected calibration error over 15 equal-width bins, L1."""
     bins = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
-    hot = np.eye(BINS)[bins] * known[:, None]
-    rows = np.concatenate([hot * right[:, None], hot * confidence[:, None], hot], 1)
+    cell = np.eye(BINS)[bins] * known[:, None]
+    rows = np.concatenate([cell * right[:, None], cell * confidence[:, None], cell], 1)
 
     def finish(s: Array) -> Array:
         gap = np.abs(s[:, :BINS] - s[:, BINS : 2 * BINS])
@@ -24,19 +25,21 @@ def _binned(confidence: Array, right: Array, known: Array) -> Sums:
 
 def _ece(y: Array, probabilities: Array) -> Sums | Mean:
     if y.ndim == 1:
-        answer = probabilities.argmax(1)
-        return _binned(probabilities.max(1), (answer == y).astype(float), np.ones(len(y)))
+        right = hot("ECE, y", y, probabilities.shape[1])[np.arange(len(y)), probabilities.argmax(1)]
+        return _binned(probabilities.max(1), right, np.ones(len(y)))
     return _columns(y, probabilities)
 
 
 def _columns(c: Array, probabilities: Array) -> Mean:
+    alike("calibration", labels=c, probabilities=probabilities)
     known = ~np.isnan(c)
     truth = np.nan_to_num(c)
     return Mean(tuple(_binned(probabilities[:, k], truth[:, k], known[:, k]) for k in range(c.shape[1])))
 
 
 def _brier(y: Array, probabilities: Array) -> Sums:
-    truth = np.eye(probabilities.shape[1])[y] if y.ndim == 1 else y
+    truth = hot("Brier score, y", y, probabilities.shape[1]) if y.ndim == 1 else y
+    alike("Brier score", y=truth, probabilities=probabilities)
     known = ~np.isnan(truth)
     gap = np.where(known, (np.nan_to_num(truth) - probabilities) ** 2, 0).sum(1)
     count = np.ones(len(y)) if y.ndim == 1 else known.sum(1)
