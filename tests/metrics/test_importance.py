@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,12 +18,23 @@ from isthmus.metrics.importance import area_under, averages, effects, frequencie
 @settings(max_examples=20, deadline=None)
 def test_existence_by_listing(seed: int) -> None:
     draw = np.random.default_rng(seed)
-    c, w = (draw.random((30, 6)) < 0.4).astype(float), draw.normal(size=(30, 6)).round(1)
+    c, w = (draw.random((8, 5)) < 0.4).astype(float), draw.normal(size=(8, 5)).round()
     c[draw.random(c.shape) < 0.2] = np.nan
+    orders = list(permutations(range(5)))
     for most in (1, 3, 5):
-        hits = [c[i, k] for i in range(30) for k in sorted(range(6), key=lambda k: -w[i, k])[:most]]
+        hits = [c[i, k] for i in range(8) for order in orders for k in sorted(order, key=lambda k: -w[i, k])[:most]]
         want = np.nanmean(hits) if not np.isnan(hits).all() else np.nan
-        assert metrics.existence(c, w, most) == pytest.approx(want, nan_ok=True)
+        assert metrics.existence(c, w, most) == pytest.approx(want, nan_ok=True), "equals in every order alike"
+        turned = draw.permutation(5)
+        assert metrics.existence(c[:, turned], w[:, turned], most) == pytest.approx(want, nan_ok=True)
+
+
+def test_existence_of_equals_is_that_of_any_order() -> None:
+    c = np.array([[1.0, 0.0, 0.0, 1.0]])
+    assert metrics.existence(c, np.zeros((1, 4)), 1) == 0.5, "not the first column's label"
+    assert metrics.existence(c, np.array([[2.0, 1.0, 1.0, 0.0]]), 2) == 0.5
+    with pytest.raises(DataError, match="1 to 4 concepts of importance, got 5"):
+        metrics.existence(c, np.zeros((1, 4)), 5)
 
 
 def test_existence_of_importance_that_knows_nothing_is_the_rate() -> None:

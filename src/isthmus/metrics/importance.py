@@ -58,16 +58,27 @@ def cosine(a: Array, b: Array) -> Array:
 
 def top(importance: Array, most: int) -> Array:
     """(n, most) columns by falling importance (n, K); the first of equals first."""
+    _few(importance, most)
+    return np.argsort(-importance, axis=1, kind="stable")[:, :most]
+
+
+def places(importance: Array, most: int) -> Array:
+    """(n, K) how much of a place each column has among the ``most`` of highest importance (n, K): equals share what is left."""
+    _few(importance, most)
+    last = -np.partition(-importance, most - 1, axis=1)[:, most - 1 : most]
+    above, equal = importance > last, importance == last
+    return above + equal * (most - above.sum(1, keepdims=True)) / np.maximum(equal.sum(1, keepdims=True), 1)
+
+
+def _few(importance: Array, most: int) -> None:
     if not 1 <= most <= importance.shape[1]:
         raise DataError(f"expected 1 to {importance.shape[1]} concepts of importance, got {most}")
-    return np.argsort(-importance, axis=1, kind="stable")[:, :most]
 
 
 def _existence(c: Array, importance: Array, most: int) -> Sums:
     alike("existence", c=c, importance=importance)
-    present = np.take_along_axis(c, top(importance, most), 1)
-    known = ~np.isnan(present)
-    return Sums(np.c_[(np.nan_to_num(present) > 0.5).sum(1), known.sum(1)].astype(float), lambda s: s[:, 0] / s[:, 1])
+    held = places(importance, most) * ~np.isnan(c)
+    return Sums(np.c_[(held * (np.nan_to_num(c) > 0.5)).sum(1), held.sum(1)], lambda s: s[:, 0] / s[:, 1])
 
 
 def area_under(probabilities: Array) -> Array:
