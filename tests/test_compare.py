@@ -20,7 +20,7 @@ from isthmus.compare import Comparison, candidates, compare, rows
 from isthmus.concepts.book import Phrase, merged
 from isthmus.data import Splits
 from isthmus.errors import DataError, IsthmusError, OptionError, UnknownName
-from isthmus.evaluate import class_level, describe_data
+from isthmus.evaluate import class_level, describe_data, evaluate
 from isthmus.examples import replay
 from isthmus.features import build
 from isthmus.metrics import METRICS
@@ -418,9 +418,34 @@ def test_classes_kept_from_the_map_are_compared_alone_and_zero_shot(tmp_path: Pa
     assert made.data["data"]["rows"]["test"] == sum(y in (1, 4) for y in data.test.y.tolist())
     assert made.models["zeroshot"].task.names == model.task.names == ("b", "e")
     assert len(drawn["words"]["unseen"]) == 2 and drawn["data"]["task"]["names"] == drawn["words"]["unseen"]
+    scored = evaluate(model, im.data.only_classes(data, ["b", "e"]).test).data
+    assert scored["name"] == "zeroshot" and scored["words"]["aligned"]["classes"] == ["a", "c", "d"]
+    assert "rows of the other 3 classes alone" in html(scored)
     said = "2 classes kept from the map into the text space and compared alone: b and e"
     for page in (markdown(made.data), html(made.data), made.table().caption.plain):
         assert said in " ".join(page.split())
+
+
+def test_a_saved_or_scored_model_says_what_its_map_has_seen() -> None:
+    data, plain = scene(), merged(Phrase(text, approved="me") for text in ("red wings", "long beak", "grey tail"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("isthmus.worded._tower", lambda module, text: Letters())
+        weak = evaluate(fit("text2concept", data, words=plain, epochs=1), data.test).data
+        seen = evaluate(fit("zeroshot", captioned(data), words=plain), data.test).data
+    assert weak["name"] == "text2concept (weakly supervised)" and weak["title"] == "Text-to-concept (weakly supervised)"
+    assert seen["name"] == "zeroshot (classes seen by the map)"
+    assert "class names and concept labels of the training rows, put into words" in html(weak)
+    assert evaluate(fit("cbm", world(("binary",)), epochs=1), world(("binary",)).test).data["words"] is None
+
+
+def test_a_module_that_is_given_starts_every_seed_anew() -> None:
+    data = world(("binary",), rows=200)
+    module = build("mlp", dim_in=data.train.x.shape[1])
+    how = {"methods": ["cbm:sequential"], "features": module, "budget": 1, "training": {"epochs": 1}}
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    both, second = (compare(data, seeds=seeds, **how).data["rows"] for seeds in ([0, 1], [1]))
+    assert all(torch.equal(t, before[name]) for name, t in module.state_dict().items())
+    assert [row["scores"]["accuracy"]["seeds"][-1] for row in both] == [row["scores"]["accuracy"]["value"] for row in second]
 
 
 def test_rows_that_do_not_read_the_map_are_not_named_after_it() -> None:

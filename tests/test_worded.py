@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from isthmus import registry
 from isthmus.api import fit
 from isthmus.concepts.book import Book, Measured, Phrase, merged
 from isthmus.data.table import Splits, Table
@@ -17,7 +18,7 @@ from isthmus.errors import DataError, OptionError, UnknownName
 from isthmus.features import Features, build
 from isthmus.features.aligned import Aligned
 from isthmus.space import Concept, ConceptSpace, Task
-from isthmus.worded import MADE, captions_of, in_words, vectors, worded
+from isthmus.worded import MADE, Worded, captions_of, in_words, tied_suffix, vectors, worded
 from tests.language import Shut, identity, scene, sealed
 
 
@@ -272,16 +273,22 @@ def test_no_row_of_a_class_that_is_kept_apart_reaches_the_map_or_the_features(wi
     with_all = worded(data, book, **(how | {"unseen": None})).features.shared.weight
     assert not torch.equal(before["shared.weight"], with_all)
     rows = int(torch.isin(data.train.y, torch.tensor([0, 1, 3])).sum())
-    assert clean.card["unseen"] == clean.card["aligned"]["unseen"] == UNSEEN and clean.card["aligned"]["rows"] == rows
+    assert clean.card["unseen"] == UNSEEN and clean.card["aligned"]["classes"] == SEEN and clean.card["aligned"]["rows"] == rows
+    assert clean.card["features_learnt"] is (features == "mlp")
     assert clean.weak is not with_captions and "of the other 3 classes" in clean.card["aligned"]["pairs"]
+
+
+def said(found: Worded) -> str:
+    """What stands behind the name of a method that learns nothing but the map."""
+    return tied_suffix(registry.get("describe"), found.card["aligned"], found.splits.task)
 
 
 def test_classes_kept_apart_are_the_task_and_rows_that_learn_nothing_else_are_zero_shot() -> None:
     data = captioned(WORLD)
     found = worded(data, WORDS, text=Letters(), unseen=["c", "b"])
-    assert found.splits.task.names == ("b", "c") and found.suffixes == ("", "")
+    assert found.splits.task.names == ("b", "c") and said(found) == ""
     plain = Book((Phrase("red wings", approved="me"),))
-    assert worded(data, plain, text=Letters()).suffixes == ("", " (classes seen by the map)")
+    assert said(worded(data, plain, text=Letters())) == " (classes seen by the map)"
     assert found.splits.space.names == ("red wings", "round eyes", "grey tail"), "phrases of a alone are out"
     for name in ("train", "validation", "test"):
         table, was = getattr(found.splits, name), getattr(data, name)
@@ -289,7 +296,7 @@ def test_classes_kept_apart_are_the_task_and_rows_that_learn_nothing_else_are_ze
         assert torch.equal(table.x, was.x[rows]) and torch.equal(table.y, was.y[rows] - 1)
     torch.testing.assert_close(found.options["class_vectors"], vectors(Letters(), ["b", "c"]))
     weak = worded(WORLD, WORDS, text=Letters(), unseen=["b", "c"])
-    assert weak.suffixes == (" (weakly supervised)", "")
+    assert said(weak) == " (weakly supervised)"
     own = worded(WORLD, WORDS, features=identity(WORLD, 6), text=Letters(), unseen=["b", "c"])
     assert own.card["aligned"] is None and own.splits.task.names == ("b", "c") and not own.card["fitted_here"]
 
@@ -297,19 +304,75 @@ def test_classes_kept_apart_are_the_task_and_rows_that_learn_nothing_else_are_ze
 @pytest.mark.parametrize(
     ("caption", "tells"),
     [
-        ("a Red panda asleep", True), ("two red pandas", True), ("red_panda", True), ("a red-panda", False),
+        ("a Red panda asleep", True), ("two red pandas", True), ("red_panda", True), ("a red-panda", True),
         ("red pandamonium", False), ("the foxes", True), ("(fox)", True), ("foxtrot", False), ("a firefox", False),
+        ("Red\npanda", True), ("a f\u043ex", True), ("two flies", True), ("a fly's wing", True),
     ],
 )  # fmt: skip
 def test_a_caption_that_names_a_class_kept_apart_is_no_pair(caption: str, tells: bool) -> None:
-    task = Task.classes(["bear", "wolf", "red_panda", "fox"])
-    said = [f"a bear {i}" if i % 2 else f"a wolf {i}" for i in range(39)] + [caption]
-    y = torch.tensor([1 - i % 2 for i in range(39)] + [0, 2, 3])
-    x = torch.randn(42, 4, generator=torch.Generator().manual_seed(0))
-    table = Table(x, y=y, task=task, caption=[*said, "?", "!"])
+    task = Task.classes(["bear", "wolf", "red_panda", "fox", "fly"])
+    told = [f"a bear {i}" if i % 2 else f"a wolf {i}" for i in range(39)] + [caption]
+    y = torch.tensor([1 - i % 2 for i in range(39)] + [0, 2, 3, 4])
+    x = torch.randn(43, 4, generator=torch.Generator().manual_seed(0))
+    table = Table(x, y=y, task=task, caption=[*told, "?", "!", "-"])
     book = Book((Phrase("long tail", approved="me"),))
-    found = worded(Splits(table, table, table), book, text=Letters(), unseen=["red_panda", "fox"]).card["aligned"]
-    assert found["rows"] == 40 - tells and f"{int(tells)} whose caption names an unseen one left out" in found["pairs"]
+    found = worded(Splits(table, table, table), book, text=Letters(), unseen=["red_panda", "fox", "fly"]).card["aligned"]
+    assert found["rows"] == 40 - tells and ("1 left out, as their captions name an unseen one" in found["pairs"]) is tells
+
+
+def test_made_up_captions_leave_out_concepts_that_name_a_class_kept_apart_and_classes_that_do() -> None:
+    task = Task.classes(["straight flush", "pair", "flush", "straight"])
+    space = ConceptSpace.binary(("like a flush", "red"))
+    y = torch.arange(40) % 4
+    c = torch.ones(40, 2)
+    c[::3] = 0
+    table = Table(torch.randn(40, 5), c=c, y=y, space=space, task=task)
+    assert "straight flush, like a flush, red" in captions_of(table)
+    assert set(captions_of(table, ["flush", "straight"])) == {n + end for n in task.names for end in ("", ", red")}
+    book = Book((Phrase("long tail", approved="me"),))
+    card = worded(Splits(table, table, table), book, text=Letters(), unseen=["flush", "straight"]).card["aligned"]
+    assert card["rows"] == 10 and "rows of the other 2 classes alone, 10 left out" in card["pairs"]
+
+
+def test_a_map_that_features_bring_is_refused_where_it_saw_a_class_that_is_to_be_unseen() -> None:
+    data = captioned(WORLD)
+    plain = Book((Phrase("red wings", approved="me"),))
+    full, part = worded(data, plain, text=Letters()), worded(data, plain, text=Letters(), unseen=UNSEEN)
+    with pytest.raises(OptionError, match="whose map these classes were kept from, got one that may have seen rows of 'c'"):
+        worded(data, plain, features=full.features, text=Letters(), unseen=UNSEEN)
+    with pytest.raises(OptionError, match="may have seen rows of 'b'"):
+        worded(data, plain, features=part.features, text=Letters(), unseen=["b", "c"])
+    again = worded(data, plain, features=part.features, text=Letters(), unseen=UNSEEN)
+    assert again.features is part.features and said(again) == "" and not again.card["fitted_here"]
+    assert said(worded(data, plain, features=full.features, text=Letters())) == " (classes seen by the map)"
+    del part.features.card["classes"]
+    with pytest.raises(OptionError, match="may have seen rows of 'c'"):
+        worded(data, plain, features=part.features, text=Letters(), unseen=UNSEEN)
+
+
+def test_a_module_that_is_given_is_not_trained_in_place() -> None:
+    data = captioned(WORLD)
+    module = build("mlp", dim_in=12)
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    plain = Book((Phrase("red wings", approved="me"),))
+    made = [
+        worded(data, plain, features=module, text=Letters(), training={"epochs": 1}, unseen=each) for each in (SEEN[1:], UNSEEN)
+    ]
+    assert all(torch.equal(t, before[name]) for name, t in module.state_dict().items())
+    assert not any(torch.equal(t, before[name]) for name, t in made[0].features.backbone.named_parameters())
+
+
+def test_a_misspelt_class_of_a_list_is_answered_though_it_is_kept_out() -> None:
+    task = Task.classes(["airplane", "bird", "frog", "ship", "truck"])
+    data = Splits(*(getattr(captioned(WORLD), n).replace(task=task) for n in ("train", "validation", "test")))
+    own = {name: f"words {name}" for name in task.names if name != "airplane"}
+    with pytest.raises(UnknownName, match="'airplan'; did you mean 'airplane'"):
+        worded(data, written(airplan="two wings", **own), text=Letters(), unseen=["frog", "ship"])
+    with pytest.warns(UserWarning, match="phrases of 'cow' count for no class") as told:
+        found = worded(data, written(cow="four legs", airplane="two wings", **own), text=Letters(), unseen=["frog", "ship"])
+    assert len(told) == 1 and found.splits.space.names == ("words frog", "words ship")
+    with pytest.warns(UserWarning, match="no phrase was written for 'frog'; "):
+        worded(data, written(ship="a bow"), text=Letters(), unseen=["frog", "ship"])
 
 
 def test_what_no_class_can_be_kept_apart_from_is_refused() -> None:
@@ -317,7 +380,10 @@ def test_what_no_class_can_be_kept_apart_from_is_refused() -> None:
         in_words(WORLD, None, ["a", "b"])
     assert in_words(WORLD, None, None) is None
     only = Book(tuple(phrase for phrase in WORDS if phrase.owners == ("a",)))
-    with pytest.raises(DataError, match="words: expected phrases of the unseen classes, or of none"):
+    with (
+        pytest.raises(DataError, match="words: expected phrases of the unseen classes, or of none"),
+        pytest.warns(UserWarning, match="no phrase was written for 'b', 'c'"),
+    ):
         worded(WORLD, only, text=Letters(), unseen=["b", "c"])
     telling = captioned(WORLD)
     telling.train.caption = ["an a, a b, a c"] * len(telling.train)

@@ -30,7 +30,7 @@ from isthmus.provenance import provenance
 from isthmus.registry import Method
 from isthmus.trace import Trace, run, trace
 from isthmus.train import natural
-from isthmus.worded import in_words
+from isthmus.worded import in_words, tied_suffix
 
 Say = Callable[[str], None]
 UNFINISHED = "unfinished.json"  # in the folder of a comparison until it is finished
@@ -61,12 +61,16 @@ class Comparison:
 
 
 def rows(
-    names: Sequence[str] | None, data: Splits, common: dict[str, Any], weak: str = "", seen: str = "", features: object = None
+    names: Sequence[str] | None,
+    data: Splits,
+    common: dict[str, Any],
+    aligned: dict[str, Any] | None = None,
+    features: object = None,
 ) -> tuple[list[Row], list[dict[str, str]]]:
     """The rows that the data allows, black box first, and the methods left out with the unmet need.
 
-    ``weak`` is written behind the names of methods that read the map into the text space, ``seen`` behind those that learn
-    nothing but from it. ``features``: the module, where it is known.
+    ``aligned``: the card of the map into a text space; what it has seen is said behind the names of methods that read it.
+    ``features``: the module, where it is known.
     """
     labelled = data.train.c is not None
     found = registry.methods()
@@ -87,8 +91,7 @@ def rows(
         for label, options in _variants(method, name.split(":")[1] if ":" in name else None, shared).items():
             row = f"{method.name} {label}".strip()
             own = {k: v for k, v in data.suggest.get("rows", {}).get(row, {}).items() if k not in shared}
-            untaught = "class_vectors" in method.card.needs or method.card.title.startswith("Zero-shot")
-            named = row + (weak if needs.tied(method) else "") + (seen if untaught else "")
+            named = row + tied_suffix(method, aligned, data.task)
             kept[named] = Row(named, method, method.checked({**options, **own, **shared}))
     return sorted(kept.values(), key=lambda r: (r.method.name != "blackbox", r.method.card.family != "yardstick")), left
 
@@ -159,15 +162,14 @@ def compare(
         features, training = known["features"], {**known.get("training", {}), **(training or {})}
     allowed = {option for method in registry.methods().values() for option in method.options}
     options = {**{k: v for k, v in known.get("options", {}).items() if k in allowed}, **(options or {})}
+    asked_for = [registry.get(name.split(":")[0]) for name in methods or registry.methods()]
     how = {"features": features, "feature_options": feature_options, "text": text, "training": training}
     told = in_words(splits, words, unseen, **how)
     if told is not None:
         splits, features, feature_options = told.splits, told.features, None
-        asked_for = [registry.get(name.split(":")[0]) for name in methods or registry.methods()]
         options = {k: v for k, v in told.options.items() if any(k in m.options for m in asked_for)} | options
     seeds, budgets = _check(seeds, budget, training or {}), budgets_of(policies or {}, splits)
-    weak, seen_by = ("", "") if told is None else told.suffixes
-    todo, left = rows(methods, splits, options or {}, weak, seen_by, features)
+    todo, left = rows(methods, splits, options or {}, told and told.card["aligned"], features)
     labelled = splits.train.c is not None and len(splits.space) > 0
     learns = {row.name: row.method.card.encoder if labelled else "task" for row in todo}
     fitted = {row.name: Fitted(row, {}, []) for row in todo}

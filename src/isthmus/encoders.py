@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -135,7 +135,8 @@ def encoders(
     made: dict[str, Encoder] = {}
     for learns in sorted(wanted):
         start = time.perf_counter()
-        fresh = resolve(features, data, seed=seed, **(options or {})).to(device)
+        fresh = deepcopy(module) if isinstance(features, nn.Module) else resolve(features, data, seed=seed, **(options or {}))
+        fresh = fresh.to(device)
         train_encoder(fresh, data, learns, seed=seed, progress=progress, **training)  # type: ignore[arg-type]
         made[learns] = Encoder(f"{name} on {learns}", learns, fresh, time.perf_counter() - start)  # type: ignore[arg-type]
     return made

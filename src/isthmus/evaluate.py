@@ -15,6 +15,7 @@ from isthmus.metrics.concept import Kinds, baseline, decided
 from isthmus.metrics.core import Array, Metric, Weighted, interval, resamples
 from isthmus.model import ConceptModel
 from isthmus.trace import Trace, kinds_of, trace
+from isthmus.worded import tie_of, tied_suffix
 
 REPLICATES = 1000
 INTERVAL = (
@@ -317,10 +318,12 @@ def evaluate(model: ConceptModel, table: Table, *, seed: int = 0, name: str = "d
     result = scored([made])
     method = registry.get(model.origin["method"]) if model.origin else None
     card = None if method is None else method.card
+    tie = tie_of(model)
+    said = tied_suffix(method, tie, model.task) if method else ""
     row = {
-        "name": method.name if method else "model",
+        "name": method.name + said if method else "model",
         "method": method.name if method else None,
-        "title": card.title if card else "model",
+        "title": card.title + said if card else "model",
         "paper": card.paper if card else "",
         "family": card.family if card else "",
         "options": dict(model.origin.get("options", {})),
@@ -332,6 +335,7 @@ def evaluate(model: ConceptModel, table: Table, *, seed: int = 0, name: str = "d
         "concepts": concept_rows([made]),
         "confusion": confusion([made]),
         "history": model.history,
+        "words": None if tie is None else {"words": model.space.count, "aligned": tie},
     }
     described: dict[str, Callable[..., Any] | Any] = {k: m.described for k, m in metrics.METRICS.items() if k in result.scores}
     return Evaluation(

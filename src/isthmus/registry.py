@@ -31,7 +31,7 @@ class Card:
     ``needs``: keys of ``needs.NEEDS`` such as 'concepts' (labels), or a resource option's name. ``exempt`` maps a law (3,
     5 or 7 only) to the reason; a method exempt from 5 is not sealed and its bypass is reported. ``tune``: for each
     option, the values that validation may choose among. ``variants`` are rows of their own in a comparison; ``encoder``
-    says what an encoder trained for it learns.
+    says what an encoder trained for it learns; ``zero_shot``: it learns nothing but what its features and texts bring.
     """
 
     title: str
@@ -46,6 +46,7 @@ class Card:
     tune: dict[str, tuple[Any, ...]] = field(default_factory=dict[str, tuple[Any, ...]])
     variants: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     encoder: str = "concepts"
+    zero_shot: bool = False
     notes: str = ""
 
     @property
@@ -64,8 +65,7 @@ class Method:
 
     @cached_property
     def options(self) -> dict[str, inspect.Parameter]:
-        parameters = inspect.signature(self.build).parameters
-        return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        return {name: p for name, p in inspect.signature(self.build).parameters.items() if p.kind is p.KEYWORD_ONLY}
 
     def unmet(self, space: ConceptSpace | None, task: Task, given: Collection[str] = ()) -> str | None:
         """Why the method cannot run on such data, in words; None when it can. ``space`` None = no concept labels.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isthmus import needs
 from isthmus.concepts.book import Book, fitting, read_words
+from isthmus.concepts.letters import named
 from isthmus.data.cache import cached
 from isthmus.data.classes import apart
 from isthmus.data.rows import Images
@@ -20,10 +22,31 @@ from isthmus.encoders import learnable, resolve, train_encoder
 from isthmus.errors import DataError, OptionError
 from isthmus.features import Features, build
 from isthmus.features.aligned import Aligned, align
+from isthmus.model import ConceptModel
+from isthmus.registry import Method
 from isthmus.space import ConceptSpace, Task
 from isthmus.train import encode
 
 MADE = "class names and concept labels of the training rows, put into words"
+
+
+def tied_suffix(method: Method, aligned: dict[str, Any] | None, task: Task) -> str:
+    """What is to be said behind a method's name, where it reads texts by an ``aligned`` map (its card; None: no such map).
+
+    A map that saw training rows of a class that is tested makes no method zero-shot that learns nothing else; where its card
+    does not say which classes it saw, it may have seen all.
+    """
+    if not aligned:
+        return ""
+    if aligned.get("weak"):
+        return " (weakly supervised)" if needs.tied(method) else ""
+    seen = set(task.names) & set(aligned.get("classes", task.names))
+    return " (classes seen by the map)" if seen and method.card.zero_shot else ""
+
+
+def tie_of(model: ConceptModel) -> dict[str, Any] | None:
+    """The card of the map that ties a model's features to texts; None where no map was fitted."""
+    return (model.features.card or None) if isinstance(model.features, Aligned) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +66,6 @@ class Worded:
     def weak(self) -> bool:
         """Did labels make the captions that tie images to texts?"""
         return bool(self.card["aligned"] and self.card["aligned"]["weak"])
-
-    @property
-    def suffixes(self) -> tuple[str, str]:
-        """What stands behind the names of rows that read texts by the map, and of those of them that learn nothing themselves.
-
-        A map that was fitted here saw training rows of the classes that are tested, and no such row is zero-shot for them,
-        unless these were kept from it.
-        """
-        if self.weak:
-            return " (weakly supervised)", ""
-        return "", " (classes seen by the map)" if self.card["fitted_here"] and not self.card["unseen"] else ""
 
 
 def worded(
@@ -75,9 +87,9 @@ def worded(
     them from its training labels, and what is learnt so is weakly supervised. No validation or test row is used for that.
     A book that was ``told`` of captions brings its labels for training and validation rows, and its prior of the classes.
     Features without weights learn the task first (``training``: epochs, lr, batch_size) and are then frozen for every method.
-    ``unseen``: classes, or a share of them above 0 and below 1 (drawn by ``seed``), of which no row reaches the map or such
-    features, nor a caption of the table that names one; the data returned are theirs alone, so that methods that learn nothing
-    but the map are zero-shot. Phrases of the other classes are left out.
+    ``unseen``: classes, or a share of them above 0 and below 1 (the same ones each time), of which no row reaches the map or
+    such features, nor a caption that names one; the data returned are theirs alone, so that methods that learn nothing but the
+    map are zero-shot. Phrases of the other classes are left out. ``OptionError`` where features bring a map that saw them.
     Raises ``DataError`` for words that do not fit, ``UnknownName`` for a misspelt class; classes without a phrase are named in
     a warning.
     """
@@ -85,16 +97,20 @@ def worded(
     if not len(book):
         raise DataError("words: expected at least one phrase, got an empty list")
     place, ties, kept = "words" if isinstance(words, Book) else str(words), data, tuple[str, ...]()
+    every = data.task.names if data.task.kind != "value" else ()
     if unseen is not None:
-        ties, data = apart(data, unseen, seed=seed)
-        kept, book = data.task.names, book.without(ties.task.names)
+        ties, data = apart(data, unseen)
+        kept = data.task.names
+    fitting(book, every, place, asked=kept or every)
+    if kept:
+        book = book.without(name for name in book.classes if name not in kept)
         if not len(book):
             raise DataError(f"{place}: expected phrases of the unseen classes, or of none, got those of other classes alone")
-    if data.task.kind != "value":
-        fitting(book, data.task.names, place)
     module = resolve(features or _frozen(data), ties, seed=seed, **(feature_options or {}))
-    if learnable(module):
-        train_encoder(module, ties, "task", seed=seed, **(training or {}))
+    _kept_from(module, kept)
+    learnt = learnable(module)
+    if learnt:
+        module = train_encoder(deepcopy(module) if module is features else module, ties, "task", seed=seed, **(training or {}))
     module = module.eval().requires_grad_(False)
     encoder = text if isinstance(text, Features) else _tower(module, text)
     embed = lambda texts: vectors(encoder, texts)  # noqa: E731
@@ -111,6 +127,7 @@ def worded(
         "source": sorted({f"{phrase.source.kind} {phrase.source.name}".strip() for phrase in book}),
         "text_encoder": "" if encoder.recipe is None else encoder.recipe.name,
         "fitted_here": bool(captions),
+        "features_learnt": learnt,
         "unseen": list(kept),
         "aligned": captions or getattr(module, "card", None) or None,
     }
@@ -141,13 +158,13 @@ def class_texts(task: Task) -> list[str]:
     return [name.replace("_", " ") for name in task.names]
 
 
-def sentences(table: Table) -> list[str]:
+def sentences(table: Table, without: Sequence[str] = ()) -> list[str]:
     """What is said of each row: its captions, else sentences made of its labels."""
-    return captions_of(table) if table.caption is None else list(table.caption)
+    return captions_of(table, without) if table.caption is None else list(table.caption)
 
 
-def captions_of(table: Table) -> list[str]:
-    """A sentence for each row from its labels: the class, and what concepts it has."""
+def captions_of(table: Table, without: Sequence[str] = ()) -> list[str]:
+    """A sentence for each row from its labels: the class, and its concepts, but those that name a class ``without``."""
     assert table.task is not None and table.y is not None
     if table.task.kind != "classes":
         raise OptionError("words: expected captions for the training rows (a caption column), as y names no classes")
@@ -158,9 +175,9 @@ def captions_of(table: Table) -> list[str]:
     present = table.c.nan_to_num() > 0.5
     told: list[list[str]] = [[] for _ in whose]
     for concept, part in zip(table.space.concepts, table.space.slices, strict=True):
-        if concept.kind == "continuous":
-            continue
         text = (concept.text or concept.name).replace("_", " ")
+        if concept.kind == "continuous" or (without and named(text, without)):
+            continue
         for row, state in present[:, part].nonzero().tolist():
             state_name = concept.states[state] if concept.states else "yes"
             told[row].append(text if state_name == "yes" else f"{state_name} {text}".replace("_", " "))
@@ -170,23 +187,27 @@ def captions_of(table: Table) -> list[str]:
 def _aligned(module: Features, data: Splits, unseen: Sequence[str], embed: Any, seed: int) -> tuple[Aligned, dict[str, Any]]:
     train, weak = data.train, data.train.caption is None
     pairs = MADE if weak else str(data.suggest.get("captions", "captions of the training rows"))
-    z, captions = cached(module, train.x) if getattr(module, "pretrained", False) else encode(module, train), sentences(train)
-    if unseen:
-        pairs += f"; of the other {data.task.width} classes"
-    if unseen and not weak:  # such a row may show what it names
-        mute = [row for row, caption in enumerate(captions) if not _names(caption, unseen)]
+    z = cached(module, train.x) if getattr(module, "pretrained", False) else encode(module, train)
+    captions, groups = sentences(train, unseen), train.group
+    if unseen:  # what a caption names, its row may show
+        telling = {caption for caption in set(captions) if named(caption, unseen)}
+        mute = [row for row, caption in enumerate(captions) if caption not in telling]
         if not mute:
             raise DataError("unseen: expected captions of other classes that name none of these, got none; leave fewer out")
-        z, captions = z[mute], [captions[row] for row in mute]
-        pairs += f", {len(train) - len(mute)} whose caption names an unseen one left out"
-    made = align(module, z, captions, embed, pairs=pairs, weak=weak, unseen=unseen, seed=seed)
+        z, captions, groups = z[mute], [captions[row] for row in mute], groups and [groups[row] for row in mute]
+        gone = f", {len(train) - len(mute)} left out, as their captions name an unseen one" if telling else ""
+        pairs += f"; rows of the other {data.task.width} classes alone{gone}"
+    classes = data.task.names if data.task.kind != "value" else ()
+    made = align(module, z, captions, embed, pairs=pairs, weak=weak, classes=classes, groups=groups, seed=seed)
     return made, made.card
 
 
-def _names(caption: str, classes: Sequence[str]) -> bool:
-    """Does the sentence hold one of the class names as whole words, or in a plural with s or es?"""
-    every = "|".join(re.escape(name.replace("_", " ")) for name in classes)
-    return re.search(rf"(?<!\w)(?:{every})(?:e?s)?(?!\w)", caption.replace("_", " "), re.IGNORECASE) is not None
+def _kept_from(module: Features, unseen: Sequence[str]) -> None:
+    """Refuse features that bring a map which saw rows of a class that is to be unseen, or does not say which it saw."""
+    seen = [name for name in unseen if name in module.card.get("classes", unseen)] if isinstance(module, Aligned) else []
+    if seen:
+        said = f"may have seen rows of {seen[0]!r}; give features without a map of their own, and one is fitted here"
+        raise OptionError(f"unseen: expected features whose map these classes were kept from, got one that {said}")
 
 
 def _with(table: Table, space: ConceptSpace, book: Book, name: str) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -73,8 +74,10 @@ def test_halves_by_share_are_drawn_by_seed_and_hold_every_row_once(share: float,
 
 
 def test_names_are_kept_apart_as_asked() -> None:
-    seen, unseen = apart(zoo(), ["dog", "ant"])
-    assert seen.task.names == ("bee", "cat", "elk") and unseen.task.names == ("ant", "dog")
+    for names in (["dog", "ant"], ("ant", "dog", "ant"), (name for name in ("dog", "ant")), {"dog": 1, "ant": 2}):
+        seen, unseen = apart(zoo(), names)  # type: ignore[arg-type]
+        assert seen.task.names == ("bee", "cat", "elk") and unseen.task.names == ("ant", "dog")
+    assert apart(zoo(), np.float32(0.4))[1].task == apart(zoo(), 0.4)[1].task
 
 
 @pytest.mark.filterwarnings("error")
@@ -101,6 +104,7 @@ def test_a_concept_that_one_half_lacks_is_not_warned_of() -> None:
         (2, OptionError, "above 0 and below 1, got 2"),
         (float("nan"), OptionError, "above 0 and below 1, got nan"),
         (None, OptionError, "a list of classes, or a share of them, got None"),
+        (torch.tensor(0.4), OptionError, r"a list of classes, or a share of them, got tensor\(0.4"),
         ([1, 2], OptionError, r"a list of classes, or a share of them, got \[1, 2\]"),
     ],
 )

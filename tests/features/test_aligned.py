@@ -326,3 +326,36 @@ def test_a_run_on_classes_kept_apart_is_scored_on_these_alone(tmp_path: Path, is
     assert made["rows"][1]["name"] == "zeroshot" and made["rows"][1]["audit"]
     with pytest.raises(AssertionError, match="unseen: expected two classes or more on either side"):
         alone(*command, "fit", "zeroshot", data, "--concepts", str(words), "--unseen", "frog", "--out", run + "2")
+
+
+@pytest.mark.parametrize("captions", [4, 60])
+def test_whole_groups_are_held_out_or_set_aside(captions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve rows of each patient, who all look alike: what chooses the map has seen none of those that judge it."""
+    g = torch.Generator().manual_seed(0)
+    patient = torch.arange(240) // 12
+    z = torch.randn(20, 8, generator=g)[patient] + 0.01 * torch.randn(240, 8, generator=g)
+    said = [f"caption {int(i)}" for i in torch.randint(captions, (240,), generator=g)]
+    seen: dict[str, Any] = {}
+    real = aligned.fit
+
+    def fit(z: Tensor, t: Tensor, held: list[int], *, aside: list[int], **how: Any) -> Any:
+        seen.update(held=held, aside=aside)
+        return real(z, t, held, aside=aside, **how)
+
+    monkeypatch.setattr(aligned, "fit", fit)
+    names = [f"p{int(i)}" for i in patient]
+    card = aligned.align(build("identity", dim=8), z, said, told, pairs="", groups=names).card
+    fitted = set(range(240)) - set(seen["held"]) - set(seen["aside"])
+    assert not {names[i] for i in fitted} & {names[i] for i in seen["held"]} and len(fitted) > 100
+    assert card["held_out"] == "groups" and card["rows"] == 240
+    own = [f"p{i}" for i in range(240)]
+    assert aligned.align(build("identity", dim=8), z, said, told, pairs="", groups=own).card["held_out"] == (
+        "captions" if captions > 20 else "groups"
+    )
+    one = aligned.align(build("identity", dim=8), z, said, told, pairs="", groups=["p"] * 240).card
+    assert one["held_out"] == aligned.align(build("identity", dim=8), z, said, told, pairs="").card["held_out"]
+    few = [f"p{int(i)}" if i < 3 else f"own {k}" for k, i in enumerate(patient)]
+    mixed = aligned.align(build("identity", dim=8), z, said, told, pairs="", groups=few).card
+    assert mixed["held_out"] == ("captions" if captions > 20 else "groups")
+    if captions > 20:
+        assert seen["aside"] and all(few[i].startswith("p") for i in seen["aside"])

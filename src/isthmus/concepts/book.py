@@ -296,8 +296,10 @@ def read_words(path: str | Path, classes: Sequence[str] = ()) -> Book:
     return book
 
 
-def fitting(book: Book, classes: Sequence[str], place: str = "words") -> None:
+def fitting(book: Book, classes: Sequence[str], place: str = "words", *, asked: Sequence[str] | None = None) -> None:
     """Do the classes that phrases were written for stand in the data? ``classes`` are the data's.
+
+    ``asked``: those of them whose lack of phrases is named (default: all).
 
     A name that is none of them, but near one that has no phrase, is a slip: the error offers it. Other names, whose phrases
     count for no class, and classes that have no phrase are named in warnings.
@@ -310,6 +312,7 @@ def fitting(book: Book, classes: Sequence[str], place: str = "words") -> None:
     bare = [name for name in classes if name not in written]
     if not written or not classes:
         return
+    lacking = [name for name in bare if asked is None or name in asked]
     strange = [owner for owner in book.classes if owner not in classes]
     plain = {name.casefold().replace("_", " "): name for name in bare}
     for owner in strange:
@@ -318,9 +321,9 @@ def fitting(book: Book, classes: Sequence[str], place: str = "words") -> None:
             raise UnknownName(f"unknown class in {place} {owner!r}; did you mean {meant!r}? The data's are {told(classes)}")
     if strange:
         warnings.warn(f"{place}: phrases of {told(strange)} count for no class; the data's are {told(classes)}", stacklevel=3)
-    if bare:
+    if lacking:
         never = "methods that score a class by its own phrases and learn no weights (describe, peeb) never answer so"
-        warnings.warn(f"{place}: no phrase was written for {told(bare)}; {never}", stacklevel=3)
+        warnings.warn(f"{place}: no phrase was written for {told(lacking)}; {never}", stacklevel=3)
 
 
 def _phrases(found: Any, source: Source, place: str) -> list[Phrase]:

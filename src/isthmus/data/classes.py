@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -56,9 +57,11 @@ def apart(data: Splits, unseen: Sequence[str] | float, *, seed: int = 0) -> tupl
     names = data.task.names
     if data.task.kind != "classes":
         raise OptionError(f"unseen: expected a task of classes to keep some apart, got one of kind {data.task.kind!r}")
-    if isinstance(unseen, int | float):
-        kept = _drawn(names, unseen, seed)
-    elif isinstance(unseen, str | None) or not all(isinstance(name, str) for name in unseen):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(unseen, Iterable) and not isinstance(unseen, str | torch.Tensor):
+        unseen = list(unseen)
+    if isinstance(unseen, numbers.Real):
+        kept = _drawn(names, float(unseen), seed)
+    elif not isinstance(unseen, list) or not all(isinstance(name, str) for name in unseen):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise OptionError(f"unseen: expected a list of classes, or a share of them, got {unseen!r}")
     else:
         kept = list(dict.fromkeys(unseen))

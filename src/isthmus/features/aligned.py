@@ -150,15 +150,17 @@ def fit(
     t: Tensor,
     held: Sequence[int],
     *,
+    aside: Sequence[int] = (),
     strengths: Sequence[float] = STRENGTHS,
     whiten: Sequence[float | None] = WHITEN,
     balanced: bool = True,
 ) -> Fit:
     """The map from features z (n, D) to texts t (n, d) that finds the captions of the ``held`` rows best.
 
-    The held rows choose ``strength`` and ``whiten`` (by retrieval, then R²) and say how well it does; the map returned is
-    then fitted on all rows. ``balanced`` gives every different text the same weight. ``whiten=(None,)`` is the plain ridge of
-    the paper. ``DataError`` where shapes differ or too little is held out.
+    The held rows choose ``strength`` and ``whiten`` (by retrieval, then R²) and say how well it does, on maps of the rows that
+    are neither held nor ``aside``; the map returned is then fitted on all rows. ``balanced`` gives every different text the
+    same weight. ``whiten=(None,)`` is the plain ridge of the paper. ``DataError`` where shapes differ or too little is held
+    out.
     """
     if z.ndim != 2 or t.ndim != 2 or len(z) != len(t):
         raise DataError(f"align: expected features (n, D) and as many texts (n, d), got {tuple(z.shape)} and {tuple(t.shape)}")
@@ -167,8 +169,9 @@ def fit(
     if len(torch.unique(t, dim=0)) < 2:
         raise DataError("align: expected captions of two kinds at least, got one text for all rows; nothing ties rows to words")
     inside = torch.ones(len(z), dtype=torch.bool)
-    inside[torch.as_tensor(held, dtype=torch.long)] = False
-    if not 2 <= int(inside.sum()) < len(z):
+    out = torch.as_tensor(held, dtype=torch.long)
+    inside[[*held, *aside]] = False
+    if int(inside.sum()) < 2 or not len(out):
         raise DataError(f"align: expected rows to fit and rows held out, got {int(inside.sum())} of {len(z)} to fit")
     weight = _weights(t) if balanced else torch.ones(len(z))
     best: Fit | None = None
@@ -176,7 +179,7 @@ def fit(
         plain = ridge(z[inside], t[inside], strength, weight[inside])
         for each in whiten:
             found = _fit(plain, z[inside], t[inside], strength, each)
-            found = replace(found, **quality(found, plain, z[~inside], t[~inside]))
+            found = replace(found, **quality(found, plain, z[out], t[out]))
             if best is None or (found.retrieval, found.ridge_r2) > (best.retrieval, best.ridge_r2):
                 best = found
     assert best is not None
@@ -212,6 +215,30 @@ def _r2(made: Tensor, target: Tensor) -> float:
     return float(1 - (made - target).square().mean() / (target - target.mean(0)).square().mean().clamp(min=1e-12))
 
 
+def _held(
+    code: Tensor, captions: int, groups: Sequence[str] | None, share: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor, str]:
+    """Rows held out, rows set aside while the map is chosen as their group is among the held, and what was held out.
+
+    ``code`` (n,) is the number of each row's caption.
+    """
+    n, nobody = len(code), torch.empty(0, dtype=torch.long)
+    names = {name: at for at, name in enumerate(dict.fromkeys(groups or ()))}
+    group = torch.tensor([names[name] for name in groups or ()])
+    if captions >= MANY:
+        out = torch.randperm(captions, generator=generator)[: max(2, math.ceil(share * captions))]
+        held = torch.isin(code, out)
+        aside = torch.isin(group, group[held]) & ~held if names else ~torch.ones(n, dtype=torch.bool)
+        if 2 * int((held | aside).sum()) <= n or len(names) < 2:
+            return held.nonzero().flatten(), aside.nonzero().flatten() if len(names) > 1 else nobody, "captions"
+    if len(names) > 1:
+        order = torch.randperm(len(names), generator=generator)
+        ends = torch.bincount(group, minlength=len(names))[order].cumsum(0)
+        many = min(1 + int((ends < share * n).sum()), len(names) - 1)
+        return torch.isin(group, order[:many]).nonzero().flatten(), nobody, "groups"
+    return torch.randperm(n, generator=generator)[: max(1, int(share * n))], nobody, "rows"
+
+
 def align(
     backbone: Features,
     z: Tensor,
@@ -220,7 +247,8 @@ def align(
     *,
     pairs: str,
     weak: bool = False,
-    unseen: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    groups: Sequence[str] | None = None,
     share: float = 0.2,
     seed: int = 0,
     strengths: Sequence[float] = STRENGTHS,
@@ -229,8 +257,10 @@ def align(
     """``backbone`` tied to the space of ``text`` (texts -> (n, d)) by pairs of features z (n, D) and captions (n).
 
     Whole captions are held out (a ``share`` of them), so that quality is that on words never seen; of fewer than twenty
-    captions a share of the rows. ``pairs`` says in words where the captions came from and ``weak`` that labels made
-    them, ``unseen`` which classes have no row among them; all stand on the card, with R², retrieval and its chance level.
+    captions a share of the rows. ``groups`` (n names, patients) held out with a caption do not stand among the rows that choose
+    the map under another; where that would leave fewer than half of the rows, whole groups are held out instead. ``pairs`` says
+    in words where the captions came from, ``weak`` that labels made them, ``classes`` of which classes the rows are; all stand
+    on the card, with R², retrieval and its chance level.
     """
     if len(captions) != len(z):
         raise DataError(f"align: expected {len(z)} captions, one for each row, got {len(captions)}")
@@ -238,20 +268,15 @@ def align(
     vectors = text(different).float()
     place = {caption: row for row, caption in enumerate(different)}
     code = torch.tensor([place[caption] for caption in captions])
-    generator = torch.Generator().manual_seed(seed)
-    if len(different) >= MANY:
-        out = torch.randperm(len(different), generator=generator)[: max(2, math.ceil(share * len(different)))]
-        held = torch.isin(code, out).nonzero().flatten()
-    else:
-        held = torch.randperm(len(z), generator=generator)[: max(1, int(share * len(z)))]
-    found = fit(z, vectors[code], held.tolist(), strengths=strengths, whiten=whiten)
+    held, aside, kind = _held(code, len(different), groups, share, torch.Generator().manual_seed(seed))
+    found = fit(z, vectors[code], held.tolist(), aside=aside.tolist(), strengths=strengths, whiten=whiten)
     card = {
         "pairs": pairs,
         "weak": weak,
-        "unseen": list(unseen),
+        "classes": list(classes),
         "rows": len(z),
         "captions": len(different),
-        "held_out": "captions" if len(different) >= MANY else "rows",
+        "held_out": kind,
         "strength": found.strength,
         "whiten": found.whiten,
         "r2": round(found.r2, 4),

@@ -103,6 +103,7 @@ class Describe:
         family="language",
         code="Andron00e/SparseCBM (Apache-2.0)",
         needs=("vectors", "class_vectors"),
+        zero_shot=True,
         kinds=("binary",),
         tasks=("classes",),
         variants={"similarity": {"rule": "similarity"}, "max": {"rule": "max"}},

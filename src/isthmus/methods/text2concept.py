@@ -99,6 +99,7 @@ def text2concept(
         needs=("vectors", "owners"),
         kinds=("binary",),
         tasks=("classes",),
+        zero_shot=True,
         notes="No label is used but to read how far scores spread, for corrections. A class scores the mean cosine of its own "
         "descriptors; one that has none is never answered.",
     )
@@ -116,6 +117,7 @@ def describe(features: Any, space: ConceptSpace, task: Task, *, scale: Rate = 10
         family="language",
         needs=("class_vectors",),
         tasks=("classes",),
+        zero_shot=True,
         notes="The texts of the class names are its concepts, one for each class; nothing is learnt here. On aligned features "
         "it is the zero-shot classifier of Text-to-concept, but where the map was fitted on training rows of the same classes "
         "(compare does) it has seen them, and the row's name says so; unseen (--unseen) keeps classes from the map. Names are "

@@ -148,14 +148,16 @@ def _words(data: Context) -> str:
     words = record(data.get("words"))
     if not words:
         return ""
-    told = [f"{words.get('words')} from {listed(texts(words.get('source')), 6)}, read by {words.get('text_encoder')}"]
+    told, source = list[str](), texts(words.get("source"))
+    if source:
+        told.append(f"{words.get('words')} from {listed(source, 6)}, read by {words.get('text_encoder')}")
     told += [said] if (said := unseen(data)) else []
     aligned = record(words.get("aligned"))
     if aligned:
-        kind = "weakly supervised: " if aligned.get("weak") else ""
+        kind, once = "weakly supervised: " if aligned.get("weak") else "", ", once for all seeds" if source else ""
         told.append(
             f"features aligned with texts by {aligned.get('rows')} pairs of {aligned.get('captions')} captions ({kind}"
-            f"{aligned.get('pairs')}), once for all seeds; on {aligned.get('held_out')} held out, which chose its "
+            f"{aligned.get('pairs')}){once}; on {aligned.get('held_out')} held out, which chose its "
             f"strength, too, R² {aligned.get('r2')}, own caption nearest {aligned.get('retrieval')} "
             f"(chance {aligned.get('chance')})"
         )
@@ -171,7 +173,9 @@ def unseen(data: Context) -> str:
     if not kept:
         return ""
     tied = "kept from the map into the text space" if words.get("fitted_here") else "chosen (no map was fitted here)"
-    return f"{count(len(kept), 'class', 'classes')} {tied} and compared alone: {listed(kept, 12)}"
+    said = f"{count(len(kept), 'class', 'classes')} {tied} and compared alone: {listed(kept, 12)}"
+    learnt = "every row, the black box too, reads features that learnt the other classes"
+    return f"{said}; {learnt}" if words.get("features_learnt") else said
 
 
 def _target(page: Page) -> str:
