@@ -96,7 +96,7 @@ def _filtered(book: Book) -> tuple[Book, list[tuple[Phrase, str]]]:
     encoder = build("sentence_encoder")
     similarity = filters.cosine((lambda texts: vectors(encoder, texts), 1.0))
     classes = [name for name in book.classes if name]
-    found = filters.labelfree(book, classes, similarity) if classes else filters.length(book)
+    found = filters.labelfree(book, classes, similarity)
     if not len(found.book):
         raise DataError("--filter: expected some phrase to stay, all were dropped; look at them without --filter")
     return found.book, list(found.dropped)
