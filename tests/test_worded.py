@@ -214,10 +214,10 @@ def test_a_class_that_is_misspelt_is_answered_and_one_without_words_is_named() -
     task = Task.classes(["car", "bird", "airplane"])
     data = Splits(*(getattr(data, n).replace(task=task) for n in ("train", "validation", "test")))
     for slip, meant in (("brid", "bird"), ("Bird", "bird"), ("aeroplane", "airplane")):
-        own = {name: f"words {name}" for name in task.names if name != meant}
+        own = {name: f"{len(name)} words" for name in task.names if name != meant}
         with pytest.raises(UnknownName, match=f"{slip!r}; did you mean {meant!r}"):
             worded(data, written(**own, **{slip: "two wings"}), text=Letters())
-    whole = {name: f"words {name}" for name in task.names}
+    whole = {name: f"{len(name)} words" for name in task.names}
     with pytest.warns(UserWarning, match="phrases of 'cat' count for no class") as told:
         worded(data, written(**whole, cat="four legs"), text=Letters())
     assert len(told) == 1
