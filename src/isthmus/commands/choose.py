@@ -23,7 +23,14 @@ Rule = Literal["first", "random", "submodular", "group_mi", "group_clip", "frequ
 def select(
     words: Words,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.json", help="Where to write the chosen phrases.")],
-    per_class: Annotated[int | None, typer.Option("--per-class", min=1, help="The most of each class; default: all.")] = None,
+    per_class: Annotated[
+        int | None,
+        typer.Option(
+            "--per-class",
+            min=1,
+            help="How many for each class; phrases shared with a class that had fewer come on top. Default: all.",
+        ),
+    ] = None,
     rule: Annotated[
         Rule,
         typer.Option(
