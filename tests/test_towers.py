@@ -19,7 +19,7 @@ hf: Any = pytest.importorskip("transformers", reason="transformers is not instal
 TINY = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 PICTURE = {"image_size": 32, "patch_size": 16}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "green", "blue", "round", "square", "cat", "dog"]
-BOOK = Book(tuple(Phrase(text, approved="ana") for text in ("red round", "green square", "blue cat", "dog")))
+BOOK = Book(tuple(Phrase(text, approved="ana") for text in ("red round", "green square", "blue square", "blue")))
 
 
 def tokenizer() -> Any:

@@ -288,6 +288,63 @@ def test_a_file_that_is_no_list_of_phrases(run: Run, tmp_path: Path, text: str) 
     assert "no.json" in run("concepts", "show", tmp_path / "no.json", code=2).stderr
 
 
+OWN = {
+    "words.txt": "# mine\nlong tail\nwhiskers\n",
+    "words.json": '["long tail", "whiskers"]',
+    "classes.json": '{"cat": ["long tail", "whiskers"], "dog": ["wet nose"]}',
+    "parts.json": '{"cat": {"tail": "long", "nose": "pink"}, "dog": {"tail": "short", "nose": "wet"}}',
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_list_of_ones_own_is_shown_and_chosen_from_as_compare_reads_it(run: Run, tmp_path: Path, name: str) -> None:
+    path, out, reviewed = tmp_path / name, tmp_path / "out.json", tmp_path / "reviewed.json"
+    path.write_text(OWN[name])
+    book = read_words(path)
+    shown = json.loads(run("concepts", "show", path, "--json").stdout)
+    assert shown["approved"] == len(shown["phrases"]) == len(book)
+    assert [(p["text"], tuple(p["owners"]), p["part"], p["approved"]) for p in shown["phrases"]] == [
+        (p.text, p.owners, p.part, name) for p in book
+    ]
+    run("concepts", "select", path, "--out", out)
+    assert read_words(out) == book
+    run("concepts", "select", path, "--out", out, "--per-class", 1)
+    assert read_words(out).texts[0] == book.texts[0] and len(read_words(out)) == max(1, len(book.classes))
+    said = run("concepts", "review", path, "--who", "ana", "--refuse", 1, code=2).stderr
+    assert "expected --out FILE.json beside a list of your own" in said
+    run("concepts", "review", path, "--who", "ana", "--refuse", 1, "--out", reviewed)
+    assert read_words(reviewed).texts == book.texts[1:] and path.read_text() == OWN[name]
+
+
+def test_a_list_of_ones_own_is_measured(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("long tail\n")
+    lines = [f"{i},a {'long' if i % 2 else 'short'} tail,{'cat' if i % 2 else 'dog'}" for i in range(20)]
+    (tmp_path / "rows.csv").write_text("\n".join(["x,note,y", *lines]))
+    answer = lambda prompt: json.dumps({"answers": [{"number": 1, "answer": "yes" if "a long" in prompt else "no"}]})  # noqa: E731
+    how = ("--data", f"{tmp_path / 'rows.csv'}:caption=note", "--label", "y", "--out", tmp_path / "out.json")
+    with Chat(answer) as chat:
+        run("concepts", "measure", tmp_path / "words.txt", *how, "--server", chat.url, "--model", "m")
+    said = read_words(tmp_path / "out.json").measured
+    assert said is not None and said.labels == {"a long tail": (1.0,), "a short tail": (0.0,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("w.json", '{"cat": [3]}', "class 'cat': expected phrases as text"),
+        ("w.json", '{"schema": "isthmus.concepts/1", "phrases": [{}]}', "isthmus.concepts/1"),
+        ("w.json", '["a tail"', "expected JSON"),
+        ("w.txt", "a\ttail", "line 1: phrase"),
+        ("w.txt", "# only this", "at least one"),
+        ("w.csv", "a,b", "ends in .txt or .json"),
+    ],
+)
+def test_a_damaged_list_is_one_line(run: Run, tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    done = run("concepts", "show", tmp_path / name, code=2)
+    assert name in done.stderr and said in done.stderr and done.stdout == ""
+
+
 def test_alone_it_says_what_there_is(run: Run) -> None:
     said = run("concepts").stdout
     assert all(name in said for name in ("propose", "review", "select", "measure", "show"))
@@ -340,3 +397,7 @@ def test_select_with_filters_says_what_went(run: Run, tmp_path: Path) -> None:
     done = run("concepts", "select", book.save(tmp_path / "in.json"), "--out", out, "--filter")
     assert "dropped 'a cat': is the class name 'cat'" in done.stdout and "characters, at most 30" in done.stdout
     assert read_words(out).texts == ["whiskers", "wet nose"]
+    (tmp_path / "own.txt").write_text("striped coat\nstriped coats\nwet nose\na phrase of far more than thirty characters\n")
+    done = run("concepts", "select", tmp_path / "own.txt", "--out", out, "--filter")
+    assert "characters, at most 30" in done.stdout and "similar to 'striped coat" in done.stdout
+    assert len(read_words(out)) == 2

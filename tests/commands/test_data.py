@@ -64,6 +64,35 @@ def test_options_behind_the_colon_say_the_same(rows: Path) -> None:
     assert one.space == two.space
 
 
+def test_captions_are_no_input_and_come_back_from_a_folder(tmp_path: Path, run: Any) -> None:
+    place = tmp_path / "rows.csv"
+    place.write_text("age,note,dark,species\n" + "".join(f'{i},"row {i}, seen",{i % 2},{"uv"[i % 2]}\n' for i in range(30)))
+    loaded = read(f"{place}:caption=note", label="species", concepts="dark")
+    assert loaded.inputs == ["age"]
+    assert loaded.splits.test.caption == [f"row {int(age)}, seen" for age in loaded.splits.test.x[:, 0]]
+    shown = run("data", "show", f"{place}:caption=note", "--label", "species", "--concepts", "dark").stdout
+    assert f"{len(loaded.splits.train)} different in train" in shown
+    write_folder(loaded, tmp_path / "out")
+    again = read(str(tmp_path / "out"))
+    assert again.inputs == ["age"]
+    for name in ("train", "validation", "test"):
+        assert getattr(again.splits, name).caption == getattr(loaded.splits, name).caption
+
+
+def test_captions_of_images_beside_a_concept_of_that_name(tmp_path: Path) -> None:
+    task, space = Task.classes(("u", "v")), ConceptSpace.binary(("caption",))
+    x, y = torch.randint(0, 255, (30, 3, 8, 8), dtype=torch.uint8), torch.arange(30) % 2
+    table = Table(x, c=y.float()[:, None], y=y, space=space, task=task, caption=[f"picture {i}" for i in range(30)])
+    data = split(table, name="pictures")
+    write_folder(Loaded(data), tmp_path / "out")
+    again = read(str(tmp_path / "out")).splits
+    assert again.train.caption == data.train.caption
+    assert torch.equal(again.train.c, data.train.c)
+    options = "image=file,split_column=split,caption=caption (text)"
+    named = read(f"{tmp_path / 'out'}:{options}", label="class", table=Path("table.csv"), concepts="caption").splits
+    assert named.train.caption == data.train.caption
+
+
 def test_a_text_column_and_a_value(tmp_path: Path) -> None:
     place = tmp_path / "reviews.csv"
     place.write_text("review,stars\n" + "".join(f"film {i},{i}.5\n" for i in range(20)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.concepts import Book, Measured, Phrase, Source, approve, read_words
+from isthmus.concepts.book import fitting
 from isthmus.errors import DataError, UnknownName
 
 
@@ -65,6 +66,37 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match="bad.json"):
         read_words(path)
+
+
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CELLS = ("Basophil", "Eosinophil", "Lymphocyte", "Monocyte", "Neutrophil")
+
+
+def test_phrases_that_name_a_class_of_the_data_are_one_warning() -> None:
+    texts = [
+        "whiskers",
+        "a Cat's tail",
+        "hot-dogs",
+        "catalogue",
+        *(f"cats, {i} of them" for i in range(10)),
+        "no fur",
+        "A nose",
+    ]
+    book = Book(tuple(Phrase(text, approved="ana") for text in texts))
+    with pytest.warns(UserWarning, match="name a class") as found:
+        fitting(book, ["cat", "dog", "no", "A"], "w.txt")
+    (said,) = [str(each.message) for each in found]
+    assert said.startswith("w.txt: 12 of 16 phrases name a class of the data") and "\"a Cat's tail\", 'hot-dogs'" in said
+    assert "7 of them" in said and "8 of them" not in said and "...; reword them" in said
+    fitting(book, ["owl", "no"], "w.txt")  # any warning is an error here
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("cifar10.json", CIFAR), ("photos.txt", CIFAR), ("white_cells.json", CELLS), ("white_cells.txt", CELLS)],
+)
+def test_the_lists_of_the_claims_name_no_class(name: str, classes: tuple[str, ...]) -> None:
+    fitting(read_words(Path(__file__).parents[2] / "claims" / "words" / name), classes)
 
 
 def test_what_was_measured_of_two_books_is_joined() -> None:

@@ -245,6 +245,21 @@ def test_a_few_of_each_class() -> None:
         pick(book, rule="randon")
 
 
+@pytest.mark.parametrize("rule", ["first", "random"])
+def test_a_phrase_of_several_classes_is_taken_while_one_of_them_has_fewer(rule: str) -> None:
+    owners = [("a",), ("a", "b"), ("c", "a"), ("a",), ("b", "a"), ("a", "b", "c")]
+    book = Book(tuple(Phrase(f"p{i}", own, approved="ana") for i, own in enumerate(owners, 1)))
+    if rule == "first":
+        assert pick(book, per_class=1).texts == ["p1", "p2", "p3"]  # a three times: b and c have no phrase of their own
+        assert pick(book, per_class=2).texts == ["p1", "p2", "p3", "p5", "p6"]
+    for per_class in (1, 2, 3):
+        for seed in range(9):
+            made = pick(book, per_class=per_class, rule=rule, seed=seed).by_class()
+            assert all(len(made[name]) >= min(per_class, len(texts)) for name, texts in book.by_class().items())
+    alone = [phrase for phrase in book if len(phrase.owners) == 1]
+    assert len(pick(Book(tuple(alone)), per_class=1, rule=rule)) == 1  # without shared phrases it is the most
+
+
 # questions from documents
 
 DOCUMENTS = {

@@ -35,6 +35,18 @@ def concept(values: Any, **options: Any) -> tuple[Concept, list[Any]]:
     return made.space.concepts[0], [None if v != v else v for v in labels] if made.c.shape[1] == 1 else labels
 
 
+def test_captions_follow_the_rows() -> None:
+    made = from_arrays(X, Y, captions=np.array(["a", "b", "c", "d"]))
+    assert made.take([2, 0]).caption == ["c", "a"]
+    for captions, said in (
+        (["a", "b"], "caption: expected 4 rows"),
+        (["a", " ", "c", "d"], "caption, row 1: expected a text, got ' '; write one or drop the row"),
+        (pandas.Series(["a"] * 4, index=[3, 2, 1, 0]), "captions: expected the index of x"),
+    ):
+        with pytest.raises(DataError, match=said):
+            from_arrays(pandas.DataFrame(X), Y, captions=captions)
+
+
 # ---- x
 
 

@@ -336,6 +336,35 @@ def test_facts_are_kept_and_no_input(sheet: Path) -> None:
     assert set(splits.test.facts["site"]) <= {"north", "unknown"}  # type: ignore[index]
 
 
+def test_captions_come_from_a_column_as_written_and_follow_the_rows(place: Path, sheet: Path, tmp_path: Path) -> None:
+    rows = [f"{i},{i % 2},{'uv'[i % 2]},{i:03d}" for i in range(40)]
+    (tmp_path / "codes.csv").write_text("\n".join(["age,dark,y,code", *rows]))
+    made = file(tmp_path / "codes.csv", label="y", concepts=["dark"], caption="code", seed=3)
+    for part in (made.train, made.validation, made.test):
+        assert part.x.shape[1] == 1, "a caption is no input"
+        assert part.caption == [f"{int(age):03d}" for age in part.x[:, 0]]
+    texts = file(tmp_path / "codes.csv", label="y", features="code")
+    assert all(len(text) == 3 for text in texts.train.read())
+
+    note = columns()["note"]
+    told = folder(place, table="labels.csv", concepts=CONCEPTS, caption="note", split_column="official", group="patient")
+    assert told.test.caption == note[:12]
+    assert from_frame(pandas.DataFrame(columns()), label="label", features=["age"], caption="note").caption == note
+    assert from_frame(pandas.DataFrame(columns()), label="label", features=["age"]).caption is None
+
+
+@pytest.mark.parametrize("empty", ["", "   ", "NA"])
+def test_a_caption_that_is_missing_or_serves_twice_is_refused(tmp_path: Path, empty: str) -> None:
+    said = [empty if i == 7 else f"cell {i}" for i in range(20)]
+    lines = [f"{i},{'uv'[i % 2]},{text}" for i, text in enumerate(said)]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["age,y,note", *lines]))
+    refused(lambda: file(path, label="y", caption="note"), "rows.csv, column 'note', row 7: expected a caption", "drop the row")
+    refused(lambda: file(path, label="y", caption="not"), "did you mean 'note'")
+    refused(lambda: file(path, label="y", caption="note", facts="note"), "column 'note' is asked for 2 times")
+    refused(lambda: file(path, label="y", caption="note", features="note"), "column 'note' is asked for 2 times")
+
+
 def test_texts_are_a_feature_of_their_own(sheet: Path) -> None:
     made = file(sheet, label="label", features="note", concepts=["dark"])
     assert isinstance(made.train.x, Texts)

@@ -23,7 +23,14 @@ Rule = Literal["first", "random", "submodular", "group_mi", "group_clip", "frequ
 def select(
     words: Words,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.json", help="Where to write the chosen phrases.")],
-    per_class: Annotated[int | None, typer.Option("--per-class", min=1, help="The most of each class; default: all.")] = None,
+    per_class: Annotated[
+        int | None,
+        typer.Option(
+            "--per-class",
+            min=1,
+            help="How many for each class; phrases shared with a class that had fewer come on top. Default: all.",
+        ),
+    ] = None,
     rule: Annotated[
         Rule,
         typer.Option(
@@ -96,7 +103,7 @@ def _filtered(book: Book) -> tuple[Book, list[tuple[Phrase, str]]]:
     encoder = build("sentence_encoder")
     similarity = filters.cosine((lambda texts: vectors(encoder, texts), 1.0))
     classes = [name for name in book.classes if name]
-    found = filters.labelfree(book, classes, similarity) if classes else filters.length(book)
+    found = filters.labelfree(book, classes, similarity)
     if not len(found.book):
         raise DataError("--filter: expected some phrase to stay, all were dropped; look at them without --filter")
     return found.book, list(found.dropped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +20,10 @@ app = typer.Typer(
     no_args_is_help=False, help="Propose concepts in words with a language model, review them, choose among them."
 )
 MOST = 40  # phrases shown without --all
-Words = Annotated[Path, typer.Argument(metavar="WORDS.json", help="A file written by isthmus concepts propose.")]
+Words = Annotated[
+    Path,
+    typer.Argument(metavar="WORDS", help="A file of isthmus concepts propose; or a list of your own, words.txt or words.json."),
+]
 Everything = Annotated[bool, typer.Option("--all", help=f"Show every phrase, not only the first {MOST}.")]
 
 
@@ -181,11 +185,16 @@ def review(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Let phrases in or take them out: asked one by one on a terminal, or by their numbers."""
+    """Let phrases in or take them out: asked one by one on a terminal, or by their numbers.
+
+    A list of your own is let in as it is, and stays as you wrote it: give --out.
+    """
     from isthmus.concepts import approve as let_in
     from isthmus.concepts import refuse as take_out
 
     book = book_of(words)
+    if out is None and _saved(words) is None:
+        raise OptionError(f"{words}: expected --out FILE.json beside a list of your own, got none; the list stays as it is")
     place = words if out is None else out
     writable_json(place)
     let_in(book, (), who)  # refuses a bad name before anything is asked
@@ -211,17 +220,34 @@ def review(
 
 
 def book_of(path: Path) -> Book:
-    """A saved book with everything in it, also what nobody approved."""
-    from isthmus.concepts import Book
+    """A saved book with everything in it, also what nobody approved; or a person's own list, which is approved.
 
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a file of isthmus concepts propose, got {str(error)[:80]}") from error
+    ``DataError`` names a file that is neither, or has no phrase.
+    """
+    from isthmus.concepts import Book, read_words
+
+    text = _saved(path)
+    if text is None:
+        if path.suffix.lower() not in (".txt", ".json"):
+            raise DataError(f"{path}: expected a list of concepts that ends in .txt or .json, got {path.suffix!r}; rename it")
+        return read_words(path)
     book = Book.from_json(text, str(path))
     if not len(book):
         raise DataError(f"{path}: expected at least one phrase, got none")
     return book
+
+
+def _saved(path: Path) -> str | None:
+    """The text of a book that Isthmus wrote, known by its schema; None for any other file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a list of concepts, .json or .txt, got {str(error)[:80]}; check the path") from error
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return text if isinstance(found, dict) and "schema" in found else None
 
 
 def _numbers(text: str | None, option: str, known: range, everything: list[int] | None = None) -> set[int]:

@@ -70,6 +70,7 @@ def show(
         return
     rows = ", ".join(f"{count} {part}" for part, count in told["rows"].items())
     facts = [("rows", rows), ("inputs", told["inputs"]), ("task", told["task"]["kind"]), ("groups", told["groups"])]
+    facts += [("captions", told["captions"])] if told["captions"] != "none" else []
     facts += [(key, told["card"][key]) for key in ("licence", "source", "terms", "notes") if told["card"] and told["card"][key]]
     facts += [("compare uses", words(told["suggest"]))] if told["suggest"] else []
     facts += [("published", words(told["published"]))] if told["published"] else []

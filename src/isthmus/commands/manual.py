@@ -30,8 +30,10 @@ isthmus edit run/ prune "ace of spades" --why "a mark on the card" --out edited/
 - Your **table** (CSV, TSV or Parquet) needs `--label COLUMN` and, for methods that learn concepts, `--concepts A,B,C`.
   All other columns are inputs. More behind the colon: `rows.csv:group=patient,split_column=fold,task=value`, or
   `rows.csv:features=review` for one column of texts; `rows.csv:facts=[site,age]` keeps columns that no model reads, for
-  `isthmus audit --by site`. Empty cells of concepts are unknown labels.
-- Your **folder of images** needs `--table FILE` too, with a column `image` of paths (`folder:image=file` names another).
+  `isthmus audit --by site`; `rows.csv:caption=note` is a sentence about each row, which ties features to concepts in words.
+  Empty cells of concepts are unknown labels.
+- Your **folder of images** needs `--table FILE` too, with a column `image` of paths (`folder:image=file` names another); the
+  other columns go behind the colon too: `folder:caption=note,group=patient`.
 - A folder written by `isthmus data make` is read back without any of these.
 - **Features** are named in the same way: `--features cnn:width=16`. `isthmus features` lists them.
 - **Options of a method** are options of `isthmus fit METHOD`; `isthmus fit cbm --help` shows them. In `compare`,

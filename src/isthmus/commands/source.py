@@ -153,6 +153,7 @@ def _written(place: Path, options: dict[str, str]) -> Loaded:
             "task": Task(how["task"], tuple(how["names"]), how["unit"]),
             "concepts": concepts or None,
             "group": how["group"],
+            "caption": how.get("caption"),
             "split_column": how["split"],
             "card": None if told["card"] is None else DataCard(**told["card"]),
         }
@@ -181,7 +182,9 @@ def _inputs(splits: Splits, place: Path, asked: dict[str, Any]) -> list[str] | N
     if asked.get("features") is not None:
         return list(asked["features"])
     used = {
-        name for key in ("label", "concepts", "group", "weight", "facts", "split_column") for name in _names(asked.get(key))
+        name
+        for key in ("label", "concepts", "group", "weight", "facts", "caption", "split_column")
+        for name in _names(asked.get(key))
     }
     found = [str(name) for name in read_columns(place, asked.get("separator")).columns if str(name) not in used]
     return found if len(found) == x.shape[1] else None

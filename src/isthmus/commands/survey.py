@@ -27,6 +27,7 @@ def survey(data: Splits) -> dict[str, Any]:
         "classes": class_rows(train),
         "value": value_row(train),
         "groups": f"{len(set(train.group))} in train" if train.group is not None else "none",
+        "captions": f"{len(set(train.caption))} different in train" if train.caption is not None else "none",
         "places": train.where is not None,
         "columns": len(data.space),
         "concepts": concepts,

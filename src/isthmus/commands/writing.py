@@ -123,7 +123,9 @@ def write_folder(loaded: Loaded, out: Path) -> dict[str, Any]:
         )
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*input_names(loaded), "split", *_group(splits.train), *label_names(splits.train), *splits.space.names])
+    caption = caption_name(loaded)
+    beside = ["split", *_group(splits.train), *([] if caption is None else [caption])]
+    table.writerow([*input_names(loaded), *beside, *label_names(splits.train), *splits.space.names])
     files = ["table.csv", "data.json"]
     for part in PARTS:
         rows: Table = getattr(splits, part)
@@ -136,7 +138,8 @@ def write_folder(loaded: Loaded, out: Path) -> dict[str, Any]:
                 else []
             )
             group = [] if rows.group is None else [rows.group[row]]
-            table.writerow([*cells, part, *group, *label_cells(rows, row), *concepts])
+            said = [] if caption is None or rows.caption is None else [rows.caption[row]]
+            table.writerow([*cells, part, *group, *said, *label_cells(rows, row), *concepts])
     _write(out / "table.csv", text.getvalue().encode())
     told = survey(splits) | {"read": reading(loaded)}
     write_json(out / "data.json", told)
@@ -165,6 +168,7 @@ def reading(loaded: Loaded) -> dict[str, Any]:
         "units": {c.name: c.unit for c in train.space.concepts if c.unit},
         "split": "split",
         "group": "group" if train.group is not None else None,
+        "caption": caption_name(loaded),
         "file": "file" if is_pictures(train.x) else None,
         "text": "text" if not hasattr(train.x, "ndim") and not is_pictures(train.x) else None,
     }
@@ -172,6 +176,15 @@ def reading(loaded: Loaded) -> dict[str, Any]:
 
 def _group(table: Table) -> list[str]:
     return [] if table.group is None else ["group"]
+
+
+def caption_name(loaded: Loaded) -> str | None:
+    """The column of captions, apart from all others; None where some split has none."""
+    splits = loaded.splits
+    if any(getattr(splits, part).caption is None for part in PARTS):
+        return None
+    others = {*input_names(loaded), *label_names(splits.train), *splits.space.names}
+    return "caption (text)" if "caption" in others else "caption"
 
 
 def input_names(loaded: Loaded) -> list[str]:

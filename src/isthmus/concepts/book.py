@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 from torch import Tensor
 
+from isthmus.concepts.letters import named
 from isthmus.errors import DataError, UnknownName, unknown
 from isthmus.files import write
 from isthmus.space import Concept, ConceptSpace
@@ -302,12 +303,17 @@ def fitting(book: Book, classes: Sequence[str], place: str = "words", *, asked: 
     ``asked``: those of them whose lack of phrases is named (default: all).
 
     A name that is none of them, but near one that has no phrase, is a slip: the error offers it. Other names, whose phrases
-    count for no class, and classes that have no phrase are named in warnings.
+    count for no class, classes that have no phrase, and phrases in which a class is named (names of three letters or more:
+    "no" and "A" are plain words) are told in warnings.
     """
 
     def told(names: Sequence[str]) -> str:
         return ", ".join(map(repr, names[:10])) + (" ..." if len(names) > 10 else "")
 
+    long = [name for name in classes if sum(map(str.isalpha, name)) > 2]
+    if giving := [phrase.text for phrase in book if long and named(phrase.text, long)]:
+        told_of = f"{len(giving)} of {len(book)} phrases name a class of the data and so give the answer away"
+        warnings.warn(f"{place}: {told_of}: {told(giving)}; reword them or take them out", stacklevel=3)
     written = set(book.classes)
     bare = [name for name in classes if name not in written]
     if not written or not classes:

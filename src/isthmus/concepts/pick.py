@@ -51,19 +51,22 @@ def _inside(book: Book, index: Iterable[int]) -> set[int]:
 
 
 def first(book: Book, per_class: int, seed: int = 0) -> Book:
-    """The first ``per_class`` phrases of each class, in the order of the book."""
+    """The first phrases of the book, each taken while a class of its has fewer than ``per_class``; in the order of the book."""
     return _taken(book, per_class, range(len(book)))
 
 
 def at_random(book: Book, per_class: int, seed: int = 0) -> Book:
-    """``per_class`` phrases of each class, drawn with ``seed``; in the order of the book."""
+    """As ``first`` does, of the phrases in an order drawn with ``seed``; in the order of the book."""
     order = list(range(len(book)))
     random.Random(seed).shuffle(order)
     return _taken(book, per_class, order)
 
 
 def _taken(book: Book, per_class: int, order: Iterable[int]) -> Book:
-    """A phrase is taken while one of its classes has room; it counts for each class that it was written for."""
+    """A phrase is taken while one of its classes has room; it counts for each class that it was written for.
+
+    So no class lacks a phrase that the book has for it; a class goes over ``per_class`` by phrases taken for another.
+    """
     count: dict[str, int] = {}
     taken: list[int] = []
     for i in order:
@@ -83,7 +86,12 @@ RULES: Mapping[str, Rule] = {"first": first, "random": at_random}
 
 
 def pick(book: Book, *, per_class: int | None = None, rule: str = "first", seed: int = 0) -> Book:
-    """The approved phrases of a book, at most ``per_class`` of each class (None: all) by a rule of ``RULES``."""
+    """The approved phrases of a book, ``per_class`` of each class (None: all) by a rule of ``RULES``.
+
+    A class has fewer only where the book has no more, and more only by phrases that it shares with a class that had fewer.
+    Phrases of no class are counted as one class. ``OptionError`` for ``per_class`` below 1, ``DataError`` where nothing is
+    approved.
+    """
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
     if per_class is not None and per_class < 1:

@@ -37,6 +37,7 @@ def from_arrays(
     askable: Any = None,
     where: Any = None,
     ids: Sequence[str] | None = None,
+    captions: Any = None,
 ) -> Table:
     """A ``Table`` of B rows, checked; ``DataError`` names the column and row that do not fit.
 
@@ -53,9 +54,10 @@ def from_arrays(
     categorical with sorted states, other numbers continuous; NaN, None and blank texts are unknown; ``kinds`` overrides
     by name. With ``space`` its columns (K, by ``space.columns``) or concepts (M, a state by name or index).
 
-    groups (B,): rows that belong together; weight (B,): at least 0; askable (B, M); where (B, K, 4) pixels.
+    groups (B,): rows that belong together; weight (B,): at least 0; askable (B, M); where (B, K, 4) pixels; captions (B,): a
+    sentence about each row, from which frozen features are aligned with texts.
     """
-    _aligned({"x": x, "y": y, "concepts": concepts, "groups": groups, "weight": weight})
+    _aligned({"x": x, "y": y, "concepts": concepts, "groups": groups, "weight": weight, "captions": captions})
     inputs = _x(x, "x")
     n = len(next(iter(inputs.values()), ())) if isinstance(inputs, dict) else len(inputs)
     if n == 0:
@@ -68,6 +70,7 @@ def from_arrays(
         weight=None if weight is None else as_tensor(_known(weight, "weight", n)),
         group=None if groups is None else _listed(groups, "groups"),
         ids=None if given_ids is None else _listed(given_ids, "ids"),
+        caption=None if captions is None else _listed(captions, "captions"),
     )  # fmt: skip
 
 

@@ -219,6 +219,8 @@ def _names(values: Any, name: str, n: int) -> list[str]:
         if isinstance(value, list | dict | tuple | Tensor | np.ndarray):
             raise DataError(f"{name}, row {row}: expected one name, got {type(value).__name__}")
         if missing(value):
+            if name == "caption":
+                raise DataError(f"caption, row {row}: expected a text, got {value!r}; write one or drop the row")
             raise DataError(f"{name}, row {row}: expected a name, got {value!r}; name every row, a row alone by its own name")
     return [str(value) for value in rows]
 

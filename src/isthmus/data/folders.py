@@ -25,6 +25,7 @@ def file(
     group: str | None = None,
     weight: str | None = None,
     facts: str | Sequence[str] | None = None,
+    caption: str | None = None,
     task: Task | TaskKind | None = None,
     class_names: Sequence[str] | None = None,
     split_column: str | None = None,
@@ -40,8 +41,11 @@ def file(
     None: drawn by ``seed``, classes in proportion, groups whole. ``validation`` and ``test`` are shares of the rows.
     """
     place = Path(path)
-    frame = read_columns(place, separator, texts=[name for name in (group, split_column) if name])
-    table = pick(frame, place.name, split_column, label, features, concepts, group, weight, facts, task, class_names)
+    written = (group, split_column, caption, features if isinstance(features, str) else None)
+    frame = read_columns(place, separator, texts=[name for name in written if name])
+    table = pick(
+        frame, place.name, split_column, label, features, concepts, group, weight, facts, task, class_names, caption=caption
+    )
     return _cut(table, frame, place.name, split_column, validation, test, seed, place.stem, card)
 
 
@@ -55,6 +59,7 @@ def folder(
     group: str | None = None,
     weight: str | None = None,
     facts: str | Sequence[str] | None = None,
+    caption: str | None = None,
     task: Task | TaskKind | None = None,
     class_names: Sequence[str] | None = None,
     split_column: str | None = None,
@@ -80,10 +85,10 @@ def folder(
     else:
         place = root / table if (root / table).exists() else Path(table)
         name = place.name
-        frame = read_columns(place, separator, texts=[n for n in (image, group, split_column) if n])
+        frame = read_columns(place, separator, texts=[n for n in (image, group, split_column, caption) if n])
     sources = _pictures(frame, column_of(frame, image, name), root, name)
     images = Images(sources, size=size)
-    made = pick(frame, name, split_column, label, images, concepts, group, weight, facts, task, class_names, image)
+    made = pick(frame, name, split_column, label, images, concepts, group, weight, facts, task, class_names, image, caption)
     _same_picture(sources, made.group, name)
     return _cut(made, frame, name, split_column, validation, test, seed, root.resolve().name, card)
 

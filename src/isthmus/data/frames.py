@@ -35,6 +35,7 @@ def from_frame(
     group: str | None = None,
     weight: str | None = None,
     facts: str | Sequence[str] | None = None,
+    caption: str | None = None,
     task: Task | TaskKind | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Table:
@@ -44,11 +45,12 @@ def from_frame(
     (B, D), or the name of one column of texts; None = every column not named otherwise. concepts: columns, or
     ``{column: kind}``, ``{column: new name}``, ``{column: Concept(...)}``; cells may be missing. group: rows that
     belong together (a patient). facts: columns that no model reads (the site, the age), by which an audit groups rows;
-    numbers, or texts. No column may serve twice, so that the label is never among the features.
+    numbers, or texts. caption: the column of a sentence about each row, from which frozen features are aligned with texts;
+    none may be missing, and no model reads it. No column may serve twice, so that the label is never among the features.
     """
     if not is_frame(frame):
         raise DataError(f"frame: expected a pandas DataFrame, got {type(frame).__name__}; see data.from_arrays")
-    return pick(frame, "the frame", None, label, features, concepts, group, weight, facts, task, class_names)
+    return pick(frame, "the frame", None, label, features, concepts, group, weight, facts, task, class_names, caption=caption)
 
 
 def read_columns(path: Path, separator: str | None = None, texts: Sequence[str] = ()) -> Frame:
@@ -100,6 +102,7 @@ def column_of(frame: Frame, name: str, place: str) -> Any:
 def pick(
     frame: Frame, place: str, split_column: str | None, label: Any, features: Any, concepts: Any, group: str | None,
     weight: str | None, facts: Any, task: Any, class_names: Any, image: str | None = None,
+    caption: str | None = None,
 ) -> Table:  # fmt: skip
     """Pick the columns of a frame by name and hand them to ``from_arrays``."""
     frame = frame.reset_index(drop=True)
@@ -108,7 +111,7 @@ def pick(
     if isinstance(given, str):
         raise DataError(f"concepts: expected a list or a dict of columns, got {show(given)}; put it into a list")
     beside = [] if facts is None else [facts] if isinstance(facts, str) else list(facts)
-    used = [*labels, *given, *beside, *(name for name in (group, weight, split_column, image) if name is not None)]
+    used = [*labels, *given, *beside, *(name for name in (group, weight, split_column, image, caption) if name is not None)]
     if features is None:
         features = [name for name in frame.columns if name not in used]
     texts = isinstance(features, str)
@@ -119,12 +122,14 @@ def pick(
             raise DataError(f"{place}: column {name!r} is asked for {count} times; each serves once (label, concept, ...)")
     x = features if isinstance(features, Images) else frame[named]
     if texts:
-        x = _texts(frame[features], place)
+        x = _texts(frame[features], place, "a text", "drop the row")
+    told = None if caption is None else _texts(frame[caption], place, "a caption", "write one or drop the row").texts
     columns, kinds = _concepts(frame, given)
     made = from_arrays(
         x, frame[labels[0]] if len(labels) == 1 else frame[labels], columns or None, kinds=kinds or None, task=task,
         class_names=class_names, groups=None if group is None else frame[group],
         weight=None if weight is None else frame[weight], ids=None if image is None else [str(v) for v in frame[image]],
+        captions=told,
     )  # fmt: skip
     return made.replace(facts={str(name): _fact(frame[name]) for name in beside}) if beside else made
 
@@ -136,10 +141,11 @@ def _fact(column: Any) -> Tensor | list[str]:
     return ["unknown" if missing(cell) else str(cell).strip() for cell in column]
 
 
-def _texts(column: Any, place: str) -> Texts:
+def _texts(column: Any, place: str, what: str, todo: str) -> Texts:
     for row, cell in enumerate(column):
         if missing(cell):
-            raise DataError(f"{place}, column {str(column.name)!r}, row {row}: expected a text, got nothing; drop the row")
+            where = f"{place}, column {str(column.name)!r}, row {row}"
+            raise DataError(f"{where}: expected {what}, got nothing (in a file NA, None and the like are nothing); {todo}")
     return Texts([str(cell) for cell in column])
 
 
