@@ -9,7 +9,7 @@ moved away from absent, and both are folded into a linear head, so that the repa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import isfinite
 from typing import cast
@@ -21,6 +21,7 @@ from isthmus.data.table import Table
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Given
 from isthmus.interventions.handles import beside, bias_of, weights_of
+from isthmus.interventions.holds import held, taught
 from isthmus.interventions.record import What, edited, features_of
 from isthmus.model import ConceptModel, Contributes
 from isthmus.train import CHUNK
@@ -46,11 +47,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Source:
-    """Of the source: means (K,), means by class (Y, K; the mean where a class has no row), what absent is (K,)."""
+    """Of the source: means (K,), means by class (Y, K; the mean where a class has no row), what absent is (K,).
+
+    ``still``: columns that no plan may touch.
+    """
 
     mean: Tensor
     by_class: Tensor
     neutral: Tensor
+    still: tuple[int, ...] = ()
 
 
 def adapt(
@@ -65,7 +70,7 @@ def adapt(
     most are amplified by gamma; m, a from 0, 1, 2, 4 ... ``most`` and gamma of ``gammas`` by accuracy on the support rows, each
     left out in turn, the smallest change among equals, at least two rows better than none. It is taken only if accuracy on the
     ``source`` rows (validation rows, not those it was fitted on) falls by at most ``tolerance``; else weights stay, and the
-    entry says so.
+    entry says so. Concepts whose weights earlier edits set, and rows of a class that was forgotten, have no part in it.
 
     What the entry tells of ``support`` and ``source`` is of rows that had a part in the choice, and so too good: for the new
     domain pass other rows of it as ``validation``.
@@ -74,8 +79,9 @@ def adapt(
 
     def change(new: ConceptModel) -> What:
         w, bias = weights_of(new, "adapt"), bias_of(new, "adapt")
-        shots, home = shown(new, w, support), shown(new, w, source)
-        known = of_source(new, home)
+        kept = held(new)
+        shots, home = (shown(new, w, taught(new, part, kept, bare=True)) for part in (support, source))
+        known = replace(of_source(new, home), still=tuple(sorted(kept.columns)))
         plans = [(m, a, g) for m, a, g in product(counts(most), counts(most), sorted(gammas)) if a or g == min(gammas)]
         score = {plan: left_out(w, shots, known, plan) for plan in plans}
         none = next(plan for plan in plans if not plan[0] + plan[1])
@@ -85,9 +91,9 @@ def adapt(
             if (score[plan] - score[none]) * len(shots.y) < LEAST - 0.5:
                 break
             tried = planned(w, shots, known, plan)
-            held = accuracy(moved(w, home, known, tried), home.y)
-            if before - held <= tolerance:
-                best, told, after = tried, plan, held
+            score_home = accuracy(moved(w, home, known, tried), home.y)
+            if before - score_home <= tolerance:
+                best, told, after = tried, plan, score_home
                 break
         fold(w, bias, known, best)
         names = [[new.space.columns[k] for k in columns] for columns in (best.masked, best.amplified)]
@@ -99,6 +105,7 @@ def adapt(
             "source": {"rows": len(home.y), "before": before, "after": after, "tolerance": tolerance},
             "found": "a change" if best != Change() else "nothing that helps rows left out and holds the source",
             **beside(new),
+            **kept.told(new),
         }
 
     return edited(model, "adapt", change, why=why, who=who, validation=validation)
@@ -166,8 +173,10 @@ def misleading(w: Tensor, rows: Rows, known: Source) -> tuple[Tensor, Tensor]:
     gave = ((w[said] - w[rows.y]) * (rows.shown - known.mean)).relu() * (said != rows.y)[:, None]
     others = (w.sum(0) - w[rows.y]) / max(len(w) - 1, 1)
     speaks = (w[rows.y] - others).relu()
-    missing = (known.by_class[rows.y] - rows.shown).relu()
-    return gave, speaks * missing
+    withheld = speaks * (known.by_class[rows.y] - rows.shown).relu()
+    gave[:, list(known.still)] = 0
+    withheld[:, list(known.still)] = 0
+    return gave, withheld
 
 
 def planned(w: Tensor, rows: Rows, known: Source, plan: Plan) -> Change:

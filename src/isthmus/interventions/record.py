@@ -14,6 +14,7 @@ from torch import Tensor
 from isthmus.data.table import Table
 from isthmus.errors import DataError
 from isthmus.interventions import chain
+from isthmus.interventions.holds import undone
 from isthmus.metrics import MAIN, METRICS, interval, resamples
 from isthmus.model import ConceptModel
 from isthmus.train import CHUNK, encode
@@ -35,6 +36,7 @@ def record(
         raise DataError("record: expected a copy of the old model with its history, got another; use copy.deepcopy")
     who, why = chain.line(chain.user() if who is None else who, "who"), chain.line(why, "why")
     told = None if validation is None else effect(old, new, validation)
+    what = {**what, **undone(old, new, edit, what, validation)}
     new.eval().requires_grad_(False)
     new.history.append(chain.entry(old, new, edit, what, why=why, who=who, effect=told))
     return new
