@@ -326,3 +326,31 @@ def test_a_forgotten_class_stays_forgotten_when_another_is_pinned(run: Any, line
     rows = load("tabular_toy", rows=400).test
     assert not bool((hub.load(tmp_path / "pinned")(rows.x).logits.argmax(1) == 0).any())
     assert "held: forgotten no" in run("edit", tmp_path / "pinned", "history").stdout
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """A table of two inputs, two concepts and classes p, q, r, 40 rows each."""
+    draw = np.random.default_rng(0)
+    lines = ["u,v,big,wide,label"]
+    for number, label in enumerate("pqr"):
+        for u, v in draw.normal(size=(40, 2)) + 2 * number:
+            lines.append(f"{u:.4f},{v:.4f},{int(u > 2)},{int(v > 2)},{label}")
+    (tmp_path / "three.csv").write_text("\n".join(lines))
+    return tmp_path / "three.csv"
+
+
+def test_an_adaptation_follows_the_classes_of_the_run(run: Any, three: Path, tmp_path: Path) -> None:
+    from isthmus.commands.source import read
+    from isthmus.data import only_classes
+
+    data = only_classes(read(str(three), label="label", concepts="big,wide").splits, ["p", "r"])
+    model = im.fit("cbm", data, features="identity", epochs=5)
+    source = {"name": str(three), "label": "label", "concepts": "big,wide", "table": None}
+    hub.save(model, tmp_path / "run", extra={"data": source, "inputs": ["u", "v"], "classes": ["p", "r"]})
+    words = ("edit", tmp_path / "run", "adapt", three, "--label", "label", *WHY)
+    told = json.loads(run(*words, "--concepts", "big,wide", "--out", tmp_path / "new", "--json").stdout)["entry"]
+    assert told["what"]["support"]["rows"] + told["effect"]["rows"] == 80, "rows of p and r alone"
+    said = run(*words, "--out", tmp_path / "bad", code=2).stderr
+    assert "expected the 2 input columns" in said and "got 4" in said
+    assert "not inputs of the run: big, wide; name concept columns by --concepts" in said

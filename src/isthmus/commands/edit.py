@@ -265,11 +265,13 @@ def adapt(
     as_json: Json = False,
 ) -> None:
     """Repair a model for a new domain by a few of its rows: mask concepts that mislead, amplify those missed."""
-    from isthmus.commands.shots import half, joined, parted, present
+    from isthmus.commands.runs import open_run
+    from isthmus.commands.shots import few, half, parted, present
     from isthmus.commands.source import read
     from isthmus.interventions import repair
 
-    shots, aside = parted(joined(read(support, label=label, concepts=concepts, table=table_file).splits), held)
+    loaded = read(support, label=label, concepts=concepts, table=table_file)
+    shots, aside = parted(few(open_run(run, plugin or ()), loaded), held)
     if aside is None:
         complain("note", "the effect is of source rows; in the new domain nothing is measured on rows that chose nothing")
     _run(
