@@ -134,6 +134,8 @@ def test_tensors_and_options() -> None:
     said, a, f, _, _ = world(5, n=60)
     tensors = elude(torch.tensor(said), torch.tensor(a), torch.tensor(f, requires_grad=True))  # type: ignore[arg-type]
     assert tensors.curve == elude(said, a, f).curve
+    with pytest.raises(DataError, match="named: expected names of 12 attributes and 4 classes, got 2 and 1"):
+        tensors.named(["a", "b"], ["x"])
     wrong = {
         "ranks": (3, "12", [1.5]),
         "seed": (-1, 0.5),
