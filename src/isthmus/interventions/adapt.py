@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import isfinite
+from numbers import Real
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.data.table import Table
-from isthmus.errors import DataError, OptionError
+from isthmus.errors import OptionError
 from isthmus.given import Given
+from isthmus.interventions.checks import share_of, table_of, whole_of
 from isthmus.interventions.handles import beside, bias_of, weights_of
 from isthmus.interventions.holds import held, taught
 from isthmus.interventions.record import What, edited, features_of
@@ -76,11 +78,16 @@ def adapt(
     domain pass other rows of it as ``validation``.
     """
     _checked(model, most, gammas, tolerance)
+    table_of(support, "adapt: support", "a few labelled rows of the new domain")
+    table_of(source, "adapt: source", "labelled rows of the source, other than those it was fitted on")
 
     def change(new: ConceptModel) -> What:
         w, bias = weights_of(new, "adapt"), bias_of(new, "adapt")
         kept = held(new)
-        shots, home = (shown(new, w, taught(new, part, kept, bare=True)) for part in (support, source))
+        shots, home = (
+            shown(new, w, taught(new, part, kept, bare=True), f"adapt: {name}")
+            for name, part in (("support", support), ("source", source))
+        )
         known = replace(of_source(new, home), still=tuple(sorted(kept.columns)))
         plans = [(m, a, g) for m, a, g in product(counts(most), counts(most), sorted(gammas)) if a or g == min(gammas)]
         score = {plan: left_out(w, shots, known, plan) for plan in plans}
@@ -119,8 +126,11 @@ Plan = tuple[int, int, float]  # how many are masked, how many amplified, by how
 def _checked(model: ConceptModel, most: int, gammas: Sequence[float], tolerance: float) -> None:
     if model.task.kind != "classes":
         raise OptionError(f"adapt: expected a task of classes, got {model.task.kind}")
-    if most < 1 or not gammas or not all(isfinite(g) and g > 1 for g in gammas) or not 0 <= tolerance <= 1:
-        raise OptionError(f"adapt: expected most >= 1, gammas above 1, tolerance of 0..1, got {most}, {gammas}, {tolerance}")
+    whole_of(most, "adapt: most", 1)
+    share_of(tolerance, "adapt: tolerance")
+    listed = isinstance(gammas, Sequence) and not isinstance(gammas, str) and len(gammas) > 0  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not listed or not all(isinstance(g, Real) and isfinite(g) and g > 1 for g in gammas):
+        raise OptionError(f"adapt: expected gammas above 1, such as (1.5, 2.0), got {gammas!r}")
     weights_of(model, "adapt")
 
 
@@ -133,11 +143,9 @@ def counts(most: int) -> list[int]:
 
 
 @torch.no_grad()
-def shown(model: ConceptModel, w: nn.Parameter, table: Table) -> Rows:
-    """What the head is shown of each row: its contributions under weights of 1."""
-    if not len(table):
-        raise DataError("adapt: expected at least one row of the new domain and of the source, got none")
-    z, head = features_of(model, table), cast("Contributes", model.head)
+def shown(model: ConceptModel, w: nn.Parameter, table: Table, name: str = "rows") -> Rows:
+    """What the head is shown of each row: its contributions under weights of 1. Errors call the rows ``name``."""
+    z, head = features_of(model, table, name), cast("Contributes", model.head)
     parts: list[Tensor] = []
     logits: list[Tensor] = []
     for part in z.split(CHUNK):

@@ -24,7 +24,7 @@ from isthmus.data.table import Fold, Splits, Table
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Given
 from isthmus.interventions import chain
-from isthmus.interventions.checks import share_of
+from isthmus.interventions.checks import rate_of, share_of, table_of, whole_of
 from isthmus.interventions.edit import follow
 from isthmus.interventions.handles import bias_of, class_indices, splits, weights_of
 from isthmus.interventions.holds import held, taught
@@ -139,13 +139,16 @@ def forget(
     if by not in ("head", "relabel") or labels not in ("random", "targeted"):
         raise OptionError(f"forget: expected by 'head' or 'relabel', labels 'random' or 'targeted', got {by!r}, {labels!r}")
     splits(model, data, "forget")
-    if share_of(retain, "forget: retain") == 0 or not isinstance(epochs, int) or epochs < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise OptionError(f"forget: expected retain above 0 and at most 1 and epochs of at least 1, got {retain} and {epochs}")
+    if share_of(retain, "forget: retain") == 0:
+        raise OptionError(f"forget: expected retain above 0 and at most 1, got {retain}")
+    for name, value, least in (("most", most, 1), ("epochs", epochs, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        whole_of(value, f"forget: {name}", least)
+    lr = (1e-3 if encoder else 1e-2) if lr is None else rate_of(lr, "forget: lr")
     chain.line(why, "why")
     began = time.perf_counter()
     (t,) = class_indices(model.task, [label])
     made = class_concepts(model, data.train, t, most)
-    rows = data.validation if validation is None else validation
+    rows = table_of(data.validation if validation is None else validation, "forget: validation", "labelled rows")
     if by == "head":
 
         def change(new: ConceptModel) -> What:
@@ -162,7 +165,6 @@ def forget(
         return edited(model, "forget", change, why=why, who=who, validation=rows)
     if encoder and not any(True for _ in trainable(model.features)[1].parameters()):
         raise OptionError("forget: these features have no weights to learn; leave encoder out")
-    lr = (1e-3 if encoder else 1e-2) if lr is None else lr
     parts = ("features", "bottleneck", "head") if encoder else ("bottleneck", "head")
     new, told = deepcopy(model), _relabelled(model, data, t, labels, retain, list(made), seed)
     kept = held(model)

@@ -25,6 +25,7 @@ from isthmus.errors import IsthmusError, OptionError
 from isthmus.given import Batch, given
 from isthmus.interventions import holds
 from isthmus.interventions.adapt import shown
+from isthmus.interventions.checks import table_of
 from isthmus.interventions.handles import beside, bias_of, class_indices, one_column, splits, weight_of, weights_of
 from isthmus.interventions.record import What, edited, effect, features_of
 from isthmus.model import ConceptModel, Concepts, Output
@@ -65,7 +66,7 @@ def pin(
     if isinstance(l2, bool) or not isinstance(l2, Real) or not (isfinite(l2) and l2 > 0):
         raise OptionError(f"pin: expected l2, a number above 0, got {l2!r}")
 
-    rows = data.validation if validation is None else validation
+    rows = table_of(data.validation if validation is None else validation, "pin: validation", "labelled rows")
 
     def change(new: ConceptModel) -> What:
         w, plain, tied, kept = weights_of(new, "pin"), deepcopy(new), new.task.kind == "classes", holds.held(new)
@@ -147,7 +148,7 @@ def refit(
     those of a concept's states, for a class. The biases of ``forgotten`` classes stay, and these sums leave them out.
     """
     w, bias = weights_of(model, "pin"), bias_of(model, "pin")
-    seen, start = shown(model, w, rows), (w.detach().cpu().double(), bias.detach().cpu().double())
+    seen, start = shown(model, w, rows, "pin: training rows"), (w.detach().cpu().double(), bias.detach().cpu().double())
     u = seen.shown.double()
     rest = seen.logits.double() - u @ start[0].T - start[1]
     alive = [y for y in range(len(w)) if y not in forgotten]

@@ -19,6 +19,7 @@ from isthmus.errors import OptionError
 from isthmus.given import Batch
 from isthmus.heads.residual import ResidualHead
 from isthmus.interventions import chain
+from isthmus.interventions.checks import rate_of, table_of, whole_of
 from isthmus.interventions.handles import Names, beside, bias_of, columns_of, splits, weights_of
 from isthmus.interventions.holds import Holds, Tied, held, taught, ties
 from isthmus.interventions.record import What, record
@@ -86,6 +87,15 @@ def finetune(
     """
     chain.line(why, "why")
     splits(model, data, "finetune")
+    rate_of(lr, "finetune: lr")
+    for name, value, least in (
+        ("epochs", epochs, 1),
+        ("batch_size", batch_size, 1),
+        ("patience", patience, 0),
+        ("seed", seed, 0),
+    ):
+        whole_of(value, f"finetune: {name}", least)
+    judged = table_of(data.validation if validation is None else validation, "finetune: validation", "labelled rows")
     new = deepcopy(model)
     shut, still = ([] if names is None else columns_of(new.space, names) for names in (without, freeze))
     kept = held(new)
@@ -103,13 +113,9 @@ def finetune(
         learn(new, fold)
     rows = new.history[len(model.history) :]
     if not rows:
-        raise OptionError(
-            f"finetune: expected a head that learns and epochs of at least 1, got {type(new.head).__name__}, {epochs}"
-        )
+        raise OptionError(f"finetune: expected a head that learns, got {type(new.head).__name__}")
     names = [[new.space.columns[k] for k in columns] for columns in (shut, still)]
     what: What = {"data": data.name, "rows": len(fold.train), "without": names[0], "freeze": names[1], **how, "seed": seed}
     what |= {"ran": len(rows), "validation_loss": min((row["validation"] for row in rows), default=None), **beside(new)}
     what |= kept.told(new)
-    return record(
-        model, new, "finetune", what, why=why, who=who, validation=data.validation if validation is None else validation
-    )
+    return record(model, new, "finetune", what, why=why, who=who, validation=judged)
