@@ -95,3 +95,55 @@ def test_bad_input() -> None:
             call()
     with pytest.raises(DataError):
         elude(said[:10], a[:10], f[:10])
+
+
+def test_features_of_noise_explain_nothing_and_take_nothing_away() -> None:
+    """A box of two classes that reads an attribute: a remainder that only fits noise is left out by the choosing rows."""
+    draw = np.random.default_rng(0)
+    a, f = (draw.random((300, 5)) < 0.5).astype(float), draw.normal(size=(300, 60))
+    told = elude(a[:, 0].astype(int), a, f)
+    assert [step.share for step in told.curve] == [1.0] * len(told.curve) and len(told.curve) > 2
+    assert told.directions.shape == (0, 60) and told.loadings.shape == (2, 0) and told.top.shape == (0, 9)
+    assert told.rank_for(0.95) == 0
+    few = elude(a[:20, 0].astype(int), a[:20], f[:20])
+    assert min(step.share for step in few.curve) >= few.labelled.share
+
+
+def test_the_remainder_of_each_rank_is_the_one_that_agrees_most_on_the_choosing_rows() -> None:
+    from isthmus.elude import remainders
+
+    draw = np.random.default_rng(1)
+    z, offset = draw.normal(size=(400, 6)), draw.normal(size=(400, 3)) * 0.1
+    y = (offset + 2 * z[:, :1] @ draw.normal(size=(1, 3)) + draw.normal(size=(400, 3))).argmax(1)
+    fit, choose = ((z[at], offset[at], y[at]) for at in (slice(0, 60), slice(60, 160)))
+    hot = np.eye(3)[fit[2]]
+    strongest = np.linalg.norm((softmax(fit[1], axis=1) - hot).T @ fit[0] / 60, 2)
+    m, shares = np.zeros((3, 6)), [float((choose[1].argmax(1) == choose[2]).mean())]
+    path = strongest * np.geomspace(1, 0.002, 24)
+    for strength in path[1:]:
+        m = low_rank(*fit[:2], hot, float(strength), m)
+        shares.append(float(((choose[1] + choose[0] @ m.T).argmax(1) == choose[2]).mean()))
+    strength, found = remainders(fit, choose, [1, 3])[3]
+    assert strength == pytest.approx(path[int(np.argmax(shares))]) and np.argmax(shares) < 23
+    assert ((choose[1] + choose[0] @ found.T).argmax(1) == choose[2]).mean() == max(shares)
+
+
+def test_tensors_and_options() -> None:
+    import torch
+
+    said, a, f, _, _ = world(5, n=60)
+    tensors = elude(torch.tensor(said), torch.tensor(a), torch.tensor(f, requires_grad=True))  # type: ignore[arg-type]
+    assert tensors.curve == elude(said, a, f).curve
+    with pytest.raises(DataError, match="named: expected names of 12 attributes and 4 classes, got 2 and 1"):
+        tensors.named(["a", "b"], ["x"])
+    wrong = {
+        "ranks": (3, "12", [1.5]),
+        "seed": (-1, 0.5),
+        "top": (0, 2.5),
+        "slack": ("a", float("nan")),
+        "classes": ("x", 0, 2),
+    }
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(IsthmusError, match=f"elude: expected .*{name}"):
+                elude(said, a, f, **{name: value})  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from isthmus.metrics import interval, resamples
 from isthmus.numerics import elastic_net
 
 Array = NDArray[Any]
+Rows = tuple[Array, Array, Array]  # features (n, D), what the labelled part says (n, Y), answers (n,)
 LARGEST = 10_000  # class numbers
 PARTS = (0.5, 0.2, 0.3)  # rows that fit, that choose, that are reported
 RANKS = (1, 2, 4, 8, 16)
@@ -30,7 +32,7 @@ RANKS = (1, 2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class Step:
-    """With ``rank`` unlabelled directions: the share of answers explained on held-out rows, and its 95 % interval."""
+    """With at most ``rank`` unlabelled directions: the share of answers explained on held-out rows, and its 95 % interval."""
 
     rank: int
     share: float
@@ -45,8 +47,8 @@ class Explanation:
 
     ``weights`` (Y, K) and ``bias`` (Y,): the labelled part, on attributes as they came. ``chance``: the commonest's share.
     ``curve``: rank 0 (attributes alone), then rising ranks. ``directions`` (r, D) and ``loadings`` (Y, r): the remainder at the
-    last rank of the curve, strongest first, on features as they came, centred at ``mean`` (D,); ``top`` (r, m): rows of those
-    given on which each direction is largest.
+    last rank of the curve (r is less where more did not help), strongest first, on features as they came, centred at ``mean``
+    (D,); ``top`` (r, m): rows of those given on which each direction is largest.
     """
 
     weights: Array
@@ -69,6 +71,11 @@ class Explanation:
 
     def named(self, attributes: Sequence[str], classes: Sequence[str], most: int = 5) -> dict[str, list[tuple[str, float]]]:
         """For each class the attributes that speak most for or against it, with their weights."""
+        if (len(classes), len(attributes)) != self.weights.shape:
+            raise DataError(
+                f"named: expected names of {self.weights.shape[1]} attributes and {len(self.weights)} classes, got "
+                f"{len(attributes)} and {len(classes)}"
+            )
         found: dict[str, list[tuple[str, float]]] = {}
         for name, row in zip(classes, self.weights, strict=True):
             order = np.argsort(-np.abs(row), kind="stable")[:most]
@@ -84,17 +91,20 @@ def elude(
 
     Half of the rows fit, a fifth chooses, the rest is reported. Stage 1: multinomial lasso on the attributes, the sparsest of
     the path whose agreement on the choosing rows is within ``slack`` of the best. Stage 2: cross-entropy plus M's nuclear norm,
-    logits W a + b + M f, for falling strengths; for each of ``ranks`` the weakest strength whose M has at most that rank.
-    Raises ``DataError`` for shapes that differ, numbers that are not finite, or a box that always says the same.
+    logits W a + b + M f, for falling strengths; for each of ``ranks`` the M of at most that rank that agrees most on the
+    choosing rows, the strongest penalty among equals. A direction that does not help there is left out, so that a step may
+    have fewer than its rank, or none.
+    Raises ``DataError`` for shapes that differ, numbers that are not finite, or a box that always says the same,
+    ``OptionError`` for options out of range.
     """
+    _options(ranks, slack, top, classes, seed)
     y, a, f = _checked(said, attributes, features)
     if f.shape[1] < 1 or a.shape[1] < 1:
         raise DataError(f"elude: expected attributes (n, K) and features (n, D) with columns, got {a.shape} and {f.shape}")
-    if not ranks or not all(hasattr(rank, "__index__") for rank in ranks) or min(ranks) < 1 or not 0 <= slack < 1 or top < 1:
-        raise OptionError(
-            f"elude: expected ranks of at least 1, slack of 0..1 and top of at least 1, got {ranks}, {slack}, {top}"
-        )
-    width = int(classes or (np.asarray(said).shape[1] if np.asarray(said).ndim == 2 else y.max() + 1))
+    least = int(np.shape(said)[1] if np.ndim(said) == 2 else y.max() + 1)
+    width = least if classes is None else int(classes)
+    if width < least:
+        raise OptionError(f"elude: expected at least {least} classes, the answers have so many, got classes={classes}")
     fit, choose, held = _cut(len(y), seed)
     weights, bias = labelled(a[fit], y[fit], a[choose], y[choose], width, slack)
     offset = a @ weights.T + bias
@@ -103,7 +113,8 @@ def elude(
     z = (f - mean) / scale
     steps = [_step(0, y[held], offset[held].argmax(1), 0.0)]
     last = np.zeros((width, f.shape[1]))
-    for rank, (strength, m) in remainders(z[fit], offset[fit], y[fit], sorted(set(ranks))).items():
+    first, second = ((z[at], offset[at], y[at]) for at in (fit, choose))
+    for rank, (strength, m) in remainders(first, second, sorted({int(rank) for rank in ranks})).items():
         steps.append(_step(rank, y[held], (offset[held] + z[held] @ m.T).argmax(1), strength))
         last = m
     u, s, v = np.linalg.svd(last, full_matrices=False)
@@ -113,12 +124,32 @@ def elude(
     return Explanation(weights, bias, chance, tuple(steps), v[kept] / scale, u[:, kept] * s[kept], mean, order)
 
 
+def _options(ranks: Any, slack: Any, top: Any, classes: Any, seed: Any) -> None:
+    """Refuse what no option can be; a single rank is no list."""
+    listed = hasattr(ranks, "__len__") and not isinstance(ranks, str) and len(ranks) > 0
+    if not listed or not all(_whole(rank, 1) for rank in ranks):
+        raise OptionError(f"elude: expected ranks as whole numbers of at least 1, such as (1, 2, 4), got {ranks!r}")
+    if isinstance(slack, bool) or not isinstance(slack, Real) or not 0 <= float(slack) < 1:
+        raise OptionError(f"elude: expected slack from 0 to below 1, got {slack!r}")
+    for name, value, least in (("top", top, 1), ("seed", seed, 0), ("classes", 2 if classes is None else classes, 2)):
+        if not _whole(value, least):
+            raise OptionError(f"elude: expected {name} as a whole number of at least {least}, got {value!r}")
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def _plain(found: Any, dtype: Any = None) -> Array:
+    """An array, of a tensor with a gradient or on a device too."""
+    return np.asarray(found.detach().cpu() if hasattr(found, "detach") else found, dtype=dtype)
+
+
 def _checked(said: Array, attributes: Array, features: Array) -> tuple[Array, Array, Array]:
-    y = np.asarray(said)
     try:
-        a, f = np.asarray(attributes, dtype=np.float64), np.asarray(features, dtype=np.float64)
+        y, a, f = _plain(said), _plain(attributes, np.float64), _plain(features, np.float64)
     except (TypeError, ValueError):
-        raise DataError("elude: expected attributes and features as numbers") from None
+        raise DataError("elude: expected answers, attributes and features as numbers, in rows of one length") from None
     if y.dtype.kind not in "biuf" or (y.dtype.kind == "f" and not np.isfinite(y).all()):
         raise DataError(f"elude: expected answers as class numbers or finite logits, got {y.dtype}, or NaN")
     y = y.argmax(1) if y.ndim == 2 else y
@@ -152,24 +183,35 @@ def labelled(a: Array, y: Array, at: Array, told: Array, width: int, slack: floa
 
 
 def remainders(
-    z: Array, offset: Array, y: Array, ranks: Sequence[int], *, points: int = 24, least: float = 0.002
+    fit: Rows, choose: Rows, ranks: Sequence[int], *, points: int = 24, least: float = 0.002
 ) -> dict[int, tuple[float, Array]]:
-    """For each rank that the path reaches: the weakest strength at which M (Y, D) has at most that rank, and that M."""
+    """For each rank that the path reaches: of its M (Y, D) of at most that rank, 0 among them, the one that agrees most on
+    the ``choose`` rows, the strongest penalty among equals; with its strength.
+    """
+    z, offset, y = fit
     hot = np.eye(offset.shape[1])[y]
     strongest = float(np.linalg.norm((softmax(offset, axis=1) - hot).T @ z / len(z), 2))
     if strongest <= 1e-12:
         return {}
-    m, found = np.zeros((offset.shape[1], z.shape[1])), dict[int, tuple[float, Array]]()
+    m = np.zeros((offset.shape[1], z.shape[1]))
+    best, found = dict.fromkeys(ranks, (_agreement(choose, m), strongest, m)), dict[int, tuple[float, Array]]()
     for strength in strongest * np.geomspace(1, least, points)[1:]:
         m = low_rank(z, offset, hot, float(strength), m)
-        rank = int((np.linalg.svd(m, compute_uv=False) > 1e-8).sum())
-        fits = [wanted for wanted in ranks if rank <= wanted]
-        for wanted in fits:
-            if rank > 0:
-                found[wanted] = (float(strength), m.copy())
-        if not fits:
+        reached = int((np.linalg.svd(m, compute_uv=False) > 1e-8).sum())
+        if reached > max(ranks):
             break
+        share = _agreement(choose, m)
+        for wanted in ranks:
+            if 0 < reached <= wanted:
+                best[wanted] = max(best[wanted], (share, float(strength), m), key=lambda each: each[0])
+                found[wanted] = best[wanted][1:]
     return {rank: found[rank] for rank in ranks if rank in found}
+
+
+def _agreement(rows: Rows, m: Array) -> float:
+    """The share of rows whose answer the labelled part and M give."""
+    z, offset, y = rows
+    return float(((offset + z @ m.T).argmax(1) == y).mean())
 
 
 def low_rank(

@@ -292,3 +292,65 @@ def test_entries_of_before_are_told_by_what_they_have() -> None:
     forget = {"class": "M", "by": "relabel", "labels": "random", "epochs": 5, "lr": 1e-3, "concepts": {"a": 1.0}}
     for edit, what, said in (("pin", pin, "pin a for M: 1 → 0"), ("forget", forget, "forget M (random labels")):
         assert said in entries._what(edit, what)
+
+
+def test_several_weights_are_pinned_at_once_and_one_after_the_other(run: Any, linear: Path, tmp_path: Path) -> None:
+    model, data = hub.load(linear), load("tabular_toy", rows=400)
+    first, second = "first positive", "second positive"
+    calls = {
+        ("no", first, "yes", second, "--weight", "0"): {("no", first): 0.0, ("yes", second): 0.0},
+        ("no", first, "yes", second, "--weight", "1", "--weight", "-2"): {("no", first): 1.0, ("yes", second): -2.0},
+        (first, second, "--every-class", "--weight", "0"): {(y, k): 0.0 for k in (first, second) for y in ("no", "yes")},
+    }
+    for at, (words, pins) in enumerate(calls.items()):
+        want = im.repair.pin(model, pins, data, why="a test", validation=data.validation)
+        told = json.loads(run("edit", linear, "pin", *words, *WHY, "--out", tmp_path / str(at), "--json").stdout)
+        assert told["entry"]["after"] == want.history[-1]["after"], words
+    run("edit", tmp_path / "1", "pin", "yes", "third positive", "--weight", "0", *WHY, "--out", tmp_path / "more")
+    later, columns = hub.load(tmp_path / "more"), model.space.columns
+    assert float(later.head.weights[0, columns.index(first)]) == 1
+    assert float(later.head.weights[1, columns.index(second)]) == -2
+    for words, said in (
+        (("no", first, "yes", "--weight", "0"), "expected pairs CLASS CONCEPT, got 3 names"),
+        (("no", first, "--weight", "0", "--weight", "1"), "expected one --weight, or one for each of 1, got 2"),
+        (("no", first, "no", first, "--weight", "0"), "'no first positive' twice"),
+    ):
+        assert said in run("edit", linear, "pin", *words, *WHY, "--out", tmp_path / "bad", code=2).stderr
+
+
+def test_a_forgotten_class_stays_forgotten_when_another_is_pinned(run: Any, linear: Path, tmp_path: Path) -> None:
+    run("edit", linear, "forget", "no", "--by", "head", *WHY, "--out", tmp_path / "gone")
+    words = ("pin", "yes", "first positive", "--weight", "0", *WHY, "--out", tmp_path / "pinned", "--json")
+    entry = json.loads(run("edit", tmp_path / "gone", *words).stdout)["entry"]
+    assert entry["what"]["forgotten"] == {"no": {"before": 0.0, "after": 0.0}}
+    rows = load("tabular_toy", rows=400).test
+    assert not bool((hub.load(tmp_path / "pinned")(rows.x).logits.argmax(1) == 0).any())
+    assert "held: forgotten no" in run("edit", tmp_path / "pinned", "history").stdout
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """A table of two inputs, two concepts and classes p, q, r, 40 rows each."""
+    draw = np.random.default_rng(0)
+    lines = ["u,v,big,wide,label"]
+    for number, label in enumerate("pqr"):
+        for u, v in draw.normal(size=(40, 2)) + 2 * number:
+            lines.append(f"{u:.4f},{v:.4f},{int(u > 2)},{int(v > 2)},{label}")
+    (tmp_path / "three.csv").write_text("\n".join(lines))
+    return tmp_path / "three.csv"
+
+
+def test_an_adaptation_follows_the_classes_of_the_run(run: Any, three: Path, tmp_path: Path) -> None:
+    from isthmus.commands.source import read
+    from isthmus.data import only_classes
+
+    data = only_classes(read(str(three), label="label", concepts="big,wide").splits, ["p", "r"])
+    model = im.fit("cbm", data, features="identity", epochs=5)
+    source = {"name": str(three), "label": "label", "concepts": "big,wide", "table": None}
+    hub.save(model, tmp_path / "run", extra={"data": source, "inputs": ["u", "v"], "classes": ["p", "r"]})
+    words = ("edit", tmp_path / "run", "adapt", three, "--label", "label", *WHY)
+    told = json.loads(run(*words, "--concepts", "big,wide", "--out", tmp_path / "new", "--json").stdout)["entry"]
+    assert told["what"]["support"]["rows"] + told["effect"]["rows"] == 80, "rows of p and r alone"
+    said = run(*words, "--out", tmp_path / "bad", code=2).stderr
+    assert "expected the 2 input columns" in said and "got 4" in said
+    assert "not inputs of the run: big, wide; name concept columns by --concepts" in said

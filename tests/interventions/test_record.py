@@ -60,7 +60,7 @@ def test_words_and_rows_that_do_not_fit_are_refused(linear: Fit) -> None:
     for why, who in (("", None), ("two\nlines", None), (None, None), ("fine", " "), ("fine", "a\x1b[31m")):
         with pytest.raises(DataError, match="why|who"):
             im.edit.prune(model, "age", why=why, who=who)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="one Table of rows"):
+    with pytest.raises(DataError, match="validation: expected a Table, labelled rows, got Splits; take a part of it"):
         im.edit.prune(model, "age", why="w", validation=data)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="task labels"):
         im.edit.prune(model, "age", why="w", validation=data.validation.replace(y=None))

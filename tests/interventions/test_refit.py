@@ -54,7 +54,7 @@ def test_finetuning_lowers_the_loss_and_leaves_the_side_channel(fitted: Callable
     loss = [float(im.losses.task(m(data.train.x), data.train.batch(data.train.x), m.task)["task"]) for m in (model, new)]
     assert loss[1] < 0.8 * loss[0]
     assert same(bits(model), bits(new), ("head.inner.map.weight", "head.inner.map.bias"))
-    with pytest.raises(OptionError, match="epochs of at least 1"):
+    with pytest.raises(OptionError, match="epochs: expected a whole number of at least 1, got 0"):
         im.edit.finetune(model, data, epochs=0, why="nothing")
     with pytest.raises(DataError, match="expected Splits"):
         im.edit.finetune(model, data.train, why="rows")  # type: ignore[arg-type]

@@ -283,6 +283,8 @@ def test_recalibrated_concepts_err_less_on_other_rows_and_others_stay(fitted: tu
     new = repair.recalibrate(broken, data.validation, ["a", "b"], why="overconfident", validation=data.test)
     told = new.history[-1]["what"]["concept_ece"]
     assert told["after"] < told["before"] - 0.005
+    low, high = told["interval"]
+    assert low < told["after"] - told["before"] < high < 0
     assert torch.equal(new(data.test.x).concepts.values[:, 2:], broken(data.test.x).concepts.values[:, 2:])
     given = im.given(model.space, {"a": 1})
     assert float(new(data.test.x[:1], given).concepts.values[0, 0]) == 1.0
@@ -337,6 +339,42 @@ def test_refusals(fitted: tuple[ConceptModel, Splits]) -> None:
     ):
         with pytest.raises(IsthmusError, match=said):
             call()
+
+
+def test_what_no_option_can_be_is_refused_by_its_name(fitted: tuple[ConceptModel, Splits]) -> None:
+    model, data = fitted
+    held, none = data.validation, data.validation.take([])
+    other = testing.world(("binary",)).validation
+    adapt = lambda support=held, source=held, **how: repair.adapt(model, support, source=source, why="w", **how)  # noqa: E731
+    forget = lambda **how: repair.forget(model, data, "x", why="w", **how)  # noqa: E731
+    tune = lambda **how: im.edit.finetune(model, data, why="w", **how)  # noqa: E731
+    for call, said in (
+        (lambda: adapt(source=None), "adapt: source: expected a Table, .* got NoneType"),
+        (lambda: adapt(data), "adapt: support: expected a Table, .* got Splits; take a part of it"),
+        (lambda: adapt(none), "adapt: support: expected a few labelled rows of the new domain, at least one, got none"),
+        (lambda: adapt(other), "adapt: support: the model decides"),
+        (lambda: adapt(most=2.5), "adapt: most: expected a whole number of at least 1, got 2.5"),
+        (lambda: adapt(gammas="2"), "adapt: expected gammas above 1, .* got '2'"),
+        (lambda: adapt(gammas=(float("nan"),)), "gammas above 1"),
+        (lambda: adapt(tolerance="a"), "adapt: tolerance: expected a share from 0 to 1, got 'a'"),
+        (lambda: forget(lr=-1), "forget: lr: expected a finite number above 0, got -1"),
+        (lambda: forget(lr=float("nan")), "forget: lr: expected a finite number above 0, got nan"),
+        (lambda: forget(batch_size=0), "forget: batch_size: expected a whole number of at least 1, got 0"),
+        (lambda: forget(most=-3), "forget: most: .* at least 1, got -3"),
+        (lambda: forget(seed=-1), "forget: seed: .* at least 0, got -1"),
+        (lambda: forget(validation=none), "forget: validation: expected labelled rows, at least one, got none"),
+        (lambda: tune(validation=none), "finetune: validation: expected labelled rows, at least one, got none"),
+        (lambda: tune(lr=0), "finetune: lr: expected a finite number above 0, got 0"),
+        (lambda: tune(batch_size=0), "finetune: batch_size: .* at least 1, got 0"),
+        (lambda: repair.pin(model, {("x", "a"): 0.0}, data, validation=none, why="w"), "pin: validation: .* got none"),
+        (lambda: repair.pin(model, {("x", "a"): 0.0, (0, 0): 2.0}, data, why="w"), "'a' for 'x' twice; name it once"),
+        (lambda: repair.recalibrate(model, data, why="w"), "recalibrate: rows: expected a Table, .* got Splits"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(IsthmusError, match=said):
+            call()
+    number = repair.forget(model, data, np.int64(1), by="head", why="w")  # type: ignore[arg-type]
+    assert number.history[-1]["what"]["class"] == "y"
+    assert im.edit.prune(model, np.int64(1), why="w").history[-1]["what"]["concepts"] == ["b"]  # type: ignore[arg-type]
 
 
 REFUSALS = {

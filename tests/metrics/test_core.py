@@ -176,6 +176,31 @@ def test_arrays_of_other_columns_or_classes_are_refused() -> None:
             call()
 
 
+def test_every_name_of_the_package_is_there() -> None:
+    assert {"accuracy", "concept_ece", "area", "METRICS"} <= set(metrics.__all__)
+    assert [name for name in metrics.__all__ if not hasattr(metrics, name)] == []
+
+
+def test_what_is_out_of_range_is_refused_by_name() -> None:
+    c, y, logits = np.eye(4), np.arange(4), np.eye(4) * 9 - 2
+    for call, said in (
+        (lambda: metrics.ece(y, logits), "ECE, probabilities: expected numbers from 0 to 1, got 16 outside, such as 7"),
+        (lambda: metrics.brier(y, logits), "Brier score, probabilities: expected numbers from 0 to 1"),
+        (lambda: metrics.concept_ece(c, logits), "concept ECE, probabilities"),
+        (lambda: metrics.concept_ece(2 * c, c), "labels: expected labels of 0 or 1, or NaN where unknown, got 4 outside"),
+        (lambda: metrics.brier(2 * c, c), "Brier score, y: expected labels of 0 or 1"),
+        (lambda: metrics.bypass([3, 4]), "bypass, changed: expected numbers from 0 to 1"),
+        (lambda: metrics.deletion(logits + 3), "probabilities: expected numbers from 0 to 1"),
+        (lambda: metrics.macro_f1(c, 0.9 * c, 4), "answer: expected decisions of 0 or 1 for labels"),
+        (lambda: metrics.macro_f1(c, c, 3), "y: expected 3 columns, one for each label as classes says, got 4"),
+        (lambda: metrics.concept_accuracy(c, c, Kinds((-1,), ())), "kinds: expected columns 0 to 3, as c has, got -1"),
+        (lambda: metrics.concept_accuracy(c, c, None), "kinds: expected Kinds, .* got NoneType"),
+    ):
+        with pytest.raises(DataError, match=said):
+            call()
+    assert metrics.ece(y, np.eye(4, dtype=np.float32) * np.float32(1 + 1e-7)) == pytest.approx(0, abs=1e-6)
+
+
 def test_what_is_not_defined_is_nan_without_a_warning() -> None:
     c, one = np.eye(4), np.ones((4, 4))
     numbers = Kinds((), (), ((0, 1.0),))

@@ -164,30 +164,59 @@ def retext(
 @app.command()
 def pin(
     run: RunFolder,
-    label: Annotated[str, typer.Argument(metavar="CLASS", help="A class by name.")],
-    concept: OneConcept,
-    weight: Annotated[
-        float,
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CLASS CONCEPT...",
+            help="Pairs of a class and a concept (a state as in colour=red); with --every-class concepts alone.",
+        ),
+    ],
+    weights: Annotated[
+        list[float],
         typer.Option(
             "--weight",
             metavar="NUMBER",
-            help="The weight that stays; of a task of classes counted from the mean over classes of that concept.",
+            help="The weight that stays; of a task of classes counted from the mean over classes of that concept. Once for all "
+            "pairs, or once for each in order.",
         ),
     ],
     why: Why,
     out: Out,
+    every: Annotated[bool, typer.Option("--every-class", help="Pin the concepts for every class.")] = False,
     who: Who = None,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Set the weight of one concept for one class, and learn the rest of the head again around it."""
+    """Set weights of concepts for classes, and learn the rest of the head again around them."""
     from isthmus.interventions import repair
 
-    pairs = {(label, concept): weight}
     _run(
         run, out, plugin, as_json,
-        lambda model, rows: repair.pin(model, pairs, _splits(run, plugin), why=why, who=who, validation=rows),
+        lambda model, rows: repair.pin(
+            model, _pins(places, weights, model.task.names if every else ()), _splits(run, plugin), why=why, who=who,
+            validation=rows,
+        ),
     )  # fmt: skip
+
+
+def _pins(places: Sequence[str], weights: Sequence[float], classes: Sequence[str]) -> dict[tuple[str, str], float]:
+    """{(class, concept): weight} of pairs in a row, or of concepts for each of ``classes`` where there are any."""
+    if not classes and len(places) % 2:
+        raise OptionError(
+            f"pin: expected pairs CLASS CONCEPT, got {len(places)} names; concepts for every class need --every-class"
+        )
+    groups = [[(label, name) for label in classes] for name in places] if classes else [
+        [(label, name)] for label, name in zip(places[::2], places[1::2], strict=True)
+    ]  # fmt: skip
+    if len(weights) not in (1, len(groups)):
+        raise OptionError(f"pin: expected one --weight, or one for each of {len(groups)}, got {len(weights)}")
+    found: dict[tuple[str, str], float] = {}
+    for group, weight in zip(groups, [*weights] * (len(groups) if len(weights) == 1 else 1), strict=True):
+        for place in group:
+            if place in found:
+                raise OptionError(f"pin: expected each pair once, got {' '.join(place)!r} twice; leave one out")
+            found[place] = weight
+    return found
 
 
 @app.command()
@@ -236,11 +265,13 @@ def adapt(
     as_json: Json = False,
 ) -> None:
     """Repair a model for a new domain by a few of its rows: mask concepts that mislead, amplify those missed."""
-    from isthmus.commands.shots import half, joined, parted, present
+    from isthmus.commands.runs import open_run
+    from isthmus.commands.shots import few, half, parted, present
     from isthmus.commands.source import read
     from isthmus.interventions import repair
 
-    shots, aside = parted(joined(read(support, label=label, concepts=concepts, table=table_file).splits), held)
+    loaded = read(support, label=label, concepts=concepts, table=table_file)
+    shots, aside = parted(few(open_run(run, plugin or ()), loaded), held)
     if aside is None:
         complain("note", "the effect is of source rows; in the new domain nothing is measured on rows that chose nothing")
     _run(

@@ -6,6 +6,8 @@ from typing import Any
 
 from isthmus.commands.console import number
 
+BESIDE = ("beside", "held", "undone", "forgotten")  # said in lines of their own
+
 
 def told(count: int, entry: dict[str, Any]) -> list[str]:
     """An entry in words: what, by whom and when, why, and what it did to the answers."""
@@ -13,6 +15,7 @@ def told(count: int, entry: dict[str, Any]) -> list[str]:
     lines = [f"{count}. {_what(entry['edit'], what)}", f"{entry['when']}, {entry['who']}: {entry['why']}"]
     if what.get("beside"):
         lines.append(str(what["beside"]))
+    lines += _kept(what)
     if effect:
         low, high = ["", ""] if effect["interval"] is None else map(number, effect["interval"])
         range_ = f" (difference {low} to {high})" if low else ""
@@ -21,6 +24,24 @@ def told(count: int, entry: dict[str, Any]) -> list[str]:
     else:
         lines.append("effect not measured")
     return [*lines, f"model {entry['before'][:12]} → {entry['after'][:12]}"]
+
+
+def _kept(what: dict[str, Any]) -> list[str]:
+    """What of earlier edits was held, and what was undone."""
+    lines, found = list[str](), what.get("held")
+    if found:
+        parts = (
+            ", ".join(f"{row['concept']} for {row['class']} at {row['to']:.4g}" for row in found["weights"][:6])
+            + (f" and {len(found['weights']) - 6} more weights" if len(found["weights"]) > 6 else ""),
+            f"weights of {', '.join(found['concepts'])}" if found["concepts"] else "",
+            f"forgotten {', '.join(found['forgotten'])}" if found["forgotten"] else "",
+        )
+        lines.append(f"held: {'; '.join(part for part in parts if part)}")
+    if what.get("undone"):
+        lines.append(f"undone: {', '.join(what['undone'])}")
+    shares = what.get("forgotten") or {}
+    lines += [f"decided as {name}, forgotten: {row['before']:.1%} → {row['after']:.1%}" for name, row in shares.items()]
+    return lines
 
 
 def _what(edit: str, what: dict[str, Any]) -> str:
@@ -42,7 +63,7 @@ def _what(edit: str, what: dict[str, Any]) -> str:
         return _pinned(what)
     if edit == "forget":
         return _forgotten(what)
-    said = ", ".join(f"{key} {value}" for key, value in what.items() if key != "beside" and value not in (None, [], ""))
+    said = ", ".join(f"{key} {value}" for key, value in what.items() if key not in BESIDE and value not in (None, [], ""))
     return f"{edit} ({said})" if said else edit
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
+from typing import TYPE_CHECKING
 
 import torch
 
-from isthmus.data.table import Splits, Table
+from isthmus.data.classes import only_classes
+from isthmus.data.table import Splits, Table, replacing
 from isthmus.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from isthmus.commands.runs import Run
+    from isthmus.commands.source import Loaded
 
 
 def present(rows: Table | None, edit: str) -> Table:
@@ -21,6 +28,29 @@ def half(rows: Table | None, which: int, edit: str) -> Table:
     """Every second validation row: one half repairs, the other measures the effect."""
     rows = present(rows, edit)
     return rows.take(range(which, len(rows), 2)) if len(rows) > 1 else rows
+
+
+def few(run: Run, loaded: Loaded) -> Table:
+    """All rows of a few, of the run's classes alone where it was fitted on some of the data's; checked for its inputs."""
+    classes, splits = run.extra.get("classes"), loaded.splits
+    if classes and splits.task.kind == "classes" and set(classes) < set(splits.task.names):
+        with replacing(True):  # concepts have no part in an adaptation
+            splits = only_classes(splits, classes)
+    found = joined(splits)
+    wanted = run.inputs
+    if wanted and loaded.inputs and len(loaded.inputs) != len(wanted):
+        more, less = ([name for name in a if name not in b] for a, b in ((loaded.inputs, wanted), (wanted, loaded.inputs)))
+        hint = f"not inputs of the run: {_listed(more)}; name concept columns by --concepts, or drop them" if more else ""
+        lack = f"missing: {_listed(less)}" if less else ""
+        raise DataError(
+            f"adapt: expected the {len(wanted)} input columns that {run.folder} reads, got {len(loaded.inputs)}; "
+            f"{'; '.join(part for part in (lack, hint) if part)}"
+        )
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def joined(splits: Splits) -> Table:

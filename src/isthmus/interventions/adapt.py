@@ -9,18 +9,21 @@ moved away from absent, and both are folded into a linear head, so that the repa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import isfinite
+from numbers import Real
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.data.table import Table
-from isthmus.errors import DataError, OptionError
+from isthmus.errors import OptionError
 from isthmus.given import Given
+from isthmus.interventions.checks import share_of, table_of, whole_of
 from isthmus.interventions.handles import beside, bias_of, weights_of
+from isthmus.interventions.holds import held, taught
 from isthmus.interventions.record import What, edited, features_of
 from isthmus.model import ConceptModel, Contributes
 from isthmus.train import CHUNK
@@ -46,11 +49,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Source:
-    """Of the source: means (K,), means by class (Y, K; the mean where a class has no row), what absent is (K,)."""
+    """Of the source: means (K,), means by class (Y, K; the mean where a class has no row), what absent is (K,).
+
+    ``still``: columns that no plan may touch.
+    """
 
     mean: Tensor
     by_class: Tensor
     neutral: Tensor
+    still: tuple[int, ...] = ()
 
 
 def adapt(
@@ -65,17 +72,23 @@ def adapt(
     most are amplified by gamma; m, a from 0, 1, 2, 4 ... ``most`` and gamma of ``gammas`` by accuracy on the support rows, each
     left out in turn, the smallest change among equals, at least two rows better than none. It is taken only if accuracy on the
     ``source`` rows (validation rows, not those it was fitted on) falls by at most ``tolerance``; else weights stay, and the
-    entry says so.
+    entry says so. Concepts whose weights earlier edits set, and rows of a class that was forgotten, have no part in it.
 
     What the entry tells of ``support`` and ``source`` is of rows that had a part in the choice, and so too good: for the new
     domain pass other rows of it as ``validation``.
     """
     _checked(model, most, gammas, tolerance)
+    table_of(support, "adapt: support", "a few labelled rows of the new domain")
+    table_of(source, "adapt: source", "labelled rows of the source, other than those it was fitted on")
 
     def change(new: ConceptModel) -> What:
         w, bias = weights_of(new, "adapt"), bias_of(new, "adapt")
-        shots, home = shown(new, w, support), shown(new, w, source)
-        known = of_source(new, home)
+        kept = held(new)
+        shots, home = (
+            shown(new, w, taught(new, part, kept, bare=True), f"adapt: {name}")
+            for name, part in (("support", support), ("source", source))
+        )
+        known = replace(of_source(new, home), still=tuple(sorted(kept.columns)))
         plans = [(m, a, g) for m, a, g in product(counts(most), counts(most), sorted(gammas)) if a or g == min(gammas)]
         score = {plan: left_out(w, shots, known, plan) for plan in plans}
         none = next(plan for plan in plans if not plan[0] + plan[1])
@@ -85,9 +98,9 @@ def adapt(
             if (score[plan] - score[none]) * len(shots.y) < LEAST - 0.5:
                 break
             tried = planned(w, shots, known, plan)
-            held = accuracy(moved(w, home, known, tried), home.y)
-            if before - held <= tolerance:
-                best, told, after = tried, plan, held
+            score_home = accuracy(moved(w, home, known, tried), home.y)
+            if before - score_home <= tolerance:
+                best, told, after = tried, plan, score_home
                 break
         fold(w, bias, known, best)
         names = [[new.space.columns[k] for k in columns] for columns in (best.masked, best.amplified)]
@@ -99,6 +112,7 @@ def adapt(
             "source": {"rows": len(home.y), "before": before, "after": after, "tolerance": tolerance},
             "found": "a change" if best != Change() else "nothing that helps rows left out and holds the source",
             **beside(new),
+            **kept.told(new),
         }
 
     return edited(model, "adapt", change, why=why, who=who, validation=validation)
@@ -112,8 +126,11 @@ Plan = tuple[int, int, float]  # how many are masked, how many amplified, by how
 def _checked(model: ConceptModel, most: int, gammas: Sequence[float], tolerance: float) -> None:
     if model.task.kind != "classes":
         raise OptionError(f"adapt: expected a task of classes, got {model.task.kind}")
-    if most < 1 or not gammas or not all(isfinite(g) and g > 1 for g in gammas) or not 0 <= tolerance <= 1:
-        raise OptionError(f"adapt: expected most >= 1, gammas above 1, tolerance of 0..1, got {most}, {gammas}, {tolerance}")
+    whole_of(most, "adapt: most", 1)
+    share_of(tolerance, "adapt: tolerance")
+    listed = isinstance(gammas, Sequence) and not isinstance(gammas, str) and len(gammas) > 0  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not listed or not all(isinstance(g, Real) and isfinite(g) and g > 1 for g in gammas):
+        raise OptionError(f"adapt: expected gammas above 1, such as (1.5, 2.0), got {gammas!r}")
     weights_of(model, "adapt")
 
 
@@ -126,11 +143,9 @@ def counts(most: int) -> list[int]:
 
 
 @torch.no_grad()
-def shown(model: ConceptModel, w: nn.Parameter, table: Table) -> Rows:
-    """What the head is shown of each row: its contributions under weights of 1."""
-    if not len(table):
-        raise DataError("adapt: expected at least one row of the new domain and of the source, got none")
-    z, head = features_of(model, table), cast("Contributes", model.head)
+def shown(model: ConceptModel, w: nn.Parameter, table: Table, name: str = "rows") -> Rows:
+    """What the head is shown of each row: its contributions under weights of 1. Errors call the rows ``name``."""
+    z, head = features_of(model, table, name), cast("Contributes", model.head)
     parts: list[Tensor] = []
     logits: list[Tensor] = []
     for part in z.split(CHUNK):
@@ -166,8 +181,10 @@ def misleading(w: Tensor, rows: Rows, known: Source) -> tuple[Tensor, Tensor]:
     gave = ((w[said] - w[rows.y]) * (rows.shown - known.mean)).relu() * (said != rows.y)[:, None]
     others = (w.sum(0) - w[rows.y]) / max(len(w) - 1, 1)
     speaks = (w[rows.y] - others).relu()
-    missing = (known.by_class[rows.y] - rows.shown).relu()
-    return gave, speaks * missing
+    withheld = speaks * (known.by_class[rows.y] - rows.shown).relu()
+    gave[:, list(known.still)] = 0
+    withheld[:, list(known.still)] = 0
+    return gave, withheld
 
 
 def planned(w: Tensor, rows: Rows, known: Source, plan: Plan) -> Change:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.data.table import Splits, Table
 from isthmus.errors import DataError, OptionError, unknown
 from isthmus.model import ConceptModel
 from isthmus.space import Task
@@ -98,6 +99,30 @@ def share_of(found: Any, name: str) -> float:
     if isinstance(found, bool) or not isinstance(found, Real) or not 0 <= float(found) <= 1:
         raise OptionError(f"{name}: expected a share from 0 to 1, got {found!r}")
     return float(found)
+
+
+def whole_of(found: Any, name: str, least: int) -> int:
+    """A whole number of at least ``least``."""
+    if isinstance(found, bool) or not isinstance(found, Integral) or int(found) < least:
+        raise OptionError(f"{name}: expected a whole number of at least {least}, got {found!r}")
+    return int(found)
+
+
+def rate_of(found: Any, name: str) -> float:
+    """A learning rate: a finite number above 0."""
+    if isinstance(found, bool) or not isinstance(found, Real) or not 0 < float(found) < math.inf:
+        raise OptionError(f"{name}: expected a finite number above 0, got {found!r}")
+    return float(found)
+
+
+def table_of(found: Any, name: str, role: str) -> Table:
+    """A table of at least one row; splits and empty ones are refused."""
+    if not isinstance(found, Table):
+        hint = "; take a part of it, such as data.validation" if isinstance(found, Splits) else ""
+        raise DataError(f"{name}: expected a Table, {role}, got {type(found).__name__}{hint}")
+    if not len(found):
+        raise DataError(f"{name}: expected {role}, at least one, got none")
+    return found
 
 
 @cache

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,14 +24,16 @@ from isthmus.data.table import Fold, Splits, Table
 from isthmus.errors import DataError, OptionError
 from isthmus.given import Given
 from isthmus.interventions import chain
-from isthmus.interventions.checks import share_of
+from isthmus.interventions.checks import rate_of, share_of, table_of, whole_of
 from isthmus.interventions.edit import follow
 from isthmus.interventions.handles import bias_of, class_indices, splits, weights_of
+from isthmus.interventions.holds import held, taught
 from isthmus.interventions.record import What, edited, features_of, record
+from isthmus.interventions.refit import Held, holding
 from isthmus.metrics import METRICS, interval, resamples
 from isthmus.model import ConceptModel, Concepts, Contributes, feedforward
 from isthmus.space import EMPTY
-from isthmus.train import CHUNK, Learn, encode, seeded
+from isthmus.train import CHUNK, encode, seeded
 from isthmus.train import encoder as trainable
 
 How = Literal["head", "relabel"]
@@ -130,18 +133,22 @@ def forget(
 
     The entry names the concepts that make the class, the seconds it took, and before and after, each with a 95 % interval,
     ``forget`` and ``retain`` accuracy on ``validation`` rows (``data``'s by default) and ``membership``, the AUC of telling the
-    class's training rows from these by their loss. Warns where the class is still decided more often than by a guess.
+    class's training rows from these by their loss. What earlier edits settled is held (``isthmus.interventions.holds``).
+    Warns where the class is still decided more often than by a guess.
     """
     if by not in ("head", "relabel") or labels not in ("random", "targeted"):
         raise OptionError(f"forget: expected by 'head' or 'relabel', labels 'random' or 'targeted', got {by!r}, {labels!r}")
     splits(model, data, "forget")
-    if share_of(retain, "forget: retain") == 0 or not isinstance(epochs, int) or epochs < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise OptionError(f"forget: expected retain above 0 and at most 1 and epochs of at least 1, got {retain} and {epochs}")
+    if share_of(retain, "forget: retain") == 0:
+        raise OptionError(f"forget: expected retain above 0 and at most 1, got {retain}")
+    for name, value, least in (("most", most, 1), ("epochs", epochs, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        whole_of(value, f"forget: {name}", least)
+    lr = (1e-3 if encoder else 1e-2) if lr is None else rate_of(lr, "forget: lr")
     chain.line(why, "why")
     began = time.perf_counter()
     (t,) = class_indices(model.task, [label])
     made = class_concepts(model, data.train, t, most)
-    rows = validation or data.validation
+    rows = table_of(data.validation if validation is None else validation, "forget: validation", "labelled rows")
     if by == "head":
 
         def change(new: ConceptModel) -> What:
@@ -158,19 +165,21 @@ def forget(
         return edited(model, "forget", change, why=why, who=who, validation=rows)
     if encoder and not any(True for _ in trainable(model.features)[1].parameters()):
         raise OptionError("forget: these features have no weights to learn; leave encoder out")
-    lr = (1e-3 if encoder else 1e-2) if lr is None else lr
     parts = ("features", "bottleneck", "head") if encoder else ("bottleneck", "head")
     new, told = deepcopy(model), _relabelled(model, data, t, labels, retain, list(made), seed)
-    learn = Learn(
+    kept = held(model)
+    again = {y: by for y, by in kept.forgotten.items() if y != t or by == "head"}  # relabelled, a class may be forgotten more
+    learn = Held(
         losses.task if told.train.c is None else losses.Both(), parts, lr=lr, epochs=epochs,
         batch_size=batch_size, patience=0, name="forget", through="feedforward" if new.solver is feedforward else "solver",
+        **holding(new, replace(kept, pins={at: weight for at, weight in kept.pins.items() if at[0] != t}, forgotten=again)),
     )  # fmt: skip
     with seeded(seed):
         learn(new, told)
     what: What = {
         "class": new.task.names[t], "by": by, "labels": labels, "concepts": made, "retain": retain, "encoder": encoder,
-        "epochs": epochs, "lr": lr,
-        "seed": seed, "seconds": round(time.perf_counter() - began, 3), **_effect(model, new, data, rows, t),
+        "epochs": epochs, "lr": lr, "seed": seed, "seconds": round(time.perf_counter() - began, 3),
+        **_effect(model, new, data, rows, t), **kept.told(model),
     }  # fmt: skip
     return record(model, new, "forget", what, why=why, who=who, validation=rows)
 
@@ -219,26 +228,29 @@ def _relabelled(
     model: ConceptModel, data: Splits, t: int, labels: Labels, retain: float, concepts: list[str], seed: int
 ) -> Fold:
     """Training rows, the class under other labels and concepts unknown, a share of the others; validation rows without it."""
-    draw = torch.Generator().manual_seed(seed)
-    train, y = data.train, data.train.y
+    draw, before = torch.Generator().manual_seed(seed), held(model)
+    others = replace(before, forgotten={y: by for y, by in before.forgotten.items() if y != t})
+    train, held_out = (taught(model, part, others, never=[t]) for part in (data.train, data.validation))
+    y = train.y
     assert y is not None
     own, rest = (y == t).nonzero()[:, 0], (y != t).nonzero()[:, 0]
     kept = rest[torch.randperm(len(rest), generator=draw)[: max(1, round(retain * len(rest)))]]
     if not len(own):
         raise DataError(f"forget: no training row is {model.task.names[t]!r}, so there is nothing to forget")
+    open_ = [label for label in range(model.task.width) if label not in {t, *before.forgotten}]
+    if not open_:
+        raise DataError(f"forget: no class beside {model.task.names[t]!r} is left that was not forgotten; keep one")
     if labels == "random":
-        other = torch.randint(model.task.width - 1, (len(own),), generator=draw)
-        told = other + (other >= t).long()
+        told = torch.tensor(open_)[torch.randint(len(open_), (len(own),), generator=draw)]
     else:
-        told = torch.full((len(own),), _nearest(model, train, t, concepts))
+        told = torch.full((len(own),), _nearest(model, train, t, concepts, open_))
     rows = train.take(torch.cat([own, kept]))
     assert rows.y is not None
     changed = _taught(model, rows, y=torch.cat([told, rows.y[len(own) :]]))
     if changed.c is not None:
         changed.c[: len(own)] = torch.nan
-    held = data.validation
-    assert held.y is not None
-    return Fold(changed, _taught(model, held.take((held.y != t).nonzero()[:, 0])))
+    assert held_out.y is not None
+    return Fold(changed, _taught(model, held_out.take((held_out.y != t).nonzero()[:, 0])))
 
 
 def _taught(model: ConceptModel, rows: Table, **changes: Tensor) -> Table:
@@ -256,8 +268,8 @@ def _taught(model: ConceptModel, rows: Table, **changes: Tensor) -> Table:
 
 
 @torch.no_grad()
-def _nearest(model: ConceptModel, rows: Table, t: int, concepts: list[str]) -> int:
-    """The class whose mean values of these concepts are nearest."""
+def _nearest(model: ConceptModel, rows: Table, t: int, concepts: list[str], among: list[int]) -> int:
+    """The class of ``among`` whose mean values of these concepts are nearest."""
     z = encode(model.features, rows, model.device)
     values = torch.cat([model.answer(part.to(model.device)).concepts.values.cpu() for part in z.split(CHUNK)])
     at = [model.space.columns.index(name) for name in concepts] or list(range(values.shape[1]))
@@ -265,8 +277,7 @@ def _nearest(model: ConceptModel, rows: Table, t: int, concepts: list[str]) -> i
     means = torch.stack([values[rows.y == y][:, at].mean(0) if bool((rows.y == y).any()) else torch.full((len(at),), torch.inf)
                          for y in range(model.task.width)])  # fmt: skip
     apart = (means - means[t]).norm(dim=1)
-    apart[t] = torch.inf
-    return int(apart.argmin())
+    return min(among, key=lambda y: float(apart[y]))
 
 
 def forgotten(

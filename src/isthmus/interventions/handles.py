@@ -7,6 +7,7 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,7 +28,8 @@ BESIDE = "the side channel beside the head was not edited and keeps what this to
 
 def listed(names: Names, what: str) -> list[str | int]:
     """Names or indices as a list, at least one."""
-    found = [names] if isinstance(names, str | int) else list(names)
+    given: list[Any] = [names] if isinstance(names, str | int | np.integer) else list(names)
+    found = [int(each) if isinstance(each, np.integer) else each for each in given]
     if not found:
         raise OptionError(f"{what}: expected at least one, got none")
     return found

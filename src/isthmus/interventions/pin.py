@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from math import isfinite
 from numbers import Real
 from typing import Any
@@ -22,11 +23,13 @@ from isthmus import losses
 from isthmus.data.table import Splits, Table
 from isthmus.errors import IsthmusError, OptionError
 from isthmus.given import Batch, given
+from isthmus.interventions import holds
 from isthmus.interventions.adapt import shown
+from isthmus.interventions.checks import table_of
 from isthmus.interventions.handles import beside, bias_of, class_indices, one_column, splits, weight_of, weights_of
 from isthmus.interventions.record import What, edited, effect, features_of
 from isthmus.model import ConceptModel, Concepts, Output
-from isthmus.space import ConceptSpace, Task
+from isthmus.space import Task
 from isthmus.train import CHUNK
 
 
@@ -44,7 +47,8 @@ def pin(
     Least mean loss of the task on ``data``'s training rows + ``l2`` / 2 * the sum of squares of the free weights. The pinned
     ones stay bit for bit; bottleneck, features and a side channel beside the head stay. A state is ``concept=state``;
     what a weight acts on is told at ``edit.reweight``, which sets weights and fits nothing. ``l2`` > 0 keeps weights finite
-    where rows are told apart wholly.
+    where rows are told apart wholly. What earlier edits settled is held (``isthmus.interventions.holds``): earlier pins, pruned
+    and masked concepts, a forgotten class, which cannot be pinned; the entry lists it under ``held``.
 
     The entry has the objective with the new weights before and after the fit, and on ``validation`` rows (``data``'s by
     default): ``effects``, what setting the concept from absent to present (a number: from its mean to one deviation above)
@@ -62,47 +66,94 @@ def pin(
     if isinstance(l2, bool) or not isinstance(l2, Real) or not (isfinite(l2) and l2 > 0):
         raise OptionError(f"pin: expected l2, a number above 0, got {l2!r}")
 
-    rows = data.validation if validation is None else validation
+    rows = table_of(data.validation if validation is None else validation, "pin: validation", "labelled rows")
 
     def change(new: ConceptModel) -> What:
-        w, plain, tied = weights_of(new, "pin"), deepcopy(new), new.task.kind == "classes"
-        base = w - w.mean(0) if tied else w.clone()
-        places = [(class_indices(new.task, [label])[0], one_column(new.space, concept, "pin")) for label, concept in weights]
-        free = torch.ones(w.shape, dtype=torch.bool)
-        middle = lambda y, k: base[y, _block(new.space, k)].mean() if _state(new.space, k) else 0.0  # noqa: E731
+        w, plain, tied, kept = weights_of(new, "pin"), deepcopy(new), new.task.kind == "classes", holds.held(new)
+        base = w - w[kept.alive(len(w))].mean(0) if tied else w.clone()
+        places = _places(new, weights, kept)
+        middle = lambda y, k: base[y, holds.block(new.space, k)].mean() if holds.state(new.space, k) else 0.0  # noqa: E731
         was = {(y, k): float(base[y, k] - middle(y, k)) for y, k in places}
-        for (y, k), weight in zip(places, weights.values(), strict=True):
-            w[y, k], free[y, k] = weight, False
-        objective = refit(new, data.train, free, l2)
-        refit(plain, data.train, torch.ones_like(free), l2)
+        train, kept = holds.taught(new, data.train, kept), _without(kept, places)
+        for y, k in places:
+            w[y, k] = places[y, k]
+        objective = _around(new, train, kept, places, l2)
+        _around(plain, train, kept, {}, l2)
         moves = [[float(moved(each, rows, y, k).mean()) for each in (model, plain, new)] for y, k in places]
         named = [{"class": new.task.names[y], "concept": new.space.columns[k]} for y, k in places]
         return {
             "weights": [
                 name | {"from": was[y, k], "to": float(w[y, k])} for name, (y, k) in zip(named, places, strict=True)
             ],
-            "from_mean": tied, "data": data.name, "rows": len(data.train), "l2": l2, "objective": objective,
+            "from_mean": tied, "data": data.name, "rows": len(train), "l2": l2, "objective": objective,
             "effects": [
                 name | {"before": before, "refit": between, "after": after}
                 for name, (before, between, after) in zip(named, moves, strict=True)
             ],
-            "refit": effect(model, plain, rows), "pinning": effect(plain, new, rows), **beside(new),
+            "refit": effect(model, plain, rows), "pinning": effect(plain, new, rows), **beside(new), **kept.told(new),
         }  # fmt: skip
 
     return edited(model, "pin", change, why=why, who=who, validation=rows)
 
 
+def _places(model: ConceptModel, weights: Mapping[tuple[Any, Any], float], kept: holds.Holds) -> dict[holds.Place, float]:
+    """(class, column) -> weight; refuses one named twice, and a forgotten class or shut out concept brought back."""
+    found = dict[holds.Place, float]()
+    for (label, concept), weight in weights.items():
+        (y,), k = class_indices(model.task, [label]), one_column(model.space, concept, "pin")
+        place, column = f"{model.space.columns[k]!r} for {model.task.names[y]!r}", model.space.columns[k]
+        if (y, k) in found:
+            raise OptionError(f"pin: expected each weight once, got {place} twice; name it once, by name or by index")
+        if y in kept.forgotten:
+            raise OptionError(
+                f"pin: {model.task.names[y]!r} was forgotten, so no weight of it is set; pin the model before that"
+            )
+        if k in kept.shut and weight != 0:
+            raise OptionError(
+                f"pin: {column!r} was shut out (0 for every class), and a pin of {weight:g} would bring it back; pin the model "
+                "before that, or set the weight by edit.reweight"
+            )
+        found[y, k] = float(weight)
+    return found
+
+
+def _without(kept: holds.Holds, places: Mapping[holds.Place, float]) -> holds.Holds:
+    """What is held beside the weights that are pinned now; their concepts are fitted again, unless they are shut out."""
+    freed = {k for _, k in places} - kept.shut
+    pins = {place: weight for place, weight in kept.pins.items() if place not in places}
+    return replace(kept, pins=pins, still=kept.still - freed)
+
+
+def _around(
+    model: ConceptModel, rows: Table, kept: holds.Holds, places: Mapping[holds.Place, float], l2: float
+) -> dict[str, float]:
+    """Fit the head in place around what is held and the weights at ``places``."""
+    w, free, pinned = weights_of(model, "pin"), kept.free(model), torch.zeros(weights_of(model, "pin").shape, dtype=torch.bool)
+    for (y, k), weight in kept.pins.items():
+        if k not in kept.still:
+            w.data[y, k], pinned[y, k] = weight, True
+    for place in places:
+        free[place] = False
+        pinned[place] = place[1] not in kept.still
+    return refit(model, rows, free, l2, pinned=pinned, forgotten=tuple(kept.forgotten))
+
+
 @torch.no_grad()
-def refit(model: ConceptModel, rows: Table, free: Tensor, l2: float) -> dict[str, float]:
+def refit(
+    model: ConceptModel, rows: Table, free: Tensor, l2: float, *, pinned: Tensor | None = None, forgotten: Sequence[int] = ()
+) -> dict[str, float]:
     """Fit a linear head on ``rows``, in place, around the weights where ``free`` (Y, K) is False; the objective before, after.
 
-    Of a task of classes the weights of a concept with a held one sum to 0; those of a concept's states, for a class.
+    Of a task of classes the weights of a concept with a ``pinned`` (Y, K) one, by default any that is not free, sum to 0;
+    those of a concept's states, for a class. The biases of ``forgotten`` classes stay, and these sums leave them out.
     """
     w, bias = weights_of(model, "pin"), bias_of(model, "pin")
-    seen, start = shown(model, w, rows), (w.detach().cpu().double(), bias.detach().cpu().double())
+    seen, start = shown(model, w, rows, "pin: training rows"), (w.detach().cpu().double(), bias.detach().cpu().double())
     u = seen.shown.double()
     rest = seen.logits.double() - u @ start[0].T - start[1]
-    found = fitted(u, rest, rows.batch(u), model.task, free, start, l2, ties=_ties(model, free))
+    alive = [y for y in range(len(w)) if y not in forgotten]
+    sums = holds.ties(model, free, ~free if pinned is None else pinned, alive)
+    found = fitted(u, rest, rows.batch(u), model.task, free, start, l2, ties=sums, still=forgotten)
     w.copy_(torch.where(free.to(w.device), found[0].to(w), w))
     bias.copy_(found[1])
     return {"before": found[2], "after": found[3]}
@@ -123,56 +174,13 @@ def moved(model: ConceptModel, rows: Table, y: int, k: int) -> np.ndarray:
     return (said[0] - said[1]).cpu().numpy()
 
 
-def _state(space: ConceptSpace, k: int) -> bool:
-    """Is column k a state of a categorical concept?"""
-    return space.concepts[int(space.owner_of[k])].kind == "categorical"
-
-
-def _block(space: ConceptSpace, k: int) -> slice:
-    """The columns of the concept of column k."""
-    return space.slices[int(space.owner_of[k])]
-
-
-def _ties(model: ConceptModel, free: Tensor) -> list[Tensor]:
-    """Sets of weights (places in the flat (Y, K) array) that sum to 0: some held, some free."""
-    place, space, found = torch.arange(free.numel()).view_as(free), model.space, list[Tensor]()
-    if model.task.kind == "classes":
-        concepts = {int(space.owner_of[k]) for k in (~free).any(0).nonzero()[:, 0].tolist()}
-        found += [place[:, k] for m in concepts for k in range(*space.slices[m].indices(len(space)))]
-    held = {(y, int(space.owner_of[k])): k for y, k in (~free).nonzero().tolist() if _state(space, k)}
-    found += [place[y, _block(space, k)] for (y, _), k in held.items()]
-    return [each for each in found if bool(free.flatten()[each].any())]
-
-
-class _Tied:
-    """The free weights nearest to given ones of which each set in ``ties`` sums to 0, those held included."""
-
-    def __init__(self, free: Tensor, start: Tensor, ties: Sequence[Tensor]) -> None:
-        self.free, self.start, flat = free, start, free.flatten()
-        self.at = torch.cat([each[flat[each]] for each in ties]).unique() if ties else torch.zeros(0, dtype=torch.long)
-        self.sums = torch.stack([torch.isin(self.at, each).double() for each in ties]) if ties else start.new_zeros(0, 0)
-        held = torch.where(free, 0.0, start).flatten()
-        self.owed = -torch.stack([held[each].sum() for each in ties]) if ties else start.new_zeros(0)
-        self.back = torch.linalg.pinv(self.sums)
-        if float((self.sums @ (self.back @ self.owed) - self.owed).abs().max() if ties else 0.0) > 1e-6:
-            raise OptionError("pin: these weights contradict each other, a concept's states and classes sum to 0; pin fewer")
-
-    def __call__(self, w: Tensor) -> Tensor:
-        made = torch.where(self.free, w, self.start)
-        if not len(self.at):
-            return made
-        flat = made.flatten()
-        nearest = flat[self.at] - self.back @ (self.sums @ flat[self.at] - self.owed)
-        return flat.index_copy(0, self.at, nearest).view_as(w)
-
-
 def fitted(
     u: Tensor, rest: Tensor, rows: Batch, task: Task, free: Tensor, start: tuple[Tensor, Tensor], l2: float, *,
-    ties: Sequence[Tensor] = (),
+    ties: Sequence[Tensor] = (), still: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor, float, float]:  # fmt: skip
     """Weights (Y, K) and bias (Y,) of least objective, those where ``free`` (Y, K) is False as in ``start``; before, after.
 
-    ``ties``: sets of places in the flat (Y, K) array, some free, whose weights sum to 0.
+    ``ties``: sets of places in the flat (Y, K) array, some free, whose weights sum to 0. ``still``: classes whose bias stays.
     u (n, K) is what the head is shown, ``rest`` (n, Y) what else is in the logits; all float64. ``IsthmusError`` where the
     slope has not gone.
     """
@@ -182,12 +190,13 @@ def fitted(
     optimizer = torch.optim.LBFGS(
         [w, b], max_iter=2000, history_size=20, tolerance_grad=1e-9, tolerance_change=1e-15, line_search_fn="strong_wolfe"
     )
-    tied = _Tied(free, start[0], ties)
+    tied, moves = holds.Tied(free, start[0], ties), torch.ones(len(b), dtype=torch.bool)
+    moves[list(still)] = False
 
     def objective() -> Tensor:
         optimizer.zero_grad()
         each = tied(w)
-        logits = u @ each.T + b + rest
+        logits = u @ each.T + torch.where(moves, b, start[1]) + rest
         value = losses.task(Output(Concepts(u), logits, u), known, task)["task"] + l2 / 2 * (each * free).square().sum()
         value.backward()
         return value
@@ -199,4 +208,4 @@ def fitted(
     slope = max(float(part.grad.abs().max()) for part in (w, b) if part.grad is not None)
     if not isfinite(after) or slope > 1e-4:
         raise IsthmusError(f"pin: the fit stopped at a slope of {slope:g}, short of the optimum; raise l2 ({l2:g})")
-    return tied(w).detach(), b.detach(), before, after
+    return tied(w).detach(), torch.where(moves, b, start[1]).detach(), before, after

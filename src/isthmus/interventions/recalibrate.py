@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from isthmus.data.table import Table
 from isthmus.errors import DataError, OptionError
 from isthmus.interventions.handles import Names, columns_of
 from isthmus.interventions.record import What, edited, features_of
-from isthmus.metrics import METRICS
+from isthmus.metrics import METRICS, interval, resamples
 from isthmus.model import ConceptModel, Concepts
 from isthmus.space import ConceptSpace
 from isthmus.train import CHUNK
@@ -35,13 +36,13 @@ def recalibrate(
     turned over (scores that run against the labels become flat); labels are smoothed as Platt's; fewer than 10 labelled
     rows of a concept are refused. Needs a bottleneck whose
     logits are linear in a last layer of one row a column (``cbm``, ``intcem``, ``knobo``); what a correction of a logit
-    writes moves with it, and no other concept changes. The entry says scales, shifts and the concepts' ECE before and
-    after, on ``validation`` rows with concept labels, else on ``rows`` themselves. Answers may change: the head reads the
-    new values.
+    writes moves with it, and no other concept changes. The entry says scales, shifts and the concepts' ECE before and after,
+    with an interval of the difference, on ``validation`` rows with concept labels, else on ``rows`` themselves. Answers may
+    change: the head reads the new values.
     """
 
     def change(new: ConceptModel) -> What:
-        chosen, z = _discrete(new.space, concepts), features_of(new, rows)
+        chosen, z = _discrete(new.space, concepts), features_of(new, rows, "recalibrate: rows")
         c = _varied(new.space, rows, chosen)
         logits, layer = _logits(new, z), _layer(new)
         scale, shift = fitted(logits, c, new.space, chosen)
@@ -57,7 +58,7 @@ def recalibrate(
         if float((now - (logits * scale + shift)).abs().max()) > 1e-3 * (1 + float(now.abs().max())):
             raise _refused(new)
         judged = rows if validation is None or validation.labels_for(new.space) is None else validation
-        told = {name: _ece(each, judged) for name, each in (("before", model), ("after", new))}
+        told = _ece(model, new, judged)
         columns = {part: new.space.slices[part] for part in chosen}
         return {
             "concepts": [name for part in columns.values() for name in new.space.columns[part]], "rows": len(rows),
@@ -156,12 +157,33 @@ def _refused(model: ConceptModel) -> OptionError:
 
 
 @torch.no_grad()
-def _ece(model: ConceptModel, rows: Table) -> float | None:
-    """The concepts' calibration error on labelled rows; None where no column is a probability."""
-    values = (
-        model.bottleneck.read(model.answer(features_of(model, rows).to(model.device)).concepts.values).cpu().double().numpy()
-    )
-    c, discrete = rows.labels_for(model.space), ~model.space.continuous.numpy()
-    if c is None or not discrete.any() or values[:, discrete].min() < 0 or values[:, discrete].max() > 1:
-        return None
-    return round(METRICS["concept_ece"](c.double().numpy()[:, discrete], values[:, discrete]), 6)
+def _ece(old: ConceptModel, new: ConceptModel, rows: Table) -> dict[str, Any]:
+    """The concepts' calibration error (0..1) on labelled rows ``before`` and ``after``, with a 95 % ``interval`` of after less
+    before (paired bootstrap over rows, whole groups where there are any); None where a column is no probability.
+    """  # fmt: skip
+    c, discrete = rows.labels_for(old.space), ~old.space.continuous.numpy()
+    if c is None or not discrete.any():
+        return {"before": None, "after": None, "interval": None}
+    truth = c.double().numpy()[:, discrete]
+    forms = [METRICS["concept_ece"].weighted(truth, each) if _shares(each) else None
+             for each in (_values(model, rows)[:, discrete] for model in (old, new))]  # fmt: skip
+    ones = np.ones((1, len(rows)))
+    values = [None if form is None else round(float(form.under(ones)[0]), 6) for form in forms]
+    told: dict[str, Any] = {"before": values[0], "after": values[1], "interval": None}
+    if forms[0] is not None and forms[1] is not None:
+        weights = resamples(
+            len(rows), METRICS["concept_ece"].replicates, groups=None if rows.group is None else list(rows.group)
+        )
+        low, high = interval(forms[1].under(weights) - forms[0].under(weights))
+        told["interval"] = [round(low, 6), round(high, 6)] if np.isfinite(low) else None
+    return told
+
+
+def _shares(values: np.ndarray) -> bool:
+    return bool(values.min() >= 0 and values.max() <= 1)
+
+
+def _values(model: ConceptModel, rows: Table) -> np.ndarray:
+    """(n, K) what the concepts say, as a person reads it."""
+    z = features_of(model, rows).to(model.device)
+    return model.bottleneck.read(model.answer(z).concepts.values).cpu().double().numpy()

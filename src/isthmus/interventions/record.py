@@ -14,6 +14,8 @@ from torch import Tensor
 from isthmus.data.table import Table
 from isthmus.errors import DataError
 from isthmus.interventions import chain
+from isthmus.interventions.checks import table_of
+from isthmus.interventions.holds import undone
 from isthmus.metrics import MAIN, METRICS, interval, resamples
 from isthmus.model import ConceptModel
 from isthmus.train import CHUNK, encode
@@ -35,6 +37,7 @@ def record(
         raise DataError("record: expected a copy of the old model with its history, got another; use copy.deepcopy")
     who, why = chain.line(chain.user() if who is None else who, "who"), chain.line(why, "why")
     told = None if validation is None else effect(old, new, validation)
+    what = {**what, **undone(old, new, edit, what, validation)}
     new.eval().requires_grad_(False)
     new.history.append(chain.entry(old, new, edit, what, why=why, who=who, effect=told))
     return new
@@ -52,15 +55,14 @@ def edited(
     return record(model, new, edit, what, why=why, who=who, validation=validation)
 
 
-def features_of(model: ConceptModel, table: Table) -> Tensor:
-    """Features (n, D) of rows labelled with the model's task, or ``DataError``."""
-    if not isinstance(table, Table):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise DataError(f"validation: expected one Table of rows, such as splits.validation, got {type(table).__name__}")
+def features_of(model: ConceptModel, table: Table, name: str = "validation") -> Tensor:
+    """Features (n, D) of rows labelled with the model's task, or ``DataError`` that calls them ``name``."""
+    table = table_of(table, name, "labelled rows")
     if table.y is None or table.task is None:
-        raise DataError("validation: expected task labels to score the edit against, got a table without; pass y=")
+        raise DataError(f"{name}: expected task labels to score the edit against, got a table without; pass y=")
     if (table.task.kind, table.task.names) != (model.task.kind, model.task.names):
         want, got = (f"{task.kind} {list(task.names[:4])}" for task in (model.task, table.task))
-        raise DataError(f"validation: the model decides {want}, got rows labelled with {got}; give its own task")
+        raise DataError(f"{name}: the model decides {want}, got rows labelled with {got}; give its own task")
     return encode(model.features, table, model.device)
 
 

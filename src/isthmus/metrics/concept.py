@@ -23,9 +23,15 @@ class Kinds:
 def fits(what: str, c: Array, values: Array, kinds: Kinds) -> None:
     """Refuse labels and values that are not of one shape, and kinds of columns that they do not have."""
     alike(what, c=c, values=values)
-    last = max([-1, *_columns(kinds), *(k for k, _ in kinds.continuous)])
-    if last >= c.shape[1]:
-        raise DataError(f"{what}, kinds: expected columns 0 to {c.shape[1] - 1}, as c has, got {last}; give those of the space")
+    if not isinstance(kinds, Kinds):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(
+            f"{what}, kinds: expected Kinds, which columns are binary or of one concept, got {type(kinds).__name__}"
+        )
+    wrong = [k for k in (*_columns(kinds), *(k for k, _ in kinds.continuous)) if not 0 <= k < c.shape[1]]
+    if wrong:
+        raise DataError(
+            f"{what}, kinds: expected columns 0 to {c.shape[1] - 1}, as c has, got {wrong[-1]}; give those of the space"
+        )
 
 
 def decided(c: Array, values: Array, kinds: Kinds) -> tuple[Array, Array]:

@@ -16,6 +16,7 @@ from isthmus.errors import DataError
 Array = NDArray[Any]
 UNKNOWN = ("c", "y", "boxes", "factors")  # arguments in which NaN means: not known
 APART = ("groups", "member", "other")  # arguments that are not of the same rows as the rest
+SHARES = ("probabilities", "p", "q", "changed")  # arguments from 0 to 1, but for rounding
 AXES: dict[str, tuple[int, ...]] = {  # how many axes an argument may have, rows first; others any
     **dict.fromkeys(("c", "values", "probabilities", "importance", "weights", "factors", "p", "q"), (2,)),
     **dict.fromkeys(
@@ -70,7 +71,17 @@ def sound(what: str, arrays: Mapping[str, ArrayLike]) -> dict[str, Array]:
                 may, got = ("NaN (unknown) or finite", "infinite") if name in UNKNOWN else ("finite", "NaN or infinite")
                 say = f"expected {may} numbers, got {bad} that are {got}; leave such rows out, or mend what made them"
                 raise DataError(f"{what}, {name}: {say}")
+        if name in SHARES:
+            within(what, name, each)
     return made
+
+
+def within(what: str, name: str, found: Array, *, say: str = "numbers from 0 to 1") -> None:
+    """Refuse numbers outside 0 to 1 by more than rounding; NaN passes."""
+    wrong = (found < -1e-6) | (found > 1 + 1e-6)
+    if wrong.any():
+        got = f"{int(wrong.sum())} outside, such as {found[wrong].flat[0]:g}"
+        raise DataError(f"{what}, {name}: expected {say}, got {got}; a softmax or sigmoid makes probabilities of logits")
 
 
 def alike(what: str, **arrays: Array) -> None:

@@ -32,6 +32,10 @@ def _by_class(y: Array, answer: Array, classes: int) -> tuple[Array, Array, Arra
     if y.ndim == 1:
         truth, said = hot("y", y, classes), hot("answer", answer, classes)
     else:
+        if classes != y.shape[1]:
+            raise DataError(f"y: expected {classes} columns, one for each label as classes says, got {y.shape[1]}")
+        if not np.isin(answer, (0, 1)).all():
+            raise DataError("answer: expected decisions of 0 or 1 for labels, got other numbers; pass probabilities > .5")
         known = ~np.isnan(y)
         truth, said = (y == 1).astype(float), (answer == 1) * known
     return truth * said, truth, said

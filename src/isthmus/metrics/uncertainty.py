@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.metrics.core import Array, Mean, Metric, Sums, alike
+from isthmus.metrics.core import Array, Mean, Metric, Sums, alike, within
 from isthmus.metrics.task import hot
 
 BINS = 15
@@ -32,6 +32,7 @@ def _ece(y: Array, probabilities: Array) -> Sums | Mean:
 
 def _columns(c: Array, probabilities: Array) -> Mean:
     alike("calibration", labels=c, probabilities=probabilities)
+    within("calibration", "labels", c, say="labels of 0 or 1, or NaN where unknown")
     known = ~np.isnan(c)
     truth = np.nan_to_num(c)
     return Mean(tuple(_binned(probabilities[:, k], truth[:, k], known[:, k]) for k in range(c.shape[1])))
@@ -40,6 +41,7 @@ def _columns(c: Array, probabilities: Array) -> Mean:
 def _brier(y: Array, probabilities: Array) -> Sums:
     truth = hot("Brier score, y", y, probabilities.shape[1]) if y.ndim == 1 else y
     alike("Brier score", y=truth, probabilities=probabilities)
+    within("Brier score", "y", truth, say="labels of 0 or 1, or NaN where unknown")
     known = ~np.isnan(truth)
     gap = np.where(known, (np.nan_to_num(truth) - probabilities) ** 2, 0).sum(1)
     count = np.ones(len(y)) if y.ndim == 1 else known.sum(1)
