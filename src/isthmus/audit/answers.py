@@ -229,7 +229,7 @@ def _automated(subject: Subject, at: float) -> list[Line]:
     test, model = subject.part("test"), subject.model
     if test.c is None or not len(model.space):
         return []
-    rows = slice(0, CORRECTED)
+    rows = subject.some(CORRECTED)
     c, allowed = torch.from_numpy(test.c[rows]).float(), test.table.askable_for(model.space)
     allowed = None if allowed is None else allowed[rows]
     total = int(((askable(c, model.space, allowed).float() @ members(model.space, "concept").T) > 0).sum(1).max())
@@ -241,8 +241,7 @@ def _automated(subject: Subject, at: float) -> list[Line]:
     confidence = np.stack([model.task.probabilities(step).amax(1).double().numpy() for step in line.logits])
     first, sure = asked(confidence, at)
     share = np.array([*(k / model.space.count for k in budgets), total / model.space.count])[first]
-    groups = subject.measure.groups
-    measure = Measure(len(c), None if groups is None else groups[rows])
+    measure = subject.measure.of(rows)
     plain = float((confidence[0] >= at).mean())
     form = metrics.automated.weighted(share, sure)
     good = (line.answers.numpy() == test.y[rows])[np.minimum(first, len(budgets) - 1), np.arange(len(c))]

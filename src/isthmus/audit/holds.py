@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus import metrics
-from isthmus.audit.section import Line, Measure, NotHere, Section, number, over
+from isthmus.audit.section import Line, NotHere, Section, number, over
 from isthmus.audit.subject import Subject
 from isthmus.evaluate import main_form
 from isthmus.given import Given
@@ -141,15 +141,14 @@ def faithfulness(subject: Subject) -> Section:
         raise NotHere("the task is a number: it has no probabilities")
     model, space = subject.model, subject.model.space
     test = subject.part("test")
-    rows = subject.looks if model.solver is feedforward else min(SLOW, subject.looks)
-    z = test.z[:rows].to(model.device)
+    rows = subject.some(subject.looks if model.solver is feedforward else min(SLOW, subject.looks))
+    z = test.z[rows].to(model.device)
     away = _neutral(subject).to(model.device)
     start = _decided(model.answer(z).logits, subject)
-    order, how = _order(subject, z, away, start)
+    order, how = _order(subject, rows, z, away, start)
     mixed = np.random.default_rng(subject.seed).permuted(np.tile(np.arange(space.count), (len(z), 1)), axis=1)
     counts = np.unique(np.linspace(0, space.count, min(space.count, STEPS) + 1).round().astype(int))
-    groups = subject.measure.groups
-    measure, lines = Measure(len(z), None if groups is None else groups[: len(z)]), list[Line]()
+    measure, lines = subject.measure.of(rows), list[Line]()
     for key, metric, out in (("deletion", metrics.deletion, True), ("insertion", metrics.insertion, False)):
         own, chance = (_walk(subject, z, away, start, each, counts, out=out) for each in (order, mixed))
         lines.append(
@@ -207,12 +206,12 @@ def _probability(logits: Tensor, decided: Tensor, subject: Subject) -> Array:
 
 
 @torch.no_grad()
-def _order(subject: Subject, z: Tensor, away: Tensor, start: Tensor) -> tuple[Array, str]:
+def _order(subject: Subject, rows: Array, z: Tensor, away: Tensor, start: Tensor) -> tuple[Array, str]:
     """(n, M) concepts by falling weight: contributions where the head has them, else what taking one out alone changes."""
     model, space = subject.model, subject.model.space
     try:
         weight, _ = subject.importance(relative=True)
-        each = np.stack([weight[: len(z), part].sum(1) for part in space.slices], 1)
+        each = np.stack([weight[rows][:, part].sum(1) for part in space.slices], 1)
         how = "by contribution"
     except NotHere:
         whole = _probability(model.answer(z).logits, start, subject)

@@ -64,6 +64,10 @@ class Measure:
     n: int
     groups: list[str] | None = None
 
+    def of(self, rows: Array) -> Measure:
+        """For lines over some of the rows, numbers (m,)."""
+        return Measure(len(rows), None if self.groups is None else [self.groups[row] for row in rows])
+
     def line(
         self, key: str, metric: Metric, form: Weighted, *, title: str | None = None, control: float | None = None,
         control_name: str = "", k: int | None = None, n: int | None = None, text: str | None = None,

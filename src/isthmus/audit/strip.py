@@ -18,6 +18,7 @@ from isthmus.metrics.core import Array, Sums, Weighted, interval, resamples
 from isthmus.metrics.leakage import NEIGHBOURS, rows_of_pairs, task_leakage, unleaked
 from isthmus.metrics.purity import halves, mispredicted
 
+ALIGNED = 1000  # rows on which codes and concepts are lined up
 SLOWEST = 30  # concepts for which boosted trees are fitted without ``full``
 REFITTED = 5  # half-samples of DCI, each of which fits its trees anew
 SHOWN, LEAST = 8, 0.005  # concepts of the table of leaks, and by how much they must pass clean values
@@ -192,10 +193,10 @@ def _impure(lines: list[Line]) -> str:
 
 def alignment(subject: Subject) -> Section:
     """MIG, SAP, modularity, CAS, DCI."""
-    f, held = _factors(subject)
-    n, groups, test = len(f), subject.measure.groups, subject.part("test")
-    groups = None if groups is None else groups[:n]
-    codes = [test.values[:n, part] for part in subject.model.space.slices]
+    rows = subject.some(ALIGNED)
+    f, held = _factors(subject, rows)
+    n, groups, values = len(f), subject.measure.of(rows).groups, subject.part("test").values[rows]
+    codes = [values[:, part] for part in subject.model.space.slices]
     shuffled = np.random.default_rng(subject.seed).permutation(len(f))
     title = {"mig": "MIG", "modularity": "modularity", "told": "best values tell", "sap": "SAP", "cas": "CAS"}
     text = {
@@ -220,7 +221,7 @@ def alignment(subject: Subject) -> Section:
 
     every = np.arange(n)
     value, chance, wide = scores(every, every), scores(every, shuffled), halved(scores, n, subject.seed, groups)
-    clean = unleaked(subject.labels()[:n], test.values[:n], subject.kinds, seed=subject.seed)
+    clean = unleaked(subject.labels()[rows], values, subject.kinds, seed=subject.seed)
     dealt = d.informations([clean[:, part] for part in subject.model.space.slices], f)[0]
     chance["modularity"] = d.modularity(dealt)  # of shuffled rows it is that of noise: near .9, whatever the values hold
     lines = [
@@ -298,9 +299,9 @@ def _commonest(states: Array) -> float:
     return float(found[count.argmax()]) if len(found) else float("nan")
 
 
-def _factors(subject: Subject) -> tuple[Array, list[Array]]:
-    """States (n, M) of the concepts that vary, and what the strip holds of each, at most 1,000 rows."""
-    c, test = subject.labels()[:1000], subject.part("test")
+def _factors(subject: Subject, rows: Array) -> tuple[Array, list[Array]]:
+    """States (n, M) of the concepts that vary, and what the strip holds of each, on rows (n,)."""
+    c, test = subject.labels()[rows], subject.part("test")
     factors: list[Array] = []
     held: list[Array] = []
     for m, (concept, part) in enumerate(zip(subject.model.space.concepts, subject.model.space.slices, strict=True)):
@@ -310,7 +311,7 @@ def _factors(subject: Subject) -> tuple[Array, list[Array]]:
             continue
         factors.append(state)
         each = test.vectors is not None and test.vectors.shape[1] == subject.model.space.count
-        held.append(test.vectors[:1000, m] if each and test.vectors is not None else test.values[:1000, part])
+        held.append(test.vectors[rows, m] if each and test.vectors is not None else test.values[rows, part])
     if not factors:
         raise NotHere("no concept of states takes two of them on these rows")
     return np.stack(factors, 1), held

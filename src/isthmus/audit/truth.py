@@ -165,7 +165,7 @@ def location(subject: Subject) -> Section:
         raise NotHere("the data say nowhere where a concept is (no boxes)")
     names = [subject.splits.space.columns.index(name) for name in subject.model.space.columns]
     every = table.where[:, names].double().numpy()
-    rows = np.flatnonzero(~np.isnan(every).all((1, 2)))[:PLACED]
+    rows = subject.some(PLACED, among=np.flatnonzero(~np.isnan(every).all((1, 2))))
     if not len(rows):
         raise NotHere("no concept has a place in these rows")
     x, boxes = table.take(rows).read(), every[rows]
@@ -173,10 +173,13 @@ def location(subject: Subject) -> Section:
         raise NotHere("inputs are no pictures of one size")
     present = ~np.isnan(boxes).any(-1)
     here = np.argsort(~present, axis=1, kind="stable")[:, : int(min(present.sum(1).max(), LOOKED))]
-    size, groups = (int(x.shape[2]), int(x.shape[3])), subject.measure.groups
-    measure = Measure(len(rows), None if groups is None else [groups[row] for row in rows])
+    size, measure = (int(x.shape[2]), int(x.shape[3])), subject.measure.of(rows)
     shown, own = _shown(subject, x, here), np.take_along_axis(boxes, here[..., None], 1)
-    other = np.where(np.isnan(own), np.nan, np.roll(np.where(np.isnan(own), np.nanmean(own, (0, 1)), own), 1, axis=0))
+    dealt = np.random.default_rng(subject.seed).permutation(len(rows))
+    filled = np.where(np.isnan(own), np.nanmean(own, (0, 1)), own)
+    other = np.empty_like(own)
+    other[dealt] = filled[np.roll(dealt, 1)]
+    other[np.isnan(own)] = np.nan
     lines = [
         measure.line(
             key,
