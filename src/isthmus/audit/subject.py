@@ -66,7 +66,7 @@ class Subject:
         return self.made[name]
 
     def some(self, most: int, part: str = "test", among: Array | None = None) -> Array:
-        """At most ``most`` row numbers (m,) of a part (of the numbers ``among``), rising, drawn by seed: the order says nothing.
+        """At most ``most`` row numbers (m,) of a part (of the numbers ``among``), rising, drawn by seed: order says nothing.
 
         Classes (a number's sizes) are in proportion: taken evenly from rows dealt anew, sorted by answer.
         """
