@@ -24,7 +24,8 @@ from isthmus.provenance import provenance
 SCHEMA = "isthmus.audit/1"
 INTERVAL = (
     "95 %: bootstrap over test rows (whole groups where there are any) unless the section says otherwise; of scores that "
-    "resampling biases (ECE, OIS), centred on the value"
+    "resampling biases (ECE, OIS, CTL, ICL), centred on the value; of a share of rows (whole groups) no nearer to 0 or 1 "
+    "than so many without a single case allow (Clopper and Pearson)"
 )
 SECTIONS: dict[str, tuple[str, Callable[[Subject], Section]]] = {
     "task": ("Answers", answers.task),

@@ -328,12 +328,13 @@ def _forms(subject: Subject) -> dict[str, tuple[Metric, Weighted]]:
 
 
 def _gap_interval(measure: Measure, metric: Metric, form: Weighted, group: list[str]) -> tuple[float, float]:
-    """By resampled rows, around the value: a gap is a maximum, which resampling widens."""
+    """By resampled rows, around the value, 0 or more: a gap is a maximum, which resampling widens."""
     names = [name for name, (n, _) in by_group(form, group).items() if n]
     rows = np.asarray(group)
     each = [measure.drawn(metric, _Part(form, rows == name))[1] for name in names]
     drawn = np.nanmax(each, axis=0) - np.nanmin(each, axis=0)
-    return interval(drawn, around=gap(by_group(form, group)))
+    low, high = interval(drawn, around=gap(by_group(form, group)))
+    return max(low, 0.0), min(high, metric.high - metric.low)
 
 
 class _Part:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus import metrics
-from isthmus.audit.section import Line, NotHere, Section, number, over
+from isthmus.audit.section import Line, NotHere, Section, number, over, widened
 from isthmus.audit.subject import Subject
 from isthmus.evaluate import main_form
 from isthmus.given import Given
@@ -271,7 +271,7 @@ def _effects(subject: Subject, z: Tensor) -> tuple[dict[str, object] | None, Lin
     if not len(same):
         return table, None
     drawn = np.random.default_rng(subject.seed).choice(same, (1000, len(same))).mean(1)
-    low, high = interval(drawn)
+    low, high = widened(*interval(drawn), len(same))
     text = (
         "share of the ten strongest effects that point where training rows do: up for a concept that the class has more often"
     )

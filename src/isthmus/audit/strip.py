@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from scipy.stats import t as student
 
 from isthmus import metrics
-from isthmus.audit.section import Line, NotHere, Section, number
+from isthmus.audit.section import Line, NotHere, Section, number, widened
 from isthmus.audit.subject import Subject
 from isthmus.metrics import disentanglement as d
 from isthmus.metrics.concept import Kinds, decided, hard
@@ -21,6 +22,8 @@ from isthmus.metrics.purity import halves, mispredicted
 ALIGNED = 1000  # rows on which codes and concepts are lined up
 SLOWEST = 30  # concepts for which boosted trees are fitted without ``full``
 REFITTED = 5  # half-samples of DCI, each of which fits its trees anew
+SIDE = 10  # rows of either half below which nothing is fitted or measured
+GROUPS = 5  # groups below which their resamples say nothing of others
 SHOWN, LEAST = 8, 0.005  # concepts of the table of leaks, and by how much they must pass clean values
 UNMOVED = 0.01  # share of answers below which nothing to speak of changes
 DEALT = "the same values dealt anew among rows with the same label"
@@ -71,7 +74,7 @@ def _most(subject: Subject, c: Array, form: Weighted, control: Weighted) -> list
         drawn = task_leakage(form, resamples(measure.n, metrics.ctl.replicates, groups=measure.groups))
     rows: list[list[Any]] = []
     for m in np.argsort(-np.nan_to_num(value), kind="stable")[:SHOWN]:
-        low, high = interval(drawn[:, m])
+        low, high = interval(drawn[:, m], around=float(value[m]))
         if value[m] > clean[m] + LEAST and low > clean[m]:
             known = int((~np.isnan(c[:, first[m]])).sum())
             rows.append([name[first[m]], known, *(number(float(v)) for v in (value[m], low, high, clean[m]))])
@@ -160,6 +163,7 @@ def impurity(subject: Subject) -> Section:
     ):
         form = metric.weighted(c, values, **more)
         lines.append(measure.line(key, metric, form, control=floor, control_name=name, n=known_rows(c)))
+    lines = _told_apart(lines, halves(measure.n, groups=measure.groups), measure.groups)
     right, known = decided(test.c if test.c is not None else c, test.values, subject.kinds)
     wrong = mispredicted(right, known)
     rows = [[m, number(float(share))] for m, share in enumerate(wrong) if m and (share > 0 or m < 4)][:12]
@@ -168,10 +172,22 @@ def impurity(subject: Subject) -> Section:
         "impurity", "Impurity", "Does each column know its own concept alone?",
         "OIS: columns one by one. NIS: predictors of all columns, fitted on half the rows (groups whole), less a niche, the "
         "states of one concept together. Its control asks them on values that hold their own label alone: what correlated "
-        "labels tell counts in both, and below it columns share their errors. MPO: m wrong.",
+        "labels tell counts in both, and below it columns share their errors. Of fewer than "
+        f"{GROUPS} groups that are measured there is no interval. MPO: m wrong.",
         tuple(lines), f"{_impure(lines)}; {worst}",
         tables=({"title": "MPO", "columns": ["at least so many concepts wrong", "share of rows"], "rows": rows},),
     )  # fmt: skip
+
+
+def _told_apart(lines: list[Line], cut: tuple[Array, Array], groups: list[str] | None) -> list[Line]:
+    """OIS and NIS without an interval where fewer than ``GROUPS`` groups are measured; NIS n/a where a half has a few rows."""
+    ois, nis = lines
+    if min(map(len, cut)) < SIDE:
+        nis = replace(nis, value=None, low=None, high=None)
+    if groups is None:
+        return [ois, nis]
+    many = [len({groups[row] for row in rows}) for rows in (np.concatenate(cut), cut[1])]
+    return [one if n >= GROUPS else replace(one, low=None, high=None) for one, n in zip((ois, nis), many, strict=True)]
 
 
 def _impure(lines: list[Line]) -> str:
@@ -185,7 +201,7 @@ def _impure(lines: list[Line]) -> str:
             told.append(f"{line.title} is not defined on these rows")
             continue
         floor = line.control or 0.0
-        above = line.value > floor + margin and (line.low or 0.0) > floor
+        above = line.value > floor + margin and line.low is not None and line.low > floor
         say = "tell" if above else "are not shown to tell"
         told.append(f"{columns} {say} {what} ({line.title} {line.value:.3f}, clean {floor:.3f})")
     return "; ".join(told)
@@ -266,6 +282,8 @@ def _modular(line: Line) -> str:
 def _dci(subject: Subject, codes: list[Array], f: Array, groups: list[str] | None) -> list[Line]:
     """D and C of the fitted half, and I on the other."""
     fit, at = halves(len(f), subject.seed, groups)
+    if min(len(fit), len(at)) < SIDE:
+        fit, at = fit[:0], np.arange(len(f))  # nothing is fitted
     r, right = d.importances(codes, f, at)
 
     def scores(rows: Array, _: Array) -> dict[str, float]:
@@ -283,6 +301,9 @@ def _dci(subject: Subject, codes: list[Array], f: Array, groups: list[str] | Non
     with np.errstate(all="ignore"):
         drawn = resamples(len(at), 200, groups=None if groups is None else [groups[row] for row in at])
         low, high = interval(d.informativeness(right).under(drawn))
+    units = len(at) if groups is None else len({groups[row] for row in at})
+    if value in (0, 1) and units > 1:
+        low, high = widened(low, high, units)
     text = {"d": "are each concept's values for one concept?", "c": "is each concept in its own values?"}
     return [
         *(Line(f"dci_{key}", f"DCI, {key.upper()}", number(v), "share", "up", f"by boosted trees: {text[key]}",
