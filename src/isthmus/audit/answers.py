@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from isthmus import metrics
-from isthmus.audit.section import Line, Measure, NotHere, Section, number
+from isthmus.audit.section import Line, Measure, NotHere, Section, number, written
 from isthmus.audit.subject import Seen, Subject
 from isthmus.errors import OptionError, unknown
 from isthmus.evaluate import main_form
@@ -58,7 +58,8 @@ def task(subject: Subject) -> Section:
         question="Are the answers right?",
         definition=f"{metric.title.capitalize()} on {measure.n:,} test rows, beside one constant answer; the loss is paired.",
         lines=tuple(lines),
-        meaning=f"{metric.title.capitalize()} {lines[0].value or 0:.3f}, against {plain:.3f} of one constant answer{lost}.",
+        meaning=f"{metric.title.capitalize()} {written(lines[0].value, '.3f')}, against {written(plain, '.3f')} of one "
+        f"constant answer{lost}.",
     )
 
 
@@ -84,8 +85,8 @@ def calibration(subject: Subject) -> Section:
             control_name="training's shares for every row",
         ),
     ]
-    fair = f"perfect calibration would seem off by {lines[0].control or 0:.1%} on so few rows"
-    told = f"A confidence is off by {lines[0].value or 0:.1%} on average; {fair}"
+    fair = f"perfect calibration would seem off by {written(lines[0].control, '.1%')} on so few rows"
+    told = f"A confidence is off by {written(lines[0].value, '.1%')} on average; {fair}"
     if test.c is not None and subject.trace.probable and subject.discrete.any():
         c, values = test.c[:, subject.discrete], test.values[:, subject.discrete]
         if ((values > 0) & (values < 1)).any() and not np.isnan(c).all():
@@ -142,7 +143,7 @@ def corrections(subject: Subject) -> Section:
     if not lines:
         raise NotHere(result.scores["gain_all"].get("not_applicable", "nothing can be corrected"))
     gain = lines[0]
-    told = f"Correcting every concept moves the score by {gain.value or 0:+.3f}"
+    told = f"Correcting every concept moves the score by {written(gain.value, '+.3f')}"
     if gain.high is not None and gain.high < 0:
         told += ": corrections harm this model"
     elif gain.low is None or gain.low <= 0:
@@ -205,7 +206,7 @@ def selective(subject: Subject) -> Section:
             )
         )
         lines += _automated(subject, at)
-        told = f"Answering only where validation rows were {target:.0%} right covers {lines[1].value or 0:.0%} of test rows"
+        told = f"Answering only where validation rows were {target:.0%} right covers {written(lines[1].value)} of test rows"
     else:
         told = f"On no {SURE} validation rows or more is a confidence high enough for {target:.0%}"
     return Section(

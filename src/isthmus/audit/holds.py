@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus import metrics
-from isthmus.audit.section import Line, NotHere, Section, number, over, widened
+from isthmus.audit.section import Line, NotHere, Section, number, over, widened, written
 from isthmus.audit.subject import Subject
 from isthmus.evaluate import main_form
 from isthmus.given import Given
@@ -62,6 +62,8 @@ def completeness(subject: Subject) -> Section:
         lines=(line,),
         meaning=(
             f"Probes of the concepts tell more of the task than probes of the features and the model do ({value:.0%}), "
+            if low > 1
+            else f"The concepts hold all that the features hold of the task, and are not shown to hold more ({value:.0%}), "
             if value > 1
             else f"The concepts hold {value:.0%} of what the features hold of the task, "
         )
@@ -168,9 +170,9 @@ def faithfulness(subject: Subject) -> Section:
         f"{len(z)} rows. 'Follows': at least {LEAST:g} from random order, its interval beside it, taken out and put in; in "
         "part: one of them. CaCE: the mean change of a class's probability from a concept set to 0 to the concept set to 1.",
         lines=tuple(lines),
-        meaning=f"The answer {told} the concepts that are said to matter: taking them out first leaves {down.value or 0:.2f} "
-        f"of its probability, random order {down.control or 0:.2f}; putting them in first gives {up.value or 0:.2f}, "
-        f"random order {up.control or 0:.2f}.",
+        meaning=f"The answer {told} the concepts that are said to matter: taking them out first leaves "
+        f"{written(down.value, '.2f')} of its probability, random order {written(down.control, '.2f')}; putting them in first "
+        f"gives {written(up.value, '.2f')}, random order {written(up.control, '.2f')}.",
         tables=(table,) if table else (),
     )
 

@@ -57,6 +57,19 @@ def number(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(float(value), 6)
 
 
+def written(value: float | None, form: str = ".0%") -> str:
+    """A number of a sentence; one that is not defined is never 0."""
+    return "n/a" if value is None or not np.isfinite(value) else f"{value:{form}}"
+
+
+def beyond(line: Line) -> bool:
+    """Does the whole interval lie on the better side of the control?"""
+    end = line.low if line.better == "up" else line.high
+    if end is None or line.control is None:
+        return False
+    return end > line.control if line.better == "up" else end < line.control
+
+
 @dataclass(frozen=True)
 class Measure:
     """Makes lines from metrics on the same rows: ``groups`` are drawn whole by the bootstrap."""

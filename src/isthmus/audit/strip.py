@@ -11,7 +11,7 @@ import torch
 from scipy.stats import t as student
 
 from isthmus import metrics
-from isthmus.audit.section import Line, NotHere, Section, number, widened
+from isthmus.audit.section import Line, NotHere, Section, beyond, number, widened, written
 from isthmus.audit.subject import Subject
 from isthmus.metrics import disentanglement as d
 from isthmus.metrics.concept import Kinds, decided, hard
@@ -153,6 +153,8 @@ def impurity(subject: Subject) -> Section:
     if len(columns) < 2:
         raise NotHere("purity needs two or more concepts that are present or not")
     c, values = c[:, columns], test.values[:, columns]
+    if np.isnan(c).all():
+        raise NotHere("no label of a concept that is present or not is known")
     clean = unleaked(test.c if test.c is not None else c, test.values, subject.kinds, seed=subject.seed)[:, columns]
     at, lines = {int(k): i for i, k in enumerate(columns)}, list[Line]()
     blocks = [[at[k] for k in block] for block in subject.kinds.blocks]
@@ -257,6 +259,7 @@ def alignment(subject: Subject) -> Section:
         )
         for key, v in value.items()
     ]
+    by = {line.key: line for line in lines}
     slow = " DCI is left out above 30 concepts unless the audit is full."
     if f.shape[1] <= SLOWEST or subject.full:
         slow, lines = "", lines + _dci(subject, codes, f, groups)
@@ -265,9 +268,18 @@ def alignment(subject: Subject) -> Section:
         "Scores of disentanglement: each concept's values (a column, or one for each state) as a code, labels as factors. "
         "Intervals by half-samples of the rows (whole groups), for which DCI's trees are fitted anew; of DCI's I by bootstrap. "
         "Modularity counts what correlated labels tell: read it beside that of values that hold their own label alone.",
-        tuple(lines), f"The values that know most of a concept hold {value['told']:.0%} of what there is to know of it"
-        f"{_modular(next(line for line in lines if line.key == 'modularity'))}.{slow}",
+        tuple(lines), f"{_holding(by['told'])}{_modular(by['modularity'])}.{slow}",
     )  # fmt: skip
+
+
+def _holding(line: Line) -> str:
+    """What values tell of concepts, beside what they tell of other rows'."""
+    if line.value is None:
+        return "What values hold of a concept is not defined on these rows"
+    if beyond(line):
+        return f"The values that know most of a concept hold {line.value:.0%} of what there is to know of it"
+    of = f"{line.value:.0%}, shuffled {written(line.control)}"
+    return f"The values that know most of a concept are not shown to hold more of it than those of other rows do ({of})"
 
 
 def _modular(line: Line) -> str:

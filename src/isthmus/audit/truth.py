@@ -7,7 +7,7 @@ import torch
 
 from isthmus import metrics
 from isthmus.audit.pictures import embedded, sheet
-from isthmus.audit.section import Line, Measure, NotHere, Section, number, over
+from isthmus.audit.section import Line, Measure, NotHere, Section, beyond, number, over, written
 from isthmus.audit.subject import Subject
 from isthmus.errors import IsthmusError
 from isthmus.evaluate import class_level, concept_rows
@@ -18,6 +18,7 @@ from isthmus.metrics.importance import averages, frequencies, global_importance,
 
 TOPS, ALPHAS = (1, 3, 5), (1, 3, 6)
 PLACED, LOOKED, SHEETS = 150, 6, 3  # rows, and concepts of each, whose place is looked for; rows that are drawn
+NEAR = 0.01  # accuracy by which a concept must pass its commonest answer to be read better, or worse
 
 
 def concepts(subject: Subject) -> Section:
@@ -40,7 +41,8 @@ def concepts(subject: Subject) -> Section:
         lines.append(measure.line("concept_error", error, form, control=error(c, mean, kinds), control_name="training's mean"))
     rows = [row for row in concept_rows([subject.trace]) if row["f1"] is not None]
     worst = sorted(rows, key=lambda row: row["f1"])[:8]
-    below = [row for row in rows if row["accuracy"] < row["majority"] - 0.01]
+    lead = [row["accuracy"] - row["majority"] for row in rows]
+    above, below = sum(each > NEAR for each in lead), sum(each < -NEAR for each in lead)
     table = {
         "title": "Concepts read worst",
         "columns": ["concept", "known", "accuracy", "commonest answer", "F1"],
@@ -52,7 +54,7 @@ def concepts(subject: Subject) -> Section:
         question="Is each concept read right?",
         definition="Values against labels, unknown ones left out, beside one constant answer for each concept.",
         lines=tuple(lines),
-        meaning=f"{len(below)} of {len(rows)} concepts are read worse than their commonest answer would be."
+        meaning=f"{above} of {len(rows)} concepts are read better than their commonest answer would be, {below} worse."
         if rows
         else "Numbers only: read the error beside the spread of each.",
         tables=(table,) if worst else (),
@@ -74,6 +76,8 @@ def existence(subject: Subject) -> Section:
     weight, how = subject.importance()
     columns = _columns(subject)
     c, weight, known = c[:, columns], weight[:, columns], ~np.isnan(c[:, columns])
+    if not known.any():
+        raise NotHere("no label of a concept that is present or not is known")
     rate = float((c > 0.5).sum() / known.sum())
     lines = [
         subject.measure.line(
@@ -96,9 +100,14 @@ def existence(subject: Subject) -> Section:
         question="Are the concepts that an answer rests on there?",
         definition=f"Share of the l weightiest concepts that the row's own labels have; weight: {how}.",
         lines=tuple(lines),
-        meaning=f"Of the concepts that speak most for an answer {lines[0].value or 0:.0%} are in the row; taken at random "
-        f"{rate:.0%} would be.{level}",
+        meaning=f"Of the concepts that speak most for an answer {written(lines[0].value)} are in the row; taken at random "
+        f"{rate:.0%} would be{_more(lines[0])}.{level}",
     )
+
+
+def _more(line: Line) -> str:
+    """What a sentence adds where the interval does not lie above the control."""
+    return "" if beyond(line) else ": it is not shown to be more"
 
 
 def _columns(subject: Subject) -> Array:
@@ -151,8 +160,10 @@ def importance(subject: Subject) -> Section:
         question="Do classes weigh the concepts that they have?",
         definition="Cosines over classes, one concept at a time, training rows' frequencies; the interval is over concepts.",
         lines=tuple(lines),
-        meaning=f"Weights follow the classes' own concepts with a cosine of {lines[0].value or 0:.2f}; with another concept's "
-        f"frequencies it would be {lines[0].control or 0:.2f}.",
+        meaning="Whether weights follow the classes' own concepts is not defined: no concept has both weights and frequencies."
+        if lines[0].value is None
+        else f"Weights follow the classes' own concepts with a cosine of {lines[0].value:.2f}; with another concept's "
+        f"frequencies it would be {written(lines[0].control, '.2f')}{_more(lines[0])}.",
         tables=(table,),
     )
 
@@ -199,8 +210,8 @@ def location(subject: Subject) -> Section:
         "location@l: of the l weightiest concepts with a place in the row, in the alpha twelfths of the picture marked most.",
         lines=tuple(lines),
         pictures=_sheets(subject, rows, x, shown, here, own),
-        meaning=f"A map's peak lies in the concept's own box for {lines[0].value or 0:.0%} of present concepts; boxes of "
-        f"another picture would hold it for {lines[0].control or 0:.0%}.",
+        meaning=f"A map's peak lies in the concept's own box for {written(lines[0].value)} of present concepts; boxes of "
+        f"another picture would hold it for {written(lines[0].control)}{_more(lines[0])}.",
     )
 
 

@@ -189,8 +189,8 @@ class Impurity:
             found, oracle = (np.stack([_areas(each, w) for each in side], 1) for side in self.placed)
             found, oracle = np.maximum(found, 1 - found), np.maximum(oracle, 1 - oracle)
         gap = found - oracle
-        lost = np.isnan(gap).all(axis=1, keepdims=True)  # concepts without both answers: their columns, too, are left out
-        square = np.where(lost.swapaxes(1, 2), np.nan, gap) ** 2
+        lost = np.asarray(np.isnan(gap).all(1))[:, :, None]  # concepts without both answers: their columns, too, are left out
+        square = np.where(lost, np.nan, gap) ** 2
         return 2 * np.sqrt(mean_known(square.reshape(len(square), -1)))
 
 
