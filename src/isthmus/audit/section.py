@@ -62,6 +62,13 @@ def written(value: float | None, form: str = ".0%") -> str:
     return "n/a" if value is None or not np.isfinite(value) else f"{value:{form}}"
 
 
+def counted(form: Weighted) -> int | None:
+    """Rows that count for a sum over a count; None of another score."""
+    if not isinstance(form, Sums) or form.rows.shape[1] != 2 or (form.rows[:, 1] < 0).any():
+        return None
+    return int((form.rows[:, 1] > 0).sum())
+
+
 def beyond(line: Line) -> bool:
     """Does the whole interval lie on the better side of the control?"""
     end = line.low if line.better == "up" else line.high
@@ -85,7 +92,7 @@ class Measure:
         self, key: str, metric: Metric, form: Weighted, *, title: str | None = None, control: float | None = None,
         control_name: str = "", k: int | None = None, n: int | None = None, text: str | None = None,
     ) -> Line:  # fmt: skip
-        """A line of one metric in its bootstrap form."""
+        """A line of one metric in its bootstrap form; ``n``: by default the rows that count."""
         value, drawn = self.drawn(metric, form)
         low, high = interval(drawn, around=value if metric.centred else None)
         low, high = (min(max(edge, metric.low), metric.high) for edge in (low, high))
@@ -93,7 +100,7 @@ class Measure:
             low, high = self._wide(form, value, low, high)
         return Line(
             key, title or metric.title, number(value), metric.unit, metric.better, text or metric.text, number(low),
-            number(high), number(control), control_name if number(control) is not None else "", n or self.n, k,
+            number(high), number(control), control_name if number(control) is not None else "", n or counted(form) or self.n, k,
         )  # fmt: skip
 
     def _wide(self, form: Sums, value: float, low: float, high: float) -> tuple[float, float]:

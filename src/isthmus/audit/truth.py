@@ -87,7 +87,6 @@ def existence(subject: Subject) -> Section:
             title=f"existence@{most}",
             control=rate,
             control_name="a concept taken at random: the rate of presence",
-            n=int(known.any(1).sum()),
         )
         for most in TOPS
         if most <= len(columns)
@@ -182,8 +181,8 @@ def location(subject: Subject) -> Section:
     x, boxes = table.take(rows).read(), every[rows]
     if not isinstance(x, torch.Tensor) or x.ndim != 4:
         raise NotHere("inputs are no pictures of one size")
-    present = ~np.isnan(boxes).any(-1)
-    here = np.argsort(~present, axis=1, kind="stable")[:, : int(min(present.sum(1).max(), LOOKED))]
+    present = np.asarray(~np.isnan(boxes).any(-1))
+    here = _few(present, subject.seed)
     size, measure = (int(x.shape[2]), int(x.shape[3])), subject.measure.of(rows)
     shown, own = _shown(subject, x, here), np.take_along_axis(boxes, here[..., None], 1)
     dealt = np.random.default_rng(subject.seed).permutation(len(rows))
@@ -206,13 +205,22 @@ def location(subject: Subject) -> Section:
         key="location",
         title="Location",
         question="Do concepts look at their own place?",
-        definition="Maps (the model's own, else integrated gradients, absolute) of present concepts against their boxes; "
-        "location@l: of the l weightiest concepts with a place in the row, in the alpha twelfths of the picture marked most.",
+        definition="Maps (the model's own, else integrated gradients, absolute) of present concepts against their boxes, "
+        f"of at most {LOOKED} of a row, drawn, on at most {PLACED} rows; location@l: of the l weightiest (equals drawn) "
+        "those with a place in the row, in the alpha twelfths of the picture marked most. n: rows that count.",
         lines=tuple(lines),
         pictures=_sheets(subject, rows, x, shown, here, own),
         meaning=f"A map's peak lies in the concept's own box for {written(lines[0].value)} of present concepts; boxes of "
         f"another picture would hold it for {written(lines[0].control)}{_more(lines[0])}.",
     )
+
+
+def _few(present: Array, seed: int) -> Array:
+    """(n, at most LOOKED) columns of each row, of present (n, K) bool: those drawn that are, in order, then others."""
+    most = int(min(present.sum(1).max(), LOOKED))
+    drawn = np.where(present, np.random.default_rng(seed).random(present.shape), 2)
+    found = np.sort(np.argsort(drawn, axis=1, kind="stable")[:, :most], axis=1)
+    return np.take_along_axis(found, np.argsort(~np.take_along_axis(present, found, 1), axis=1, kind="stable"), 1)
 
 
 def _sheets(
@@ -248,7 +256,7 @@ def _top_places(
         weight = subject.importance()[0][rows]
     except NotHere:
         return []
-    index = top(weight, min(TOPS[-1], weight.shape[1]))
+    index = top(weight, min(TOPS[-1], weight.shape[1]), seed=subject.seed)
     shown, own = _shown(subject, x, index), np.take_along_axis(boxes, index[..., None], 1)
     return [
         measure.line(
