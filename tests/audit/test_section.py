@@ -10,6 +10,7 @@ import isthmus as im
 from isthmus import metrics
 from isthmus.audit import audit
 from isthmus.audit.section import Measure, widened
+from isthmus.report import html
 from tests.audit.test_audit import plain
 
 
@@ -56,3 +57,10 @@ def test_gaps_and_signs_stay_within_their_range() -> None:
     )
     sign = next(line for line in lines if line["key"] == "cace_sign")
     assert sign["value"] == 1 and sign["low"] == pytest.approx(0.025 ** (1 / sign["n"]), abs=1e-5)
+
+
+def test_the_page_writes_minus_as_its_numbers_do() -> None:
+    data = plain(40)
+    told = audit(im.fit("cbm", data, epochs=1), data, sections=["task"])
+    told.data["sections"][0]["meaning"] = "It moves by -0.270 (-.5), not a-1 or 2-3."
+    assert "by \u22120.270 (\u2212.5), not a-1 or 2-3." in html(told.data)
