@@ -120,6 +120,36 @@ def test_groups_by_facts_concepts_and_class() -> None:
         audit(model, data, by=["sites"])
 
 
+@pytest.mark.parametrize("kind", ["labels", "value"])
+def test_groups_by_class_take_classes(kind: str) -> None:
+    data = testing.world(("binary",), kind)  # type: ignore[arg-type]
+    model = testing._fit("cbm", data, {}, 0).fit(data)
+    with pytest.raises(OptionError, match=r"--by class: the task is .* not one of several classes; name a fact"):
+        audit(model, data, sections=["task"], by=["class"])
+
+
+def test_what_a_section_cannot_compute_is_its_reason_and_a_bug_is_loud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strip that says the same of every row: no sparse head can be fitted to it, and everything else is still told."""
+    data = plain(120)
+    model = im.fit("cbm", data, reading="hard", mode="independent", epochs=2)
+    with torch.no_grad():
+        for parameter in model.bottleneck.parameters():
+            parameter.mul_(0).sub_(1)
+    told = audit(model, data, fail_if=["anec<0.5", "task<0"])
+    whole(told)
+    assert "constant" in next(section for section in told.data["sections"] if section["key"] == "sparsity")["why"]
+    assert [limit["fails"] for limit in told.data["limits"]] == [True, False]
+    one = replace(data, train=data.train.take(np.flatnonzero(data.train.y.numpy() == 1)))
+    whole(audit(model, one))
+
+    def bug(_: Any) -> Any:
+        raise ValueError("a bug")
+
+    monkeypatch.setitem(SECTIONS, "task", ("Answers", bug))
+    with pytest.raises(ValueError, match="a bug"):
+        audit(model, data, sections=["task"])
+
+
 def test_groups_by_texts_and_rows_of_which_nothing_is_known() -> None:
     data = plain()
     sites = lambda part: ["north" if i % 3 else "unknown" for i in range(len(part))]  # noqa: E731

@@ -12,8 +12,9 @@ import torch
 import isthmus as im
 from isthmus.audit import audit
 from isthmus.audit.holds import _apart
-from isthmus.audit.section import Line
-from isthmus.audit.strip import _impure, _leaking, _modular, halved
+from isthmus.audit.section import Line, beyond, written
+from isthmus.audit.strip import _holding, _impure, _leaking, _modular, halved
+from isthmus.audit.truth import _more
 from tests.audit.test_audit import plain
 
 
@@ -113,7 +114,7 @@ def test_values_of_a_concept_of_states_are_one_code_and_share_a_niche() -> None:
     lines = {each.key: each for each in strip.alignment(subject).lines}
     assert lines["mig"].value == pytest.approx(1, abs=0.03) and lines["sap"].value == pytest.approx(1, abs=0.15)
     assert lines["dci_d"].value == pytest.approx(1, abs=0.01) and lines["dci_i"].value == 1
-    assert lines["dci_i"].low == lines["dci_i"].high == 1 and lines["dci_i"].control < 1
+    assert 0.98 < lines["dci_i"].low < lines["dci_i"].high == 1 and lines["dci_i"].control < 1
     nis = next(each for each in strip.impurity(subject).lines if each.key == "nis")
     assert nis.value is not None and nis.value < 0.6
 
@@ -234,6 +235,77 @@ def test_the_concepts_that_leak_most_are_named() -> None:
     assert name == "c1" and known == 800 and clean < 0.02 < low <= value <= high
     form = metrics.ctl.weighted(test.y, test.c, values, subject.kinds)
     assert value == pytest.approx(task_leakage(form)[1], abs=1e-6)
+
+
+def test_few_groups_have_no_interval_of_purity_and_claim_nothing() -> None:
+    """Two hospitals: the half that is measured is one of them. One patient says nothing of another."""
+    from isthmus.audit import strip
+
+    subject = alone(200, 4, 0.5, 1.0)
+    at = np.arange(200)
+    for groups, sure in ((at % 2, (False, False)), (at % 1, (False, False)), (at % 6, (True, False)), (at % 40, (True, True))):
+        subject.measure = replace(subject.measure, groups=[f"g{g}" for g in groups])
+        section = strip.impurity(subject)
+        assert tuple(each.low is not None for each in section.lines) == sure
+        assert sure[1] or "together are not shown to tell more" in section.meaning or "NIS is not defined" in section.meaning
+    subject.measure = replace(subject.measure, groups=["small" if row < 3 else "large" for row in at])
+    assert strip.impurity(subject).lines[1].value is None
+    found = {each.key: each for each in strip.alignment(subject).lines}
+    assert found["dci_d"].value is None and found["dci_i"].value is None
+
+
+def test_a_share_within_its_control_is_not_claimed() -> None:
+    held = replace(line("told", 0.27, 0.17, 0.263), high=0.374, better="up")
+    assert "not shown to hold more of it than those of other rows do (27%, shuffled 26%)" in _holding(held)
+    assert _holding(replace(held, low=0.265)).startswith("The values that know most of a concept hold 27%")
+    assert "not defined" in _holding(replace(held, value=None)) and "0%" not in _holding(replace(held, value=None))
+    assert _more(held) == ": it is not shown to be more" and _more(replace(held, low=0.265)) == ""
+    assert beyond(held) is False and beyond(replace(held, better="down", high=0.2)) and not beyond(replace(held, low=None))
+    assert written(None) == written(float("nan")) == "n/a" and written(-0.25, "+.1f") == "-0.2"
+
+
+def test_concepts_that_are_read_no_better_than_a_constant_are_not_read_well() -> None:
+    data = plain()
+    model = im.fit("cbm", data, epochs=1)
+    with torch.no_grad():
+        for parameter in model.bottleneck.parameters():
+            parameter.mul_(0).sub_(9)
+    said = meanings(model, data, "concepts")
+    assert said["concepts"]["meaning"].startswith("0 of 3 concepts are read better")
+    with torch.no_grad():
+        model.head.weights.mul_(0)  # type: ignore[operator]
+    told = meanings(model, data, "importance")["importance"]
+    assert "not defined" in told["meaning"] and "0.00" not in told["meaning"]
+
+
+def test_a_hint_of_more_than_all_is_no_claim() -> None:
+    """Values that seem to tell a little more than features do, on sixty rows."""
+    data = plain(60)
+    from isthmus.audit import holds
+    from isthmus.audit.subject import Subject
+
+    subject = Subject(im.fit("cbm", data, epochs=1), data)
+    y = subject.part("test").y
+    answers = {wrong: np.where(np.arange(60) < wrong, 1 - y, y) for wrong in (10, 13)}
+    turns = iter([answers[10], answers[13], np.zeros(60, dtype=int)])
+    subject.told = lambda *_, **__: next(turns)  # type: ignore[method-assign]
+    section = holds.completeness(subject)
+    (found,) = section.lines
+    assert found.value is not None and found.low is not None and found.value > 1 > found.low
+    assert "are not shown to hold more" in section.meaning and "tell more of the task" not in section.meaning
+
+
+def test_numbers_that_are_known_are_not_labels_that_are_unknown() -> None:
+    """Only the number's label is known: nothing is said of concepts that are present or not."""
+    from isthmus import testing
+
+    data = testing.world(("binary", "continuous"))
+    c = data.test.c.clone()
+    c[:, ~data.space.continuous] = float("nan")
+    hidden = im.Splits(data.train, data.validation, data.test.replace(c=c), name="hidden")
+    told = meanings(testing._fit("cbm", data, {}, 0).fit(data), hidden, "existence", "impurity")
+    for section in told.values():
+        assert "no label of a concept that is present or not is known" in section["why"]
 
 
 def test_n_of_icl_is_the_rows_that_are_used() -> None:

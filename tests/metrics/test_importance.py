@@ -73,3 +73,16 @@ def test_top_takes_the_first_of_equals_and_refuses_too_many() -> None:
     assert top(np.array([[1.0, 2, 2, 0]]), 3).tolist() == [[1, 2, 0]]
     with pytest.raises(DataError, match="1 to 4"):
         top(np.zeros((1, 4)), 5)
+
+
+def test_equals_are_drawn_row_by_row() -> None:
+    """No weight at all: every column leads as often as another; what is heavier leads as before."""
+    none = np.zeros((4000, 5))
+    share = np.bincount(top(none, 2, seed=0)[:, 0], minlength=5) / 4000
+    assert np.abs(share - 0.2).max() < 0.03 and (top(none, 2) == [0, 1]).all()
+    np.testing.assert_array_equal(top(none, 3, seed=1), top(none, 3, seed=1))
+    apart = np.random.default_rng(0).normal(size=(300, 6))
+    np.testing.assert_array_equal(top(apart, 4, seed=3), top(apart, 4))
+    some = np.tile([0.0, 1.0, 0.0, 0.0, 2.0], (900, 1))
+    found = top(some, 3, seed=0)
+    assert (found[:, :2] == [4, 1]).all() and set(found[:, 2]) == {0, 2, 3}

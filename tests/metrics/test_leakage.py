@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus import metrics
+from isthmus.audit.section import Measure
 from isthmus.errors import DataError
-from isthmus.metrics.concept import Kinds
+from isthmus.metrics.concept import Kinds, hard
 from isthmus.metrics.leakage import task_leakage, unleaked
 
 KINDS = Kinds((0, 1, 2), ())
@@ -106,6 +107,21 @@ def test_labels_are_averaged_and_unknown_rows_left_out() -> None:
     assert metrics.ctl(constant, c, copied, KINDS) == pytest.approx(metrics.ctl(y, c, copied, KINDS))
     c[::3, 0] = np.nan
     assert metrics.ctl(y, c, np.nan_to_num(c), KINDS) == 0
+
+
+@pytest.mark.parametrize(("n", "k", "rate"), [(40, 10, 0.2), (60, 10, 0.1), (200, 20, 0.06), (200, 10, 0.5)])
+def test_intervals_hold_their_value_and_accuse_no_honest_decision(n: int, k: int, rate: float) -> None:
+    accused = 0
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        c, kinds = (draw.random((n, k)) < rate).astype(float), Kinds(tuple(range(k)), ())
+        values = 1 / (1 + np.exp(-(3 * (c - 0.5) + draw.normal(size=c.shape))))
+        for said in (hard(values, kinds), np.zeros_like(c), values):
+            line = Measure(n).line("icl", metrics.icl, metrics.icl.weighted(c, said, kinds))
+            assert line.low is not None and line.value is not None and line.high is not None
+            assert line.low <= line.value <= line.high
+            accused += line.low > metrics.icl(c, hard(unleaked(c, said, kinds), kinds), kinds) + 0.005
+    assert accused <= 2
 
 
 def test_numbers_are_refused() -> None:

@@ -109,6 +109,20 @@ def test_concepts_of_one_answer_are_left_out() -> None:
     )
 
 
+def test_resamples_that_lose_a_concept_are_not_pure_of_it() -> None:
+    """A rare concept that every column tells: without its one row the score is that of the other concepts."""
+    c, v = world(3, 400)
+    c[:, 3] = np.arange(400) == 7
+    v[:, 0] += 50 * c[:, 3]
+    lost = np.ones((2, 400))
+    lost[0, 7] = 0
+    keep = np.arange(400) != 7
+    found = metrics.ois.weighted(c, v).under(lost)
+    assert found[0] == pytest.approx(metrics.ois(c[keep][:, :3], v[keep][:, :3]), abs=0.02)
+    assert found[1] == pytest.approx(metrics.ois(c, v), abs=1e-9)
+    assert np.isnan(metrics.ois.weighted(c, v).under(resamples(400, 5, groups=["one"] * 400))).all()
+
+
 @pytest.mark.parametrize("unknown", [0.25, 0.75, 0.9])
 def test_unknown_labels_do_not_make_pure_columns_impure(unknown: float) -> None:
     draw = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from isthmus.audit.section import NotHere, Section
 from isthmus.audit.subject import Subject
 from isthmus.data.cooccurrence import audit as audit_labels
 from isthmus.data.table import Splits
-from isthmus.errors import DataError, OptionError, unknown
+from isthmus.errors import DataError, IsthmusError, OptionError, unknown
 from isthmus.evaluate import describe_data
 from isthmus.interventions.edit import history
 from isthmus.model import ConceptModel
@@ -24,7 +24,8 @@ from isthmus.provenance import provenance
 SCHEMA = "isthmus.audit/1"
 INTERVAL = (
     "95 %: bootstrap over test rows (whole groups where there are any) unless the section says otherwise; of scores that "
-    "resampling biases (ECE, OIS), centred on the value"
+    "resampling biases (ECE, OIS, CTL, ICL), centred on the value; of a share of rows (whole groups) no nearer to 0 or 1 "
+    "than so many without a single case allow (Clopper and Pearson)"
 )
 SECTIONS: dict[str, tuple[str, Callable[[Subject], Section]]] = {
     "task": ("Answers", answers.task),
@@ -100,8 +101,11 @@ def audit(
     wanted = list(dict.fromkeys(wanted))
     limits, began = parse(fail_if, KEYS), time.perf_counter()
     subject = Subject(model, data, by=tuple(dict.fromkeys(by)), target=target, most=rows, seed=seed, full=full)
-    for group in by:
-        answers.grouped(subject, group)
+    for group in subject.by:
+        try:
+            answers.grouped(subject, group)
+        except NotHere as reason:
+            raise OptionError(f"--by {group}: {reason}; name a fact of the table or a concept") from reason
     made: list[dict[str, Any]] = []
     for at, key in enumerate(wanted):
         if say is not None:
@@ -110,7 +114,7 @@ def audit(
         start = time.perf_counter()
         try:
             section = ask(subject)
-        except NotHere as reason:
+        except (NotHere, IsthmusError) as reason:  # what cannot be computed is that section's reason; bugs stay loud
             section = Section(key, title, "", "", why=str(reason))
         made.append(section.plain() | {"seconds": round(time.perf_counter() - start, 2)})
     result = {

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from isthmus import metrics
-from isthmus.audit.section import Line, Measure, NotHere, Section, number
+from isthmus.audit.section import Line, Measure, NotHere, Section, number, written
 from isthmus.audit.subject import Seen, Subject
 from isthmus.errors import OptionError, unknown
 from isthmus.evaluate import main_form
@@ -58,7 +58,8 @@ def task(subject: Subject) -> Section:
         question="Are the answers right?",
         definition=f"{metric.title.capitalize()} on {measure.n:,} test rows, beside one constant answer; the loss is paired.",
         lines=tuple(lines),
-        meaning=f"{metric.title.capitalize()} {lines[0].value or 0:.3f}, against {plain:.3f} of one constant answer{lost}.",
+        meaning=f"{metric.title.capitalize()} {written(lines[0].value, '.3f')}, against {written(plain, '.3f')} of one "
+        f"constant answer{lost}.",
     )
 
 
@@ -84,8 +85,8 @@ def calibration(subject: Subject) -> Section:
             control_name="training's shares for every row",
         ),
     ]
-    fair = f"perfect calibration would seem off by {lines[0].control or 0:.1%} on so few rows"
-    told = f"A confidence is off by {lines[0].value or 0:.1%} on average; {fair}"
+    fair = f"perfect calibration would seem off by {written(lines[0].control, '.1%')} on so few rows"
+    told = f"A confidence is off by {written(lines[0].value, '.1%')} on average; {fair}"
     if test.c is not None and subject.trace.probable and subject.discrete.any():
         c, values = test.c[:, subject.discrete], test.values[:, subject.discrete]
         if ((values > 0) & (values < 1)).any() and not np.isnan(c).all():
@@ -142,7 +143,7 @@ def corrections(subject: Subject) -> Section:
     if not lines:
         raise NotHere(result.scores["gain_all"].get("not_applicable", "nothing can be corrected"))
     gain = lines[0]
-    told = f"Correcting every concept moves the score by {gain.value or 0:+.3f}"
+    told = f"Correcting every concept moves the score by {written(gain.value, '+.3f')}"
     if gain.high is not None and gain.high < 0:
         told += ": corrections harm this model"
     elif gain.low is None or gain.low <= 0:
@@ -205,7 +206,7 @@ def selective(subject: Subject) -> Section:
             )
         )
         lines += _automated(subject, at)
-        told = f"Answering only where validation rows were {target:.0%} right covers {lines[1].value or 0:.0%} of test rows"
+        told = f"Answering only where validation rows were {target:.0%} right covers {written(lines[1].value)} of test rows"
     else:
         told = f"On no {SURE} validation rows or more is a confidence high enough for {target:.0%}"
     return Section(
@@ -229,7 +230,7 @@ def _automated(subject: Subject, at: float) -> list[Line]:
     test, model = subject.part("test"), subject.model
     if test.c is None or not len(model.space):
         return []
-    rows = slice(0, CORRECTED)
+    rows = subject.some(CORRECTED)
     c, allowed = torch.from_numpy(test.c[rows]).float(), test.table.askable_for(model.space)
     allowed = None if allowed is None else allowed[rows]
     total = int(((askable(c, model.space, allowed).float() @ members(model.space, "concept").T) > 0).sum(1).max())
@@ -241,8 +242,7 @@ def _automated(subject: Subject, at: float) -> list[Line]:
     confidence = np.stack([model.task.probabilities(step).amax(1).double().numpy() for step in line.logits])
     first, sure = asked(confidence, at)
     share = np.array([*(k / model.space.count for k in budgets), total / model.space.count])[first]
-    groups = subject.measure.groups
-    measure = Measure(len(c), None if groups is None else groups[rows])
+    measure = subject.measure.of(rows)
     plain = float((confidence[0] >= at).mean())
     form = metrics.automated.weighted(share, sure)
     good = (line.answers.numpy() == test.y[rows])[np.minimum(first, len(budgets) - 1), np.arange(len(c))]
@@ -329,12 +329,13 @@ def _forms(subject: Subject) -> dict[str, tuple[Metric, Weighted]]:
 
 
 def _gap_interval(measure: Measure, metric: Metric, form: Weighted, group: list[str]) -> tuple[float, float]:
-    """By resampled rows, around the value: a gap is a maximum, which resampling widens."""
+    """By resampled rows, around the value, 0 or more: a gap is a maximum, which resampling widens."""
     names = [name for name, (n, _) in by_group(form, group).items() if n]
     rows = np.asarray(group)
     each = [measure.drawn(metric, _Part(form, rows == name))[1] for name in names]
     drawn = np.nanmax(each, axis=0) - np.nanmin(each, axis=0)
-    return interval(drawn, around=gap(by_group(form, group)))
+    low, high = interval(drawn, around=gap(by_group(form, group)))
+    return max(low, 0.0), min(high, metric.high - metric.low)
 
 
 class _Part:

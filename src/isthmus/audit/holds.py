@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus import metrics
-from isthmus.audit.section import Line, Measure, NotHere, Section, number, over
+from isthmus.audit.section import Line, NotHere, Section, number, over, widened, written
 from isthmus.audit.subject import Subject
 from isthmus.evaluate import main_form
 from isthmus.given import Given
@@ -62,6 +62,8 @@ def completeness(subject: Subject) -> Section:
         lines=(line,),
         meaning=(
             f"Probes of the concepts tell more of the task than probes of the features and the model do ({value:.0%}), "
+            if low > 1
+            else f"The concepts hold all that the features hold of the task, and are not shown to hold more ({value:.0%}), "
             if value > 1
             else f"The concepts hold {value:.0%} of what the features hold of the task, "
         )
@@ -141,15 +143,14 @@ def faithfulness(subject: Subject) -> Section:
         raise NotHere("the task is a number: it has no probabilities")
     model, space = subject.model, subject.model.space
     test = subject.part("test")
-    rows = subject.looks if model.solver is feedforward else min(SLOW, subject.looks)
-    z = test.z[:rows].to(model.device)
+    rows = subject.some(subject.looks if model.solver is feedforward else min(SLOW, subject.looks))
+    z = test.z[rows].to(model.device)
     away = _neutral(subject).to(model.device)
     start = _decided(model.answer(z).logits, subject)
-    order, how = _order(subject, z, away, start)
+    order, how = _order(subject, rows, z, away, start)
     mixed = np.random.default_rng(subject.seed).permuted(np.tile(np.arange(space.count), (len(z), 1)), axis=1)
     counts = np.unique(np.linspace(0, space.count, min(space.count, STEPS) + 1).round().astype(int))
-    groups = subject.measure.groups
-    measure, lines = Measure(len(z), None if groups is None else groups[: len(z)]), list[Line]()
+    measure, lines = subject.measure.of(rows), list[Line]()
     for key, metric, out in (("deletion", metrics.deletion, True), ("insertion", metrics.insertion, False)):
         own, chance = (_walk(subject, z, away, start, each, counts, out=out) for each in (order, mixed))
         lines.append(
@@ -169,9 +170,9 @@ def faithfulness(subject: Subject) -> Section:
         f"{len(z)} rows. 'Follows': at least {LEAST:g} from random order, its interval beside it, taken out and put in; in "
         "part: one of them. CaCE: the mean change of a class's probability from a concept set to 0 to the concept set to 1.",
         lines=tuple(lines),
-        meaning=f"The answer {told} the concepts that are said to matter: taking them out first leaves {down.value or 0:.2f} "
-        f"of its probability, random order {down.control or 0:.2f}; putting them in first gives {up.value or 0:.2f}, "
-        f"random order {up.control or 0:.2f}.",
+        meaning=f"The answer {told} the concepts that are said to matter: taking them out first leaves "
+        f"{written(down.value, '.2f')} of its probability, random order {written(down.control, '.2f')}; putting them in first "
+        f"gives {written(up.value, '.2f')}, random order {written(up.control, '.2f')}.",
         tables=(table,) if table else (),
     )
 
@@ -207,12 +208,12 @@ def _probability(logits: Tensor, decided: Tensor, subject: Subject) -> Array:
 
 
 @torch.no_grad()
-def _order(subject: Subject, z: Tensor, away: Tensor, start: Tensor) -> tuple[Array, str]:
+def _order(subject: Subject, rows: Array, z: Tensor, away: Tensor, start: Tensor) -> tuple[Array, str]:
     """(n, M) concepts by falling weight: contributions where the head has them, else what taking one out alone changes."""
     model, space = subject.model, subject.model.space
     try:
         weight, _ = subject.importance(relative=True)
-        each = np.stack([weight[: len(z), part].sum(1) for part in space.slices], 1)
+        each = np.stack([weight[rows][:, part].sum(1) for part in space.slices], 1)
         how = "by contribution"
     except NotHere:
         whole = _probability(model.answer(z).logits, start, subject)
@@ -272,7 +273,7 @@ def _effects(subject: Subject, z: Tensor) -> tuple[dict[str, object] | None, Lin
     if not len(same):
         return table, None
     drawn = np.random.default_rng(subject.seed).choice(same, (1000, len(same))).mean(1)
-    low, high = interval(drawn)
+    low, high = widened(*interval(drawn), len(same))
     text = (
         "share of the ten strongest effects that point where training rows do: up for a concept that the class has more often"
     )

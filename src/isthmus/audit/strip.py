@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from scipy.stats import t as student
 
 from isthmus import metrics
-from isthmus.audit.section import Line, NotHere, Section, number
+from isthmus.audit.section import Line, NotHere, Section, beyond, number, widened, written
 from isthmus.audit.subject import Subject
 from isthmus.metrics import disentanglement as d
 from isthmus.metrics.concept import Kinds, decided, hard
@@ -18,8 +19,11 @@ from isthmus.metrics.core import Array, Sums, Weighted, interval, resamples
 from isthmus.metrics.leakage import NEIGHBOURS, rows_of_pairs, task_leakage, unleaked
 from isthmus.metrics.purity import halves, mispredicted
 
+ALIGNED = 1000  # rows on which codes and concepts are lined up
 SLOWEST = 30  # concepts for which boosted trees are fitted without ``full``
 REFITTED = 5  # half-samples of DCI, each of which fits its trees anew
+SIDE = 10  # rows of either half below which nothing is fitted or measured
+GROUPS = 5  # groups below which their resamples say nothing of others
 SHOWN, LEAST = 8, 0.005  # concepts of the table of leaks, and by how much they must pass clean values
 UNMOVED = 0.01  # share of answers below which nothing to speak of changes
 DEALT = "the same values dealt anew among rows with the same label"
@@ -70,7 +74,7 @@ def _most(subject: Subject, c: Array, form: Weighted, control: Weighted) -> list
         drawn = task_leakage(form, resamples(measure.n, metrics.ctl.replicates, groups=measure.groups))
     rows: list[list[Any]] = []
     for m in np.argsort(-np.nan_to_num(value), kind="stable")[:SHOWN]:
-        low, high = interval(drawn[:, m])
+        low, high = interval(drawn[:, m], around=float(value[m]))
         if value[m] > clean[m] + LEAST and low > clean[m]:
             known = int((~np.isnan(c[:, first[m]])).sum())
             rows.append([name[first[m]], known, *(number(float(v)) for v in (value[m], low, high, clean[m]))])
@@ -149,6 +153,8 @@ def impurity(subject: Subject) -> Section:
     if len(columns) < 2:
         raise NotHere("purity needs two or more concepts that are present or not")
     c, values = c[:, columns], test.values[:, columns]
+    if np.isnan(c).all():
+        raise NotHere("no label of a concept that is present or not is known")
     clean = unleaked(test.c if test.c is not None else c, test.values, subject.kinds, seed=subject.seed)[:, columns]
     at, lines = {int(k): i for i, k in enumerate(columns)}, list[Line]()
     blocks = [[at[k] for k in block] for block in subject.kinds.blocks]
@@ -159,6 +165,7 @@ def impurity(subject: Subject) -> Section:
     ):
         form = metric.weighted(c, values, **more)
         lines.append(measure.line(key, metric, form, control=floor, control_name=name, n=known_rows(c)))
+    lines = _told_apart(lines, halves(measure.n, groups=measure.groups), measure.groups)
     right, known = decided(test.c if test.c is not None else c, test.values, subject.kinds)
     wrong = mispredicted(right, known)
     rows = [[m, number(float(share))] for m, share in enumerate(wrong) if m and (share > 0 or m < 4)][:12]
@@ -167,10 +174,22 @@ def impurity(subject: Subject) -> Section:
         "impurity", "Impurity", "Does each column know its own concept alone?",
         "OIS: columns one by one. NIS: predictors of all columns, fitted on half the rows (groups whole), less a niche, the "
         "states of one concept together. Its control asks them on values that hold their own label alone: what correlated "
-        "labels tell counts in both, and below it columns share their errors. MPO: m wrong.",
+        "labels tell counts in both, and below it columns share their errors. Of fewer than "
+        f"{GROUPS} groups that are measured there is no interval. MPO: m wrong.",
         tuple(lines), f"{_impure(lines)}; {worst}",
         tables=({"title": "MPO", "columns": ["at least so many concepts wrong", "share of rows"], "rows": rows},),
     )  # fmt: skip
+
+
+def _told_apart(lines: list[Line], cut: tuple[Array, Array], groups: list[str] | None) -> list[Line]:
+    """OIS and NIS without an interval where fewer than ``GROUPS`` groups are measured; NIS n/a where a half has a few rows."""
+    ois, nis = lines
+    if min(map(len, cut)) < SIDE:
+        nis = replace(nis, value=None, low=None, high=None)
+    if groups is None:
+        return [ois, nis]
+    many = [len({groups[row] for row in rows}) for rows in (np.concatenate(cut), cut[1])]
+    return [one if n >= GROUPS else replace(one, low=None, high=None) for one, n in zip((ois, nis), many, strict=True)]
 
 
 def _impure(lines: list[Line]) -> str:
@@ -184,7 +203,7 @@ def _impure(lines: list[Line]) -> str:
             told.append(f"{line.title} is not defined on these rows")
             continue
         floor = line.control or 0.0
-        above = line.value > floor + margin and (line.low or 0.0) > floor
+        above = line.value > floor + margin and line.low is not None and line.low > floor
         say = "tell" if above else "are not shown to tell"
         told.append(f"{columns} {say} {what} ({line.title} {line.value:.3f}, clean {floor:.3f})")
     return "; ".join(told)
@@ -192,10 +211,10 @@ def _impure(lines: list[Line]) -> str:
 
 def alignment(subject: Subject) -> Section:
     """MIG, SAP, modularity, CAS, DCI."""
-    f, held = _factors(subject)
-    n, groups, test = len(f), subject.measure.groups, subject.part("test")
-    groups = None if groups is None else groups[:n]
-    codes = [test.values[:n, part] for part in subject.model.space.slices]
+    rows = subject.some(ALIGNED)
+    f, held = _factors(subject, rows)
+    n, groups, values = len(f), subject.measure.of(rows).groups, subject.part("test").values[rows]
+    codes = [values[:, part] for part in subject.model.space.slices]
     shuffled = np.random.default_rng(subject.seed).permutation(len(f))
     title = {"mig": "MIG", "modularity": "modularity", "told": "best values tell", "sap": "SAP", "cas": "CAS"}
     text = {
@@ -220,7 +239,7 @@ def alignment(subject: Subject) -> Section:
 
     every = np.arange(n)
     value, chance, wide = scores(every, every), scores(every, shuffled), halved(scores, n, subject.seed, groups)
-    clean = unleaked(subject.labels()[:n], test.values[:n], subject.kinds, seed=subject.seed)
+    clean = unleaked(subject.labels()[rows], values, subject.kinds, seed=subject.seed)
     dealt = d.informations([clean[:, part] for part in subject.model.space.slices], f)[0]
     chance["modularity"] = d.modularity(dealt)  # of shuffled rows it is that of noise: near .9, whatever the values hold
     lines = [
@@ -240,6 +259,7 @@ def alignment(subject: Subject) -> Section:
         )
         for key, v in value.items()
     ]
+    by = {line.key: line for line in lines}
     slow = " DCI is left out above 30 concepts unless the audit is full."
     if f.shape[1] <= SLOWEST or subject.full:
         slow, lines = "", lines + _dci(subject, codes, f, groups)
@@ -248,9 +268,18 @@ def alignment(subject: Subject) -> Section:
         "Scores of disentanglement: each concept's values (a column, or one for each state) as a code, labels as factors. "
         "Intervals by half-samples of the rows (whole groups), for which DCI's trees are fitted anew; of DCI's I by bootstrap. "
         "Modularity counts what correlated labels tell: read it beside that of values that hold their own label alone.",
-        tuple(lines), f"The values that know most of a concept hold {value['told']:.0%} of what there is to know of it"
-        f"{_modular(next(line for line in lines if line.key == 'modularity'))}.{slow}",
+        tuple(lines), f"{_holding(by['told'])}{_modular(by['modularity'])}.{slow}",
     )  # fmt: skip
+
+
+def _holding(line: Line) -> str:
+    """What values tell of concepts, beside what they tell of other rows'."""
+    if line.value is None:
+        return "What values hold of a concept is not defined on these rows"
+    if beyond(line):
+        return f"The values that know most of a concept hold {line.value:.0%} of what there is to know of it"
+    of = f"{line.value:.0%}, shuffled {written(line.control)}"
+    return f"The values that know most of a concept are not shown to hold more of it than those of other rows do ({of})"
 
 
 def _modular(line: Line) -> str:
@@ -265,6 +294,8 @@ def _modular(line: Line) -> str:
 def _dci(subject: Subject, codes: list[Array], f: Array, groups: list[str] | None) -> list[Line]:
     """D and C of the fitted half, and I on the other."""
     fit, at = halves(len(f), subject.seed, groups)
+    if min(len(fit), len(at)) < SIDE:
+        fit, at = fit[:0], np.arange(len(f))  # nothing is fitted
     r, right = d.importances(codes, f, at)
 
     def scores(rows: Array, _: Array) -> dict[str, float]:
@@ -282,6 +313,9 @@ def _dci(subject: Subject, codes: list[Array], f: Array, groups: list[str] | Non
     with np.errstate(all="ignore"):
         drawn = resamples(len(at), 200, groups=None if groups is None else [groups[row] for row in at])
         low, high = interval(d.informativeness(right).under(drawn))
+    units = len(at) if groups is None else len({groups[row] for row in at})
+    if value in (0, 1) and units > 1:
+        low, high = widened(low, high, units)
     text = {"d": "are each concept's values for one concept?", "c": "is each concept in its own values?"}
     return [
         *(Line(f"dci_{key}", f"DCI, {key.upper()}", number(v), "share", "up", f"by boosted trees: {text[key]}",
@@ -298,9 +332,9 @@ def _commonest(states: Array) -> float:
     return float(found[count.argmax()]) if len(found) else float("nan")
 
 
-def _factors(subject: Subject) -> tuple[Array, list[Array]]:
-    """States (n, M) of the concepts that vary, and what the strip holds of each, at most 1,000 rows."""
-    c, test = subject.labels()[:1000], subject.part("test")
+def _factors(subject: Subject, rows: Array) -> tuple[Array, list[Array]]:
+    """States (n, M) of the concepts that vary, and what the strip holds of each, on rows (n,)."""
+    c, test = subject.labels()[rows], subject.part("test")
     factors: list[Array] = []
     held: list[Array] = []
     for m, (concept, part) in enumerate(zip(subject.model.space.concepts, subject.model.space.slices, strict=True)):
@@ -310,7 +344,7 @@ def _factors(subject: Subject) -> tuple[Array, list[Array]]:
             continue
         factors.append(state)
         each = test.vectors is not None and test.vectors.shape[1] == subject.model.space.count
-        held.append(test.vectors[:1000, m] if each and test.vectors is not None else test.values[:1000, part])
+        held.append(test.vectors[rows, m] if each and test.vectors is not None else test.values[rows, part])
     if not factors:
         raise NotHere("no concept of states takes two of them on these rows")
     return np.stack(factors, 1), held

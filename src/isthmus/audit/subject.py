@@ -23,6 +23,7 @@ from isthmus.trace import run as answers
 from isthmus.train import encode
 
 PROBED = 5000  # training rows that probes are fitted on
+LEVELLED = 1000  # training rows whose mean contribution a contribution is relative to
 WIDEST = 64  # columns that boosted trees read
 
 
@@ -63,6 +64,21 @@ class Subject:
                 table = table.take(np.sort(drawn))
             self.made[name] = seen(self.model, table)
         return self.made[name]
+
+    def some(self, most: int, part: str = "test", among: Array | None = None) -> Array:
+        """At most ``most`` row numbers (m,) of a part (of the numbers ``among``), rising, drawn by seed: order says nothing.
+
+        Classes (a number's sizes) are in proportion: taken evenly from rows dealt anew, sorted by answer.
+        """
+        y = self.part(part).y
+        rows = np.arange(len(y)) if among is None else among
+        if len(rows) <= most:
+            return rows
+        draw = np.random.default_rng((self.seed, 1))
+        rows = draw.permutation(rows)
+        if y.ndim == 1:
+            rows = rows[np.argsort(y[rows], kind="stable")]
+        return np.sort(rows[((np.arange(most) + draw.random()) * len(rows) / most).astype(int)])
 
     @cached_property
     def measure(self) -> Measure:
@@ -131,7 +147,7 @@ class Subject:
             raise NotHere("the head offers no exact contributions of its concepts")
         own = self._contributions(at.z)
         if relative:
-            own = own - self._contributions(self.part("train").z[:1000]).mean(0)
+            own = own - self._contributions(self.part("train").z[self.some(LEVELLED, "train")]).mean(0)
         if model.task.kind == "classes":
             found = own[torch.arange(len(own)), at.logits.argmax(1)]
         elif model.task.kind == "labels":

@@ -7,7 +7,7 @@ import torch
 
 from isthmus import metrics
 from isthmus.audit.pictures import embedded, sheet
-from isthmus.audit.section import Line, Measure, NotHere, Section, number, over
+from isthmus.audit.section import Line, Measure, NotHere, Section, beyond, number, over, written
 from isthmus.audit.subject import Subject
 from isthmus.errors import IsthmusError
 from isthmus.evaluate import class_level, concept_rows
@@ -18,6 +18,7 @@ from isthmus.metrics.importance import averages, frequencies, global_importance,
 
 TOPS, ALPHAS = (1, 3, 5), (1, 3, 6)
 PLACED, LOOKED, SHEETS = 150, 6, 3  # rows, and concepts of each, whose place is looked for; rows that are drawn
+NEAR = 0.01  # accuracy by which a concept must pass its commonest answer to be read better, or worse
 
 
 def concepts(subject: Subject) -> Section:
@@ -40,7 +41,8 @@ def concepts(subject: Subject) -> Section:
         lines.append(measure.line("concept_error", error, form, control=error(c, mean, kinds), control_name="training's mean"))
     rows = [row for row in concept_rows([subject.trace]) if row["f1"] is not None]
     worst = sorted(rows, key=lambda row: row["f1"])[:8]
-    below = [row for row in rows if row["accuracy"] < row["majority"] - 0.01]
+    lead = [row["accuracy"] - row["majority"] for row in rows]
+    above, below = sum(each > NEAR for each in lead), sum(each < -NEAR for each in lead)
     table = {
         "title": "Concepts read worst",
         "columns": ["concept", "known", "accuracy", "commonest answer", "F1"],
@@ -52,7 +54,7 @@ def concepts(subject: Subject) -> Section:
         question="Is each concept read right?",
         definition="Values against labels, unknown ones left out, beside one constant answer for each concept.",
         lines=tuple(lines),
-        meaning=f"{len(below)} of {len(rows)} concepts are read worse than their commonest answer would be."
+        meaning=f"{above} of {len(rows)} concepts are read better than their commonest answer would be, {below} worse."
         if rows
         else "Numbers only: read the error beside the spread of each.",
         tables=(table,) if worst else (),
@@ -74,6 +76,8 @@ def existence(subject: Subject) -> Section:
     weight, how = subject.importance()
     columns = _columns(subject)
     c, weight, known = c[:, columns], weight[:, columns], ~np.isnan(c[:, columns])
+    if not known.any():
+        raise NotHere("no label of a concept that is present or not is known")
     rate = float((c > 0.5).sum() / known.sum())
     lines = [
         subject.measure.line(
@@ -83,7 +87,6 @@ def existence(subject: Subject) -> Section:
             title=f"existence@{most}",
             control=rate,
             control_name="a concept taken at random: the rate of presence",
-            n=int(known.any(1).sum()),
         )
         for most in TOPS
         if most <= len(columns)
@@ -96,9 +99,14 @@ def existence(subject: Subject) -> Section:
         question="Are the concepts that an answer rests on there?",
         definition=f"Share of the l weightiest concepts that the row's own labels have; weight: {how}.",
         lines=tuple(lines),
-        meaning=f"Of the concepts that speak most for an answer {lines[0].value or 0:.0%} are in the row; taken at random "
-        f"{rate:.0%} would be.{level}",
+        meaning=f"Of the concepts that speak most for an answer {written(lines[0].value)} are in the row; taken at random "
+        f"{rate:.0%} would be{_more(lines[0])}.{level}",
     )
+
+
+def _more(line: Line) -> str:
+    """What a sentence adds where the interval does not lie above the control."""
+    return "" if beyond(line) else ": it is not shown to be more"
 
 
 def _columns(subject: Subject) -> Array:
@@ -151,8 +159,10 @@ def importance(subject: Subject) -> Section:
         question="Do classes weigh the concepts that they have?",
         definition="Cosines over classes, one concept at a time, training rows' frequencies; the interval is over concepts.",
         lines=tuple(lines),
-        meaning=f"Weights follow the classes' own concepts with a cosine of {lines[0].value or 0:.2f}; with another concept's "
-        f"frequencies it would be {lines[0].control or 0:.2f}.",
+        meaning="Whether weights follow the classes' own concepts is not defined: no concept has both weights and frequencies."
+        if lines[0].value is None
+        else f"Weights follow the classes' own concepts with a cosine of {lines[0].value:.2f}; with another concept's "
+        f"frequencies it would be {written(lines[0].control, '.2f')}{_more(lines[0])}.",
         tables=(table,),
     )
 
@@ -165,18 +175,21 @@ def location(subject: Subject) -> Section:
         raise NotHere("the data say nowhere where a concept is (no boxes)")
     names = [subject.splits.space.columns.index(name) for name in subject.model.space.columns]
     every = table.where[:, names].double().numpy()
-    rows = np.flatnonzero(~np.isnan(every).all((1, 2)))[:PLACED]
+    rows = subject.some(PLACED, among=np.flatnonzero(~np.isnan(every).all((1, 2))))
     if not len(rows):
         raise NotHere("no concept has a place in these rows")
     x, boxes = table.take(rows).read(), every[rows]
     if not isinstance(x, torch.Tensor) or x.ndim != 4:
         raise NotHere("inputs are no pictures of one size")
-    present = ~np.isnan(boxes).any(-1)
-    here = np.argsort(~present, axis=1, kind="stable")[:, : int(min(present.sum(1).max(), LOOKED))]
-    size, groups = (int(x.shape[2]), int(x.shape[3])), subject.measure.groups
-    measure = Measure(len(rows), None if groups is None else [groups[row] for row in rows])
+    present = np.asarray(~np.isnan(boxes).any(-1))
+    here = _few(present, subject.seed)
+    size, measure = (int(x.shape[2]), int(x.shape[3])), subject.measure.of(rows)
     shown, own = _shown(subject, x, here), np.take_along_axis(boxes, here[..., None], 1)
-    other = np.where(np.isnan(own), np.nan, np.roll(np.where(np.isnan(own), np.nanmean(own, (0, 1)), own), 1, axis=0))
+    dealt = np.random.default_rng(subject.seed).permutation(len(rows))
+    filled = np.where(np.isnan(own), np.nanmean(own, (0, 1)), own)
+    other = np.empty_like(own)
+    other[dealt] = filled[np.roll(dealt, 1)]
+    other[np.isnan(own)] = np.nan
     lines = [
         measure.line(
             key,
@@ -192,13 +205,22 @@ def location(subject: Subject) -> Section:
         key="location",
         title="Location",
         question="Do concepts look at their own place?",
-        definition="Maps (the model's own, else integrated gradients, absolute) of present concepts against their boxes; "
-        "location@l: of the l weightiest concepts with a place in the row, in the alpha twelfths of the picture marked most.",
+        definition="Maps (the model's own, else integrated gradients, absolute) of present concepts against their boxes, "
+        f"of at most {LOOKED} of a row, drawn, on at most {PLACED} rows; location@l: of the l weightiest (equals drawn) "
+        "those with a place in the row, in the alpha twelfths of the picture marked most. n: rows that count.",
         lines=tuple(lines),
         pictures=_sheets(subject, rows, x, shown, here, own),
-        meaning=f"A map's peak lies in the concept's own box for {lines[0].value or 0:.0%} of present concepts; boxes of "
-        f"another picture would hold it for {lines[0].control or 0:.0%}.",
+        meaning=f"A map's peak lies in the concept's own box for {written(lines[0].value)} of present concepts; boxes of "
+        f"another picture would hold it for {written(lines[0].control)}{_more(lines[0])}.",
     )
+
+
+def _few(present: Array, seed: int) -> Array:
+    """(n, at most LOOKED) columns of each row, of present (n, K) bool: those drawn that are, in order, then others."""
+    most = int(min(present.sum(1).max(), LOOKED))
+    drawn = np.where(present, np.random.default_rng(seed).random(present.shape), 2)
+    found = np.sort(np.argsort(drawn, axis=1, kind="stable")[:, :most], axis=1)
+    return np.take_along_axis(found, np.argsort(~np.take_along_axis(present, found, 1), axis=1, kind="stable"), 1)
 
 
 def _sheets(
@@ -234,7 +256,7 @@ def _top_places(
         weight = subject.importance()[0][rows]
     except NotHere:
         return []
-    index = top(weight, min(TOPS[-1], weight.shape[1]))
+    index = top(weight, min(TOPS[-1], weight.shape[1]), seed=subject.seed)
     shown, own = _shown(subject, x, index), np.take_along_axis(boxes, index[..., None], 1)
     return [
         measure.line(

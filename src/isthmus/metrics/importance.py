@@ -56,10 +56,14 @@ def cosine(a: Array, b: Array) -> Array:
         return np.where(norm > 0, (a * b).sum(1) / norm, np.nan)
 
 
-def top(importance: Array, most: int) -> Array:
-    """(n, most) columns by falling importance (n, K); the first of equals first."""
+def top(importance: Array, most: int, *, seed: int | None = None) -> Array:
+    """(n, most) columns by falling importance (n, K); equals as ``seed`` draws them row by row, the first first without one."""
     _few(importance, most)
-    return np.argsort(-importance, axis=1, kind="stable")[:, :most]
+    if seed is None:
+        return np.argsort(-importance, axis=1, kind="stable")[:, :most]
+    dealt = np.random.default_rng(seed).permuted(np.tile(np.arange(importance.shape[1]), (len(importance), 1)), axis=1)
+    order = np.argsort(-np.take_along_axis(importance, dealt, 1), axis=1, kind="stable")[:, :most]
+    return np.take_along_axis(dealt, order, 1)
 
 
 def places(importance: Array, most: int) -> Array:

@@ -5,7 +5,8 @@ of the code put right: a vector's psi(n) is not psi(n d), and equal numbers get 
 value: concepts without leakage score .003 at n = 2000, k = 3, not 0, and the divisor of ICL for soft values is psi(n) - psi(k),
 6.7 there. Labels are divided by their entropies, at most .69 for two states: where labels are correlated, what they share
 counts about ten times what values share, and ICL of soft values can be near 0 though each holds every concept. ICL of ``hard``
-values has entropies on both sides; read it beside.
+values has entropies on both sides; read it beside. Both are cut at 0, concept by concept and pair by pair, so that resampled
+rows score above all rows; intervals are centred on the value.
 """
 
 from __future__ import annotations
@@ -151,11 +152,11 @@ def _key(column: Array) -> int:
 ctl = Metric(
     _ctl, "CTL", "share of H(y)", 0, 1, "down", "strip",
     "concepts-task leakage: what a concept's value says of the task beyond its label, mean over concepts, k = 3 neighbours",
-    200,
+    200, True,
 )  # fmt: skip
 icl = Metric(
     _icl, "ICL", "normalised information", 0, 1, "down", "strip",
     "interconcept leakage: what two concepts' values share beyond their labels, mean over pairs, k = 3, at most 1000 rows; "
     "correlated labels can hide that of soft values: read it beside that of decided ones",
-    200,
+    200, True,
 )  # fmt: skip

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from isthmus.errors import DataError, OptionError
-from isthmus.metrics.core import Array, Metric, Sums, alike, array, sound
+from isthmus.metrics.core import Array, Metric, Sums, alike, array, mean_known, sound
 
 Probe = Literal["rank", "bins", "ridge"]
 BINS, RIDGE = 20, 1e-3
@@ -188,8 +188,10 @@ class Impurity:
         else:
             found, oracle = (np.stack([_areas(each, w) for each in side], 1) for side in self.placed)
             found, oracle = np.maximum(found, 1 - found), np.maximum(oracle, 1 - oracle)
-        gap = np.nan_to_num(found - oracle)
-        return 2 / gap.shape[1] * np.sqrt((gap**2).sum((1, 2)))
+        gap = found - oracle
+        lost = np.asarray(np.isnan(gap).all(1))[:, :, None]  # concepts without both answers: their columns, too, are left out
+        square = np.where(lost, np.nan, gap) ** 2
+        return 2 * np.sqrt(mean_known(square.reshape(len(square), -1)))
 
 
 def _of(scores: Array, truth: Array) -> _Placed:

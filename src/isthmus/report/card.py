@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from isthmus.errors import DataError
 from isthmus.report.clean import clean, finite, record, records, texts
-from isthmus.report.numbers import between, count, listed, number, percent, seconds
+from isthmus.report.numbers import MINUS, between, count, listed, number, percent, seconds
 from isthmus.report.svg import Markup, Scale, el, line, path, spanned
 
 AUDIT = "isthmus.audit/1"
@@ -107,7 +108,7 @@ def _section(section: dict[str, Any]) -> dict[str, Any]:
         "title": str(section.get("title")),
         "question": str(section.get("question")),
         "definition": str(section.get("definition")),
-        "meaning": str(section.get("meaning")),
+        "meaning": re.sub(r"(?<![\w.-])-(?=[.\d])", MINUS, str(section.get("meaning"))),
         "lines": [_line(each) for each in lines],
         "tables": [_table(each) for each in records(section.get("tables"))],
         "pictures": [
