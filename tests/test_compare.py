@@ -16,6 +16,7 @@ import torch
 import isthmus as im
 from isthmus import registry
 from isthmus.api import fit
+from isthmus.audit import audit
 from isthmus.compare import Comparison, candidates, compare, rows
 from isthmus.concepts.book import Phrase, merged
 from isthmus.data import Splits
@@ -430,10 +431,12 @@ def test_a_saved_or_scored_model_says_what_its_map_has_seen() -> None:
     data, plain = scene(), merged(Phrase(text, approved="me") for text in ("red wings", "long beak", "grey tail"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("isthmus.worded._tower", lambda module, text: Letters())
-        weak = evaluate(fit("text2concept", data, words=plain, epochs=1), data.test).data
+        model = fit("text2concept", data, words=plain, epochs=1)
+        weak, card = evaluate(model, data.test).data, audit(model, data, sections=["task"]).data["model"]
         seen = evaluate(fit("zeroshot", captioned(data), words=plain), data.test).data
     assert weak["name"] == "text2concept (weakly supervised)" and weak["title"] == "Text-to-concept (weakly supervised)"
     assert seen["name"] == "zeroshot (classes seen by the map)"
+    assert card["name"] == weak["name"] and card["title"] == weak["title"]
     assert "class names and concept labels of the training rows, put into words" in html(weak)
     assert evaluate(fit("cbm", world(("binary",)), epochs=1), world(("binary",)).test).data["words"] is None
 

@@ -223,6 +223,9 @@ def test_refusals() -> None:
         (lambda: audit(model, data.test), "expected Splits"),  # type: ignore[arg-type]
         (lambda: audit(model, data, target=0), "target"),
         (lambda: audit(model, data, rows=5), "20 rows"),
+        (lambda: audit(model, data, rows=20.5), r"20 rows or more, got 0.95 and 20.5"),  # type: ignore[arg-type]
+        (lambda: audit(model, data, target="x"), "got 'x' and 2000"),  # type: ignore[arg-type]
+        (lambda: audit(model, data, sections="leak"), "section 'leak'; did you mean"),
         (lambda: audit(model, data, sections=["leak"]), "did you mean"),
         (lambda: audit(model, testing.world(("binary",))), "labelled with"),
     ):

@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from isthmus import registry
@@ -20,6 +21,7 @@ from isthmus.evaluate import describe_data
 from isthmus.interventions.edit import history
 from isthmus.model import ConceptModel
 from isthmus.provenance import provenance
+from isthmus.worded import tie_of, tied_suffix
 
 SCHEMA = "isthmus.audit/1"
 INTERVAL = (
@@ -92,8 +94,10 @@ def audit(
     if (data.task.kind, data.task.names) != (model.task.kind, model.task.names):
         want, got = (f"{task.kind} {list(task.names[:4])}" for task in (model.task, data.task))
         raise DataError(f"audit: the model decides {want}, got rows labelled with {got}; give the data that it was fitted on")
-    if not 0 < target <= 1 or rows < 20:
-        raise OptionError(f"audit: expected a target above 0 and at most 1, and 20 rows or more, got {target:g} and {rows}")
+    asked: tuple[object, object] = target, rows
+    if not (isinstance(asked[0], Real) and isinstance(asked[1], Integral) and 0 < target <= 1 and rows >= 20):
+        raise OptionError(f"audit: expected a target above 0 and at most 1, and 20 rows or more, got {target!r} and {rows!r}")
+    sections = [sections] if isinstance(sections, str) else sections
     wanted = list(SECTIONS) if sections is None else list(sections)
     for key in wanted:
         if key not in SECTIONS:
@@ -145,10 +149,11 @@ def _call(data: str, sections: Sequence[str] | None, fail_if: Sequence[str], by:
 def _about(model: ConceptModel, name: str | None) -> dict[str, Any]:
     method = registry.get(model.origin["method"]) if model.origin else None
     card = None if method is None else method.card
+    said = tied_suffix(method, tie_of(model), model.task) if method else ""
     return {
-        "name": name or (method.name if method else "model"),
+        "name": name or (method.name + said if method else "model"),
         "method": method.name if method else None,
-        "title": card.title if card else "model",
+        "title": card.title + said if card else "model",
         "paper": card.paper if card else "",
         "sealed": card.sealed if card else None,
         "exempt": {str(k): v for k, v in card.exempt.items()} if card else {},
