@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from isthmus.elude import elude, low_rank, objective, shrunk
+from isthmus.elude import _cut, elude, low_rank, objective, shrunk
 from isthmus.errors import DataError, IsthmusError
 
 
@@ -136,6 +136,10 @@ def test_tensors_and_options() -> None:
     assert tensors.curve == elude(said, a, f).curve
     with pytest.raises(DataError, match="named: expected names of 12 attributes and 4 classes, got 2 and 1"):
         tensors.named(["a", "b"], ["x"])
+    rare = np.zeros(20, dtype=int)
+    rare[_cut(20, 0)[2][0]] = 1
+    with pytest.raises(DataError, match="elude: expected two answers among the half of rows that fits, got one"):
+        elude(rare, a[:20], f[:20], seed=0)
     wrong = {
         "ranks": (3, "12", [1.5]),
         "seed": (-1, 0.5),

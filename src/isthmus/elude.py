@@ -106,6 +106,10 @@ def elude(
     if width < least:
         raise OptionError(f"elude: expected at least {least} classes, the answers have so many, got classes={classes}")
     fit, choose, held = _cut(len(y), seed)
+    if len(np.unique(y[fit])) < 2:
+        raise DataError(
+            "elude: expected two answers among the half of rows that fits, got one; give more rows, or another seed"
+        )
     weights, bias = labelled(a[fit], y[fit], a[choose], y[choose], width, slack)
     offset = a @ weights.T + bias
     mean, scale = f[fit].mean(0), f[fit].std(0)

@@ -119,7 +119,7 @@ def test_a_task_without_classes_and_a_split_without_rows_are_refused() -> None:
     numbers = Splits(parts["train"], parts["test"].replace(), parts["test"], name="ages")
     with pytest.raises(OptionError, match="expected a task of classes to keep some apart, got one of kind 'value'"):
         apart(numbers, 0.5)
-    with pytest.raises(DataError, match="ages: expected classes to choose from, got a task of kind 'value'"):
+    with pytest.raises(DataError, match="ages, train: expected classes to choose from, got a task of kind 'value'"):
         only_classes(numbers, ["a", "b"])
     few = Splits(data.train, data.validation, table([0, 1, 2] * 2), name="zoo")
     with pytest.raises(DataError, match="zoo, test: expected rows of these classes, got none: dog, elk; choose others"):

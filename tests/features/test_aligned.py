@@ -359,3 +359,18 @@ def test_whole_groups_are_held_out_or_set_aside(captions: int, monkeypatch: pyte
     assert mixed["held_out"] == ("captions" if captions > 20 else "groups")
     if captions > 20:
         assert seen["aside"] and all(few[i].startswith("p") for i in seen["aside"])
+
+
+@pytest.mark.parametrize("sizes", [[10, 10, 10, 10], [24, 8, 8, 8], [99, 1], [30, 1, 1, 1]])
+@pytest.mark.parametrize("captions", [2, 25])
+def test_groups_that_cannot_be_parted_do_not_stop_the_map(sizes: list[int], captions: int) -> None:
+    """The first group has the last caption alone; two captions stay on either side, or rows are held out instead."""
+    groups = [f"p{k}" for k, size in enumerate(sizes) for _ in range(size)]
+    said = [f"caption {captions - 1 if k == 'p0' else i % (captions - 1)}" for i, k in enumerate(groups)]
+    z = torch.randn(len(said), 6, generator=torch.Generator().manual_seed(0))
+    kinds = set()
+    for seed in range(8):
+        card = aligned.align(build("identity", dim=6), z, said, told, pairs="", groups=groups, seed=seed).card
+        kinds.add(card["held_out"])
+        assert card["held_out"] == "rows" or card["chance"] <= 0.5
+    assert kinds <= {"rows", "groups", "captions"}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from isthmus.data.classes import only_classes
-from isthmus.data.table import Splits, Table, replacing
+from isthmus.data.classes import rows_of
+from isthmus.data.table import Splits, Table
 from isthmus.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -32,13 +32,11 @@ def half(rows: Table | None, which: int, edit: str) -> Table:
 
 def few(run: Run, loaded: Loaded) -> Table:
     """All rows of a few, of the run's classes alone where it was fitted on some of the data's; checked for its inputs."""
-    classes, splits = run.extra.get("classes"), loaded.splits
-    if classes and splits.task.kind == "classes" and set(classes) < set(splits.task.names):
-        with replacing(True):  # concepts have no part in an adaptation
-            splits = only_classes(splits, classes)
-    found = joined(splits)
+    classes, task, found = run.extra.get("classes"), loaded.splits.task, joined(loaded.splits)
+    if classes and task.kind == "classes" and set(classes) < set(task.names):
+        found = rows_of(found, classes, loaded.splits.name)
     wanted = run.inputs
-    if wanted and loaded.inputs and len(loaded.inputs) != len(wanted):
+    if wanted and loaded.inputs and sorted(loaded.inputs) != sorted(wanted):
         more, less = ([name for name in a if name not in b] for a, b in ((loaded.inputs, wanted), (wanted, loaded.inputs)))
         hint = f"not inputs of the run: {_listed(more)}; name concept columns by --concepts, or drop them" if more else ""
         lack = f"missing: {_listed(less)}" if less else ""
@@ -46,6 +44,8 @@ def few(run: Run, loaded: Loaded) -> Table:
             f"adapt: expected the {len(wanted)} input columns that {run.folder} reads, got {len(loaded.inputs)}; "
             f"{'; '.join(part for part in (lack, hint) if part)}"
         )
+    if wanted and loaded.inputs and loaded.inputs != wanted:
+        found = found.replace(x=found.x[:, [loaded.inputs.index(name) for name in wanted]])
     return found
 
 

@@ -20,32 +20,33 @@ def only_classes(data: Splits, names: Sequence[str]) -> Splits:
     What the data's paper reached (``published``) is of all classes and left out. ``UnknownName`` for a misspelt class,
     ``DataError`` for fewer than two classes, or where a split has no row of any of them.
     """
-    task = data.task
-    if task.kind != "classes":
-        raise DataError(f"{data.name}: expected classes to choose from, got a task of kind {task.kind!r}")
-    if isinstance(names, str) or len(set(names)) < max(2, len(names)):
-        raise DataError(f"{data.name}: expected two different classes or more, as a list, got {names!r}")
-    for name in names:
-        if name not in task.names:
-            raise unknown(f"class of {data.name}", name, task.names)
-    kept = [number for number, name in enumerate(task.names) if name in set(names)]
-    among = Task.classes(task.names[number] for number in kept)
-    parts = [_only(getattr(data, part), kept, among, f"{data.name}, {part}") for part in ("train", "validation", "test")]
-    of = f"{len(kept)} of {task.width} classes"
-    card = data.card and replace(data.card, title=f"{data.card.title}; {of}")
+    parts = [rows_of(getattr(data, part), names, f"{data.name}, {part}") for part in ("train", "validation", "test")]
     train, validation, test = parts
+    assert train.task is not None
+    of = f"{train.task.width} of {data.task.width} classes"
+    card = data.card and replace(data.card, title=f"{data.card.title}; {of}")
     return Splits(train, validation, test, name=f"{data.name}, {of}", card=card, suggest=dict(data.suggest))
 
 
-def _only(table: Table, kept: Sequence[int], task: Task, place: str) -> Table:
-    assert table.y is not None and table.task is not None
-    to = torch.full((table.task.width,), -1)
+def rows_of(table: Table, names: Sequence[str], place: str = "rows") -> Table:
+    """The same of one table; ``place`` names it in errors."""
+    task = table.task
+    if task is None or task.kind != "classes" or table.y is None:
+        raise DataError(f"{place}: expected classes to choose from, got a task of kind {task.kind if task else None!r}")
+    if isinstance(names, str) or len(set(names)) < max(2, len(names)):
+        raise DataError(f"{place}: expected two different classes or more, as a list, got {names!r}")
+    for name in names:
+        if name not in task.names:
+            raise unknown(f"class of {place}", name, task.names)
+    kept = [number for number, name in enumerate(task.names) if name in set(names)]
+    to = torch.full((task.width,), -1)
     to[torch.tensor(kept)] = torch.arange(len(kept))
     found = to[table.y.long()]
     rows = (found >= 0).nonzero().flatten()
+    among = Task.classes(task.names[number] for number in kept)
     if not len(rows):
-        raise DataError(f"{place}: expected rows of these classes, got none: {', '.join(task.names[:6])}; choose others")
-    return replace(table.take(rows), y=found[rows], task=task)
+        raise DataError(f"{place}: expected rows of these classes, got none: {', '.join(among.names[:6])}; choose others")
+    return replace(table.take(rows), y=found[rows], task=among)
 
 
 def apart(data: Splits, unseen: Sequence[str] | float, *, seed: int = 0) -> tuple[Splits, Splits]:

@@ -229,14 +229,22 @@ def _held(
         out = torch.randperm(captions, generator=generator)[: max(2, math.ceil(share * captions))]
         held = torch.isin(code, out)
         aside = torch.isin(group, group[held]) & ~held if names else ~torch.ones(n, dtype=torch.bool)
-        if 2 * int((held | aside).sum()) <= n or len(names) < 2:
+        rest = ~held & ~aside
+        if len(names) < 2 or (2 * int(rest.sum()) >= n and len(code[rest].unique()) > 1):
             return held.nonzero().flatten(), aside.nonzero().flatten() if len(names) > 1 else nobody, "captions"
-    if len(names) > 1:
-        order = torch.randperm(len(names), generator=generator)
-        ends = torch.bincount(group, minlength=len(names))[order].cumsum(0)
-        many = min(1 + int((ends < share * n).sum()), len(names) - 1)
-        return torch.isin(group, order[:many]).nonzero().flatten(), nobody, "groups"
-    return torch.randperm(n, generator=generator)[: max(1, int(share * n))], nobody, "rows"
+    held = torch.zeros(n, dtype=torch.bool)
+    for each in torch.randperm(len(names), generator=generator):
+        more = held | (group == each)
+        if int(held.sum()) < share * n and 2 * int(more.sum()) <= n and len(code[~more].unique()) > 1:
+            held = more
+    if len(code[held].unique()) > 1:
+        return held.nonzero().flatten(), nobody, "groups"
+    order = torch.randperm(n, generator=generator)
+    held, rest = order[: max(1, int(share * n))], order[max(1, int(share * n)) :]
+    if len(code[rest].unique()) < 2 < n:  # a second caption must stay, or there is nothing to fit
+        other = code[held] != (code[rest[0]] if len(rest) else -1)
+        held = held[~other | (other.cumsum(0) > 1)]
+    return held, nobody, "rows"
 
 
 def align(
@@ -258,9 +266,11 @@ def align(
 
     Whole captions are held out (a ``share`` of them), so that quality is that on words never seen; of fewer than twenty
     captions a share of the rows. ``groups`` (n names, patients) held out with a caption do not stand among the rows that choose
-    the map under another; where that would leave fewer than half of the rows, whole groups are held out instead. ``pairs`` says
-    in words where the captions came from, ``weak`` that labels made them, ``classes`` of which classes the rows are; all stand
-    on the card, with R², retrieval and its chance level.
+    the map under another; where that would leave fewer than half of the rows, whole groups are held out instead, and rows where
+    no half of the groups leaves two captions on either side.
+
+    ``pairs`` says in words where the captions came from, ``weak`` that labels made them, ``classes`` of which classes the rows
+    are; all stand on the card, with R², retrieval and its chance level.
     """
     if len(captions) != len(z):
         raise DataError(f"align: expected {len(z)} captions, one for each row, got {len(captions)}")
