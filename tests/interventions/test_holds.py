@@ -171,6 +171,41 @@ def test_an_edit_that_undoes_another_warns_and_writes_it(model: Fit) -> None:
     assert told.history[-1]["what"]["forgotten"] == {"a": {"before": 0.0, "after": 1.0}}
 
 
+@pytest.mark.filterwarnings("ignore:forget")
+def test_what_was_undone_is_held_where_it_is_and_said_once(model: Fit) -> None:
+    old, data = model
+    first = repair.pin(old, {("a", 0): 0.5}, data, why="w")
+    with pytest.warns(UserWarning, match="prune: this moves"):
+        new = im.edit.prune(first, 1, normalise=True, why="w")
+    weight, column = float(new.head.weights[0, 0]), old.space.columns[0]
+    assert abs(weight - 0.5) > 0.01
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*this moves")
+        for later in (
+            im.edit.rename(new, {old.space.names[2]: "other"}, why="w"),
+            tuned(new, data),
+            repair.pin(new, {("b", 2): 0.25}, data, why="w"),
+            relabelled(new, data),
+        ):
+            what = later.history[-1]["what"]
+            assert float(later.head.weights[0, 0]) == weight and "undone" not in what
+            if "held" in what:
+                assert {"class": "a", "concept": column, "to": weight} in what["held"]["weights"]
+    gone = repair.forget(first, data, "a", epochs=5, lr=0.02, why="w").history[-1]["what"]
+    assert not gone.get("held", {}).get("weights"), "a class that is forgotten takes its pins with it"
+
+
+def test_a_concept_that_was_shut_out_is_none_once_an_edit_has_moved_it(model: Fit) -> None:
+    old, data = model
+    shut = im.edit.prune(old, 0, why="w")
+    back = deepcopy(shut)
+    back.head.map.weight.data[1, 0] = 2
+    with pytest.warns(UserWarning, match="by hand: this moves"):
+        moved = im.edit.record(shut, back, "by hand", {}, why="w")
+    new = repair.pin(moved, {("a", 0): 1.0}, data, why="w")
+    assert held(new).pins[1, 0] == 2 and not held(new).still, "a pin frees the concept"
+
+
 def test_an_entry_that_lacks_what_is_needed_is_made_up_for_by_the_weights(model: Fit) -> None:
     old, data = model
     new = deepcopy(old)

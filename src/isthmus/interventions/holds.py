@@ -9,7 +9,8 @@
 
 ``pin``, ``finetune`` and ``forget`` fit around what is held, and ``adapt`` leaves it alone. An edit that names a held weight
 itself replaces it. What still undoes an earlier edit (a rescaling ``prune``, values that move below a forgotten class) is
-warned of and written into the entry, by ``record``.
+warned of and written into the entry, by ``record``; from then on the weight is held where that edit left it. So a held value
+is always the model's own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
 import torch
@@ -78,7 +80,7 @@ class Holds:
 
 @dataclass
 class _Chain:
-    """The same by the names of the time, entry after entry."""
+    """The same by the names of the time, entry after entry; a pin that was undone is NaN, for its value is the model's."""
 
     pins: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
     still: set[str] = field(default_factory=set[str])
@@ -113,6 +115,8 @@ class _Chain:
             gone = {k for k in {*self.still, *(k for _, k in self.pins)} if any(_of(k, name) for name in what["concepts"])}
             self.still -= gone
             self.pins = {(y, k): weight for (y, k), weight in self.pins.items() if k not in gone}
+        undone = set(what.get("undone") or ())
+        self.pins |= {(y, k): nan for y, k in self.pins if _said(y, k) in undone}
 
     def _shut(self, classes: Sequence[str]) -> set[str]:
         """Columns that stand at 0 for every class that is not forgotten."""
@@ -126,6 +130,11 @@ class _Chain:
 
 def _of(column: str, concept: str) -> bool:
     return column == concept or column.startswith(f"{concept}=")
+
+
+def _said(label: str, column: str) -> str:
+    """A weight as ``undone`` says it."""
+    return f"{column} for {label}"
 
 
 def _now(column: str, names: Mapping[str, str]) -> str:
@@ -148,11 +157,13 @@ def held(model: ConceptModel, then: tuple[str, Mapping[str, Any]] | None = None)
     weights = getattr(model.head, "weights", None)
     if not isinstance(weights, nn.Parameter) or tuple(weights.shape) != (task.width, len(space)):
         return Holds(forgotten={task.names.index(y): by for y, by in read.gone.items() if y in task.names})
+    weights = weights.detach().cpu()
     zero = {int(k) for k in (weights == 0).all(0).nonzero()[:, 0]}
     at = {name: k for k, name in enumerate(space.columns)}
     still = {at[k] for k in read.still if k in at} | (zero if vague else set[int]())
+    places = [(task.names.index(y), at[k]) for y, k in read.pins if y in task.names and k in at]
     return Holds(
-        {(task.names.index(y), at[k]): weight for (y, k), weight in read.pins.items() if y in task.names and k in at},
+        {place: float(weights[place]) for place in places},
         frozenset(still),
         frozenset(still & zero),
         {task.names.index(y): by for y, by in read.gone.items() if y in task.names},
@@ -222,7 +233,7 @@ def undone(old: ConceptModel, new: ConceptModel, edit: str, what: Mapping[str, A
 
 
 def _moved(old: ConceptModel, new: ConceptModel, was: Holds, now: Holds, edit: str, what: Mapping[str, Any]) -> list[str]:
-    """'concept for class' of weights that are held before and after, that the edit does not name, and that moved."""
+    """'concept for class' of weights that are held before and after, that the edit does not name, and that it moved."""
     a, b = (getattr(model.head, "weights", None) for model in (old, new))
     if not isinstance(a, nn.Parameter) or not isinstance(b, nn.Parameter):
         return []
@@ -239,9 +250,9 @@ def _moved(old: ConceptModel, new: ConceptModel, was: Holds, now: Holds, edit: s
         to = k if same else at.get(old.space.columns[k])
         if to is None or y in now.forgotten or not (to in now.still or (y, to) in now.pins):
             continue
-        column, label, target = new.space.columns[to], new.task.names[y], was.pins.get((y, k), float(a[y, k]))
-        if column not in named.still and (label, column) not in named.pins and _apart(float(b[y, to]), target):
-            found.append(f"{column} for {label}")
+        column, label = new.space.columns[to], new.task.names[y]
+        if column not in named.still and (label, column) not in named.pins and _apart(float(b[y, to]), float(a[y, k])):
+            found.append(_said(label, column))
     return found
 
 

@@ -128,10 +128,10 @@ def _around(
     model: ConceptModel, rows: Table, kept: holds.Holds, places: Mapping[holds.Place, float], l2: float
 ) -> dict[str, float]:
     """Fit the head in place around what is held and the weights at ``places``."""
-    w, free, pinned = weights_of(model, "pin"), kept.free(model), torch.zeros(weights_of(model, "pin").shape, dtype=torch.bool)
-    for (y, k), weight in kept.pins.items():
-        if k not in kept.still:
-            w.data[y, k], pinned[y, k] = weight, True
+    free = kept.free(model)
+    pinned = torch.zeros_like(free)
+    for place in kept.pins:
+        pinned[place] = place[1] not in kept.still
     for place in places:
         free[place] = False
         pinned[place] = place[1] not in kept.still
