@@ -16,7 +16,7 @@ is always the model's own.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import nan
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.data.table import Table
-from isthmus.errors import DataError, OptionError
+from isthmus.errors import DataError
 from isthmus.interventions import chain
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
@@ -66,6 +66,13 @@ class Holds:
         found[list(self.forgotten)] = False
         for place in self.pins:
             found[place] = False
+        return found
+
+    def pinned(self, model: ConceptModel) -> Tensor:
+        """(Y, K) True where a weight is held by itself, its concept fitted around it."""
+        found = torch.zeros(model.task.width, len(model.space), dtype=torch.bool)
+        for y, k in self.pins:
+            found[y, k] = k not in self.still
         return found
 
     def told(self, model: ConceptModel) -> dict[str, Any]:
@@ -282,21 +289,42 @@ def block(space: ConceptSpace, k: int) -> slice:
     return space.slices[int(space.owner_of[k])]
 
 
-def ties(model: ConceptModel, free: Tensor, pinned: Tensor, alive: Sequence[int]) -> list[Tensor]:
+def ties(
+    model: ConceptModel, free: Tensor, pinned: Tensor, alive: Sequence[int], loose: Container[int] = ()
+) -> list[Tensor]:  # fmt: skip
     """Sets of weights (places in the flat (Y, K) array) that sum to 0: those of a concept with a ``pinned`` (Y, K) weight, over
-    ``alive`` classes, and over its states for the class; some of each set are ``free``.
-    """  # fmt: skip
+    ``alive`` classes (but for concepts that are ``loose``), and over its states for the class; some of each set are ``free``.
+    """
     place, space, found = torch.arange(free.numel()).view_as(free), model.space, list[Tensor]()
     if model.task.kind == "classes":
         concepts = {int(space.owner_of[k]) for k in pinned.any(0).nonzero()[:, 0].tolist()}
-        found += [place[list(alive), k] for m in concepts for k in range(*space.slices[m].indices(len(space)))]
+        found += [
+            place[list(alive), k] for m in concepts if m not in loose for k in range(*space.slices[m].indices(len(space)))
+        ]
     ours = {(y, int(space.owner_of[k])): k for y, k in pinned.nonzero().tolist() if state(space, k)}
     found += [place[y, block(space, k)] for (y, _), k in ours.items()]
     return [each for each in found if bool(free.flatten()[each].any())]
 
 
+def loose(model: ConceptModel, free: Tensor, pinned: Tensor, alive: Sequence[int]) -> set[int]:
+    """Categorical concepts whose states cannot sum to 0 over classes and over states at once, around what is not ``free``.
+
+    A class that was forgotten since, or a weight that was set since, left them so: of these the sums over states stay alone.
+    """
+    weights, space, found = model.head.weights.detach().cpu().double(), model.space, set[int]()  # type: ignore[union-attr]
+    for m in {int(space.owner_of[k]) for k in pinned.any(0).nonzero()[:, 0].tolist() if state(space, k)}:
+        own = torch.zeros_like(pinned)
+        own[:, space.slices[m]] = pinned[:, space.slices[m]]
+        if Tied(free, weights, ties(model, free, own, alive)).contradicted:
+            found.add(m)
+    return found
+
+
 class Tied:
-    """The free weights nearest to given ones of which each set in ``ties`` sums to 0, those held included."""
+    """The free weights nearest to given ones of which each set in ``ties`` sums to 0, those held included.
+
+    ``contradicted``: there are none; these are the nearest to that.
+    """
 
     def __init__(self, free: Tensor, start: Tensor, ties: Sequence[Tensor]) -> None:
         self.free, self.start, flat = free, start, free.flatten()
@@ -305,11 +333,7 @@ class Tied:
         fixed = torch.where(free, 0.0, start).flatten()
         self.owed = -torch.stack([fixed[each].sum() for each in ties]) if ties else start.new_zeros(0)
         self.back = torch.linalg.pinv(self.sums)
-        if float((self.sums @ (self.back @ self.owed) - self.owed).abs().max() if ties else 0.0) > 1e-6:
-            raise OptionError(
-                "pin: these weights, and those held since earlier edits, contradict each other: a concept's states and classes "
-                "sum to 0; pin fewer"
-            )
+        self.contradicted = bool(ties) and float((self.sums @ (self.back @ self.owed) - self.owed).abs().max()) > 1e-6
 
     def __call__(self, w: Tensor) -> Tensor:
         made = torch.where(self.free, w, self.start)
