@@ -6,16 +6,18 @@ import warnings
 from collections.abc import Callable
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 
 import isthmus as im
 from isthmus import repair, testing
-from isthmus.data.table import Splits
+from isthmus.data.table import Splits, Table
 from isthmus.errors import IsthmusError, OptionError
 from isthmus.interventions import adapt as adapting
 from isthmus.interventions.holds import held
 from isthmus.model import ConceptModel
+from isthmus.space import Concept, ConceptSpace, Task
 
 Fit = tuple[ConceptModel, Splits]
 Edit = Callable[[ConceptModel, Splits], ConceptModel]
@@ -169,6 +171,82 @@ def test_an_edit_that_undoes_another_warns_and_writes_it(model: Fit) -> None:
     with pytest.warns(UserWarning, match="100% of the validation rows of 'a', a class that was forgotten, .* 0% before"):
         told = im.edit.record(gone, back, "by hand", {}, why="w", validation=data.validation)
     assert told.history[-1]["what"]["forgotten"] == {"a": {"before": 0.0, "after": 1.0}}
+
+
+@pytest.mark.filterwarnings("ignore:forget")
+def test_what_was_undone_is_held_where_it_is_and_said_once(model: Fit) -> None:
+    old, data = model
+    first = repair.pin(old, {("a", 0): 0.5}, data, why="w")
+    with pytest.warns(UserWarning, match="prune: this moves"):
+        new = im.edit.prune(first, 1, normalise=True, why="w")
+    weight, column = float(new.head.weights[0, 0]), old.space.columns[0]
+    assert abs(weight - 0.5) > 0.01
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*this moves")
+        for later in (
+            im.edit.rename(new, {old.space.names[2]: "other"}, why="w"),
+            tuned(new, data),
+            repair.pin(new, {("b", 2): 0.25}, data, why="w"),
+            relabelled(new, data),
+        ):
+            what = later.history[-1]["what"]
+            assert float(later.head.weights[0, 0]) == weight and "undone" not in what
+            if "held" in what:
+                assert {"class": "a", "concept": column, "to": weight} in what["held"]["weights"]
+    gone = repair.forget(first, data, "a", epochs=5, lr=0.02, why="w").history[-1]["what"]
+    assert not gone.get("held", {}).get("weights"), "a class that is forgotten takes its pins with it"
+
+
+def test_a_concept_that_was_shut_out_is_none_once_an_edit_has_moved_it(model: Fit) -> None:
+    old, data = model
+    shut = im.edit.prune(old, 0, why="w")
+    back = deepcopy(shut)
+    back.head.map.weight.data[1, 0] = 2
+    with pytest.warns(UserWarning, match="by hand: this moves"):
+        moved = im.edit.record(shut, back, "by hand", {}, why="w")
+    new = repair.pin(moved, {("a", 0): 1.0}, data, why="w")
+    assert held(new).pins[1, 0] == 2 and not held(new).still, "a pin frees the concept"
+
+
+@pytest.fixture(scope="module")
+def states() -> Fit:
+    """A categorical concept of three states, four classes."""
+    space, draw = ConceptSpace((Concept("s", "categorical", ("p", "q", "r")), Concept("a"))), np.random.default_rng(0)
+
+    def rows(n: int) -> Table:
+        y = draw.integers(0, 4, n)
+        s = np.eye(3, dtype=np.float32)[np.where(draw.random(n) < 0.7, y % 3, draw.integers(0, 3, n))]
+        c = np.c_[s, (draw.random(n) < np.where(y == 3, 0.9, 0.1)).astype(np.float32)]
+        x = 2 * c - 1 + 0.3 * draw.normal(size=c.shape).astype(np.float32)
+        return Table(torch.from_numpy(x).float(), torch.from_numpy(c), torch.from_numpy(y), space, Task.classes("wxyz"))
+
+    data = Splits(rows(400), rows(200), rows(200))
+    return im.fit("cbm", data, mode="sequential", features="identity", epochs=10, lr=0.02), data
+
+
+@pytest.mark.filterwarnings("ignore:forget")
+@pytest.mark.parametrize("how", ["forgotten", "set"])
+def test_states_that_a_later_edit_left_without_a_sum_over_classes_are_held_as_they_are(states: Fit, how: str) -> None:
+    old, data = states
+    pins = {("w", "s=p"): 0.5, ("x", "s=p"): 0.3, ("y", "s=p"): 0.1}
+    if how == "forgotten":
+        first = repair.forget(repair.pin(old, pins, data, why="w"), data, "z", by="head", why="w")
+    else:
+        first = repair.pin(old, pins | {("z", "s=p"): -0.9}, data, why="w")
+        first = im.edit.reweight(first, {("w", "s=q"): 5.0}, why="w")
+    pinned_again = repair.pin(first, {("x", "a"): 0.1}, data, why="w")
+    for new, rows in (
+        (tuned(first, data), [0, 1, 2]),
+        (im.edit.finetune(first, data, freeze="s=r", epochs=2, why="w"), [0, 1, 2]),
+        (pinned_again, [0, 1, 2]),
+        (repair.pin(pinned_again, {("x", "s=p"): 0.2}, data, why="w"), [0, 2]),
+        (repair.forget(first, data, "y", epochs=2, why="w"), [0, 1]),
+    ):
+        w, edit = new.head.weights, new.history[-1]["edit"]
+        assert torch.equal(w[rows, 0], first.head.weights[rows, 0]), edit
+        assert not torch.equal(w[:, 3], first.head.weights[:, 3]), edit
+    assert float(pinned_again.head.weights[1, 3]) == pytest.approx(0.1)
+    torch.testing.assert_close(pinned_again.head.weights[:3, :3].sum(1), torch.zeros(3), atol=1e-5, rtol=0)
 
 
 def test_an_entry_that_lacks_what_is_needed_is_made_up_for_by_the_weights(model: Fit) -> None:

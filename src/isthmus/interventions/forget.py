@@ -168,11 +168,12 @@ def forget(
     parts = ("features", "bottleneck", "head") if encoder else ("bottleneck", "head")
     new, told = deepcopy(model), _relabelled(model, data, t, labels, retain, list(made), seed)
     kept = held(model)
+    kept = replace(kept, pins={at: weight for at, weight in kept.pins.items() if at[0] != t})
     again = {y: by for y, by in kept.forgotten.items() if y != t or by == "head"}  # relabelled, a class may be forgotten more
     learn = Held(
         losses.task if told.train.c is None else losses.Both(), parts, lr=lr, epochs=epochs,
         batch_size=batch_size, patience=0, name="forget", through="feedforward" if new.solver is feedforward else "solver",
-        **holding(new, replace(kept, pins={at: weight for at, weight in kept.pins.items() if at[0] != t}, forgotten=again)),
+        **holding(new, replace(kept, forgotten=again)),
     )  # fmt: skip
     with seeded(seed):
         learn(new, told)

@@ -9,22 +9,24 @@
 
 ``pin``, ``finetune`` and ``forget`` fit around what is held, and ``adapt`` leaves it alone. An edit that names a held weight
 itself replaces it. What still undoes an earlier edit (a rescaling ``prune``, values that move below a forgotten class) is
-warned of and written into the entry, by ``record``.
+warned of and written into the entry, by ``record``; from then on the weight is held where that edit left it. So a held value
+is always the model's own.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.data.table import Table
-from isthmus.errors import DataError, OptionError
+from isthmus.errors import DataError
 from isthmus.interventions import chain
 from isthmus.model import ConceptModel
 from isthmus.space import ConceptSpace
@@ -66,6 +68,13 @@ class Holds:
             found[place] = False
         return found
 
+    def pinned(self, model: ConceptModel) -> Tensor:
+        """(Y, K) True where a weight is held by itself, its concept fitted around it."""
+        found = torch.zeros(model.task.width, len(model.space), dtype=torch.bool)
+        for y, k in self.pins:
+            found[y, k] = k not in self.still
+        return found
+
     def told(self, model: ConceptModel) -> dict[str, Any]:
         """What an entry says of it, under ``held``; empty where nothing is held."""
         if not self:
@@ -78,7 +87,7 @@ class Holds:
 
 @dataclass
 class _Chain:
-    """The same by the names of the time, entry after entry."""
+    """The same by the names of the time, entry after entry; a pin that was undone is NaN, for its value is the model's."""
 
     pins: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
     still: set[str] = field(default_factory=set[str])
@@ -113,6 +122,8 @@ class _Chain:
             gone = {k for k in {*self.still, *(k for _, k in self.pins)} if any(_of(k, name) for name in what["concepts"])}
             self.still -= gone
             self.pins = {(y, k): weight for (y, k), weight in self.pins.items() if k not in gone}
+        undone = set(what.get("undone") or ())
+        self.pins |= {(y, k): nan for y, k in self.pins if _said(y, k) in undone}
 
     def _shut(self, classes: Sequence[str]) -> set[str]:
         """Columns that stand at 0 for every class that is not forgotten."""
@@ -126,6 +137,11 @@ class _Chain:
 
 def _of(column: str, concept: str) -> bool:
     return column == concept or column.startswith(f"{concept}=")
+
+
+def _said(label: str, column: str) -> str:
+    """A weight as ``undone`` says it."""
+    return f"{column} for {label}"
 
 
 def _now(column: str, names: Mapping[str, str]) -> str:
@@ -148,11 +164,13 @@ def held(model: ConceptModel, then: tuple[str, Mapping[str, Any]] | None = None)
     weights = getattr(model.head, "weights", None)
     if not isinstance(weights, nn.Parameter) or tuple(weights.shape) != (task.width, len(space)):
         return Holds(forgotten={task.names.index(y): by for y, by in read.gone.items() if y in task.names})
+    weights = weights.detach().cpu()
     zero = {int(k) for k in (weights == 0).all(0).nonzero()[:, 0]}
     at = {name: k for k, name in enumerate(space.columns)}
     still = {at[k] for k in read.still if k in at} | (zero if vague else set[int]())
+    places = [(task.names.index(y), at[k]) for y, k in read.pins if y in task.names and k in at]
     return Holds(
-        {(task.names.index(y), at[k]): weight for (y, k), weight in read.pins.items() if y in task.names and k in at},
+        {place: float(weights[place]) for place in places},
         frozenset(still),
         frozenset(still & zero),
         {task.names.index(y): by for y, by in read.gone.items() if y in task.names},
@@ -222,7 +240,7 @@ def undone(old: ConceptModel, new: ConceptModel, edit: str, what: Mapping[str, A
 
 
 def _moved(old: ConceptModel, new: ConceptModel, was: Holds, now: Holds, edit: str, what: Mapping[str, Any]) -> list[str]:
-    """'concept for class' of weights that are held before and after, that the edit does not name, and that moved."""
+    """'concept for class' of weights that are held before and after, that the edit does not name, and that it moved."""
     a, b = (getattr(model.head, "weights", None) for model in (old, new))
     if not isinstance(a, nn.Parameter) or not isinstance(b, nn.Parameter):
         return []
@@ -239,9 +257,9 @@ def _moved(old: ConceptModel, new: ConceptModel, was: Holds, now: Holds, edit: s
         to = k if same else at.get(old.space.columns[k])
         if to is None or y in now.forgotten or not (to in now.still or (y, to) in now.pins):
             continue
-        column, label, target = new.space.columns[to], new.task.names[y], was.pins.get((y, k), float(a[y, k]))
-        if column not in named.still and (label, column) not in named.pins and _apart(float(b[y, to]), target):
-            found.append(f"{column} for {label}")
+        column, label = new.space.columns[to], new.task.names[y]
+        if column not in named.still and (label, column) not in named.pins and _apart(float(b[y, to]), float(a[y, k])):
+            found.append(_said(label, column))
     return found
 
 
@@ -271,21 +289,42 @@ def block(space: ConceptSpace, k: int) -> slice:
     return space.slices[int(space.owner_of[k])]
 
 
-def ties(model: ConceptModel, free: Tensor, pinned: Tensor, alive: Sequence[int]) -> list[Tensor]:
+def ties(
+    model: ConceptModel, free: Tensor, pinned: Tensor, alive: Sequence[int], loose: Container[int] = ()
+) -> list[Tensor]:  # fmt: skip
     """Sets of weights (places in the flat (Y, K) array) that sum to 0: those of a concept with a ``pinned`` (Y, K) weight, over
-    ``alive`` classes, and over its states for the class; some of each set are ``free``.
-    """  # fmt: skip
+    ``alive`` classes (but for concepts that are ``loose``), and over its states for the class; some of each set are ``free``.
+    """
     place, space, found = torch.arange(free.numel()).view_as(free), model.space, list[Tensor]()
     if model.task.kind == "classes":
         concepts = {int(space.owner_of[k]) for k in pinned.any(0).nonzero()[:, 0].tolist()}
-        found += [place[list(alive), k] for m in concepts for k in range(*space.slices[m].indices(len(space)))]
+        found += [
+            place[list(alive), k] for m in concepts if m not in loose for k in range(*space.slices[m].indices(len(space)))
+        ]
     ours = {(y, int(space.owner_of[k])): k for y, k in pinned.nonzero().tolist() if state(space, k)}
     found += [place[y, block(space, k)] for (y, _), k in ours.items()]
     return [each for each in found if bool(free.flatten()[each].any())]
 
 
+def loose(model: ConceptModel, free: Tensor, pinned: Tensor, alive: Sequence[int]) -> set[int]:
+    """Categorical concepts whose states cannot sum to 0 over classes and over states at once, around what is not ``free``.
+
+    A class that was forgotten since, or a weight that was set since, left them so: of these the sums over states stay alone.
+    """
+    weights, space, found = model.head.weights.detach().cpu().double(), model.space, set[int]()  # type: ignore[union-attr]
+    for m in {int(space.owner_of[k]) for k in pinned.any(0).nonzero()[:, 0].tolist() if state(space, k)}:
+        own = torch.zeros_like(pinned)
+        own[:, space.slices[m]] = pinned[:, space.slices[m]]
+        if Tied(free, weights, ties(model, free, own, alive)).contradicted:
+            found.add(m)
+    return found
+
+
 class Tied:
-    """The free weights nearest to given ones of which each set in ``ties`` sums to 0, those held included."""
+    """The free weights nearest to given ones of which each set in ``ties`` sums to 0, those held included.
+
+    ``contradicted``: there are none; these are the nearest to that.
+    """
 
     def __init__(self, free: Tensor, start: Tensor, ties: Sequence[Tensor]) -> None:
         self.free, self.start, flat = free, start, free.flatten()
@@ -294,11 +333,7 @@ class Tied:
         fixed = torch.where(free, 0.0, start).flatten()
         self.owed = -torch.stack([fixed[each].sum() for each in ties]) if ties else start.new_zeros(0)
         self.back = torch.linalg.pinv(self.sums)
-        if float((self.sums @ (self.back @ self.owed) - self.owed).abs().max() if ties else 0.0) > 1e-6:
-            raise OptionError(
-                "pin: these weights, and those held since earlier edits, contradict each other: a concept's states and classes "
-                "sum to 0; pin fewer"
-            )
+        self.contradicted = bool(ties) and float((self.sums @ (self.back @ self.owed) - self.owed).abs().max()) > 1e-6
 
     def __call__(self, w: Tensor) -> Tensor:
         made = torch.where(self.free, w, self.start)

@@ -8,7 +8,7 @@ concept, which sum to 1, change the answer when their weights move together: a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from math import isfinite
@@ -74,11 +74,12 @@ def pin(
         places = _places(new, weights, kept)
         middle = lambda y, k: base[y, holds.block(new.space, k)].mean() if holds.state(new.space, k) else 0.0  # noqa: E731
         was = {(y, k): float(base[y, k] - middle(y, k)) for y, k in places}
+        loose = holds.loose(new, kept.free(new), kept.pinned(new), kept.alive(len(w)))
         train, kept = holds.taught(new, data.train, kept), _without(kept, places)
         for y, k in places:
             w[y, k] = places[y, k]
-        objective = _around(new, train, kept, places, l2)
-        _around(plain, train, kept, {}, l2)
+        objective = _around(new, train, kept, places, l2, loose)
+        _around(plain, train, kept, {}, l2, loose)
         moves = [[float(moved(each, rows, y, k).mean()) for each in (model, plain, new)] for y, k in places]
         named = [{"class": new.task.names[y], "concept": new.space.columns[k]} for y, k in places]
         return {
@@ -125,34 +126,33 @@ def _without(kept: holds.Holds, places: Mapping[holds.Place, float]) -> holds.Ho
 
 
 def _around(
-    model: ConceptModel, rows: Table, kept: holds.Holds, places: Mapping[holds.Place, float], l2: float
+    model: ConceptModel, rows: Table, kept: holds.Holds, places: Mapping[holds.Place, float], l2: float, loose: set[int]
 ) -> dict[str, float]:
     """Fit the head in place around what is held and the weights at ``places``."""
-    w, free, pinned = weights_of(model, "pin"), kept.free(model), torch.zeros(weights_of(model, "pin").shape, dtype=torch.bool)
-    for (y, k), weight in kept.pins.items():
-        if k not in kept.still:
-            w.data[y, k], pinned[y, k] = weight, True
+    free, pinned = kept.free(model), kept.pinned(model)
     for place in places:
         free[place] = False
         pinned[place] = place[1] not in kept.still
-    return refit(model, rows, free, l2, pinned=pinned, forgotten=tuple(kept.forgotten))
+    return refit(model, rows, free, l2, pinned=pinned, forgotten=tuple(kept.forgotten), loose=loose)
 
 
 @torch.no_grad()
 def refit(
-    model: ConceptModel, rows: Table, free: Tensor, l2: float, *, pinned: Tensor | None = None, forgotten: Sequence[int] = ()
-) -> dict[str, float]:
+    model: ConceptModel, rows: Table, free: Tensor, l2: float, *, pinned: Tensor | None = None,
+    forgotten: Sequence[int] = (), loose: Container[int] = (),
+) -> dict[str, float]:  # fmt: skip
     """Fit a linear head on ``rows``, in place, around the weights where ``free`` (Y, K) is False; the objective before, after.
 
     Of a task of classes the weights of a concept with a ``pinned`` (Y, K) one, by default any that is not free, sum to 0;
-    those of a concept's states, for a class. The biases of ``forgotten`` classes stay, and these sums leave them out.
+    those of a concept's states, for a class. The biases of ``forgotten`` classes stay, and these sums leave them out; those
+    over classes leave out ``loose`` concepts.
     """
     w, bias = weights_of(model, "pin"), bias_of(model, "pin")
     seen, start = shown(model, w, rows, "pin: training rows"), (w.detach().cpu().double(), bias.detach().cpu().double())
     u = seen.shown.double()
     rest = seen.logits.double() - u @ start[0].T - start[1]
     alive = [y for y in range(len(w)) if y not in forgotten]
-    sums = holds.ties(model, free, ~free if pinned is None else pinned, alive)
+    sums = holds.ties(model, free, ~free if pinned is None else pinned, alive, loose)
     found = fitted(u, rest, rows.batch(u), model.task, free, start, l2, ties=sums, still=forgotten)
     w.copy_(torch.where(free.to(w.device), found[0].to(w), w))
     bias.copy_(found[1])
@@ -192,6 +192,11 @@ def fitted(
     )
     tied, moves = holds.Tied(free, start[0], ties), torch.ones(len(b), dtype=torch.bool)
     moves[list(still)] = False
+    if tied.contradicted:
+        raise OptionError(
+            "pin: these weights, and those held since earlier edits, contradict each other: a concept's states and classes "
+            "sum to 0; pin fewer"
+        )
 
     def objective() -> Tensor:
         optimizer.zero_grad()

@@ -21,7 +21,7 @@ from isthmus.heads.residual import ResidualHead
 from isthmus.interventions import chain
 from isthmus.interventions.checks import rate_of, table_of, whole_of
 from isthmus.interventions.handles import Names, beside, bias_of, columns_of, splits, weights_of
-from isthmus.interventions.holds import Holds, Tied, held, taught, ties
+from isthmus.interventions.holds import Holds, Tied, held, loose, taught, ties
 from isthmus.interventions.record import What, record
 from isthmus.model import ConceptModel, feedforward
 from isthmus.train import Learn, seeded
@@ -65,10 +65,9 @@ def holding(model: ConceptModel, kept: Holds, still: Collection[int] = ()) -> di
         return {}
     free, weights = kept.free(model), weights_of(model, "finetune")
     free[:, list(still)] = False
-    pinned = torch.zeros_like(free)
-    for y, k in kept.pins:
-        pinned[y, k] = k not in kept.still and k not in still
-    sums = ties(model, free, pinned, kept.alive(model.task.width))
+    pinned, alive = kept.pinned(model), kept.alive(model.task.width)
+    pinned[:, list(still)] = False
+    sums = ties(model, free, pinned, alive, loose(model, free, pinned, alive))
     tied = Tied(free, weights.detach().cpu().double(), sums) if sums else None
     return {"free": free, "tied": tied, "still": tuple(kept.forgotten)}
 
